@@ -1,0 +1,146 @@
+"""The Denoiser: a pretrained network, its noise schedule, and what its output means.
+
+Whatever a network predicts, its output F enters the samplers in two linear forms,
+
+    x0hat = p x + q F,        eps = e x + f F = (x - mu x0hat)/sigma,
+
+with coefficients that depend on time only (written so that nothing cancels at small noise):
+
+    prediction      F                            p             q            e                  f
+    "epsilon"       eps                          1/mu          -sigma/mu    0                  1
+    "sample"        x0                           0             1            1/sigma            -mu/sigma
+    "v_prediction"  mu eps - sigma x0            mu/n          -sigma/n     sigma/n            mu/n
+    "velocity"      x0 - eps  (data - noise)     1/m           sigma/m      1/m                -mu/m
+    "edm"           (x0 - c_skip x)/c_out        c_skip        c_out        (1 - c_skip)/sigma -c_out/sigma
+
+n = mu^2 + sigma^2 (1 on VP), m = mu + sigma (1 on Flow).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .schedules import EDM, Array, Schedule
+
+__all__ = ["PREDICTIONS", "Denoiser"]
+
+PREDICTIONS = ("epsilon", "sample", "v_prediction", "velocity", "edm")
+
+
+class Coefficients(NamedTuple):
+    """Arrays over times: x0hat = p x + q F and eps = e x + f F, with F = network(c_in x)."""
+
+    c_in: Array
+    p: Array
+    q: Array
+    e: Array
+    f: Array
+
+
+class Denoiser:
+    """A pretrained network as the samplers see it.
+
+    Args:
+        network: called as ``network(x, t, **network_kwargs)``; x is (B, C, H, W) or (B, C, L), t is (B,) with the
+            network time. Returns a tensor like x; with 2C channels the second half (learned variance) is dropped.
+        schedule: the path that the network was trained on, from ``ccfast.schedules``.
+        prediction: "epsilon", "sample", "v_prediction", "velocity" or "edm"; see the table above.
+        time_map: schedule time (float) to network time (float). None: the default of the schedule (VP and Flow
+            999 t, DiscreteVP the rounded index, VE sigma, EDM ln(sigma)/4).
+        name: shown in messages; presets are looked up by it.
+        network_kwargs: handed to every call of the network, for class labels and the like.
+
+    Raises:
+        TypeError: network or time_map cannot be called, or schedule is not a Schedule.
+        ValueError: unknown prediction, or "edm" with a schedule that has no sigma_data.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        schedule: Schedule,
+        prediction: str = "epsilon",
+        time_map: Callable[[float], float] | None = None,
+        name: str | None = None,
+        network_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not callable(network):
+            raise TypeError(f"network: must be callable as network(x, t), got {type(network).__name__}")
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule: must be one of ccfast.schedules, got {schedule!r}")
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"prediction: must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+        if prediction == "edm" and not isinstance(schedule, EDM):
+            raise ValueError(f"prediction: 'edm' needs the EDM schedule (for sigma_data), got {schedule!r}")
+        if time_map is not None and not callable(time_map):
+            raise TypeError(f"time_map: must be callable, got {type(time_map).__name__}")
+        self.network = network
+        self.schedule = schedule
+        self.prediction = prediction
+        self.time_map = schedule.default_time_map if time_map is None else time_map
+        self.name = name
+        self.network_kwargs = dict(network_kwargs or {})
+
+    def coefficients(self, t: Array) -> Coefficients:
+        """p, q, e, f and c_in at times t, float64."""
+        mu, sigma = self.schedule.mean(t), self.schedule.std(t)
+        one, zero = np.ones_like(mu), np.zeros_like(mu)
+        if self.prediction == "epsilon":
+            if np.any(mu <= 0):
+                raise ValueError("prediction: 'epsilon' does not determine the sample where mu = 0; start later")
+            return Coefficients(one, 1 / mu, -sigma / mu, zero, one)
+        if self.prediction == "sample":
+            return Coefficients(one, zero, one, 1 / sigma, -mu / sigma)
+        if self.prediction == "v_prediction":
+            n = mu * mu + sigma * sigma
+            return Coefficients(one, mu / n, -sigma / n, sigma / n, mu / n)
+        if self.prediction == "velocity":
+            m = mu + sigma
+            return Coefficients(one, 1 / m, sigma / m, 1 / m, -mu / m)
+        assert isinstance(self.schedule, EDM)
+        data = self.schedule.sigma_data
+        norm = np.hypot(sigma, data)
+        return Coefficients(1 / norm, (data / norm) ** 2, sigma * data / norm, sigma / norm**2, -data / norm)
+
+    def network_times(self, t: Array) -> Array:
+        """The time map, applied to each time."""
+        mapped = np.array([self.time_map(float(value)) for value in t], dtype=np.float64)
+        if not np.all(np.isfinite(mapped)):
+            raise ValueError(f"time_map: must return finite numbers, got {mapped.tolist()} for {t.tolist()}")
+        return mapped
+
+    def predict(self, x: Tensor, t: Tensor) -> Tensor:
+        """The network's output on an already scaled input, without learned-variance channels.
+
+        Raises:
+            TypeError: the network returned no tensor.
+            ValueError: its shape is neither that of x nor twice as many channels.
+        """
+        output = self.network(x, t, **self.network_kwargs)
+        return self.trim(output, x)
+
+    def trim(self, output: object, x: Tensor) -> Tensor:
+        """Check what a network returned for x, and drop learned variance."""
+        if not isinstance(output, Tensor):
+            raise TypeError(f"network {self!r}: must return a tensor, got {type(output).__name__}")
+        if output.shape == x.shape:
+            return output
+        if output.ndim == x.ndim and output.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
+            return output[:, : x.shape[1]]
+        raise ValueError(
+            f"network {self!r}: must return shape {tuple(x.shape)} (or twice the channels), got {tuple(output.shape)}"
+        )
+
+    def __call__(self, x: Tensor, t: float) -> Tensor:
+        """x0hat of a batch at one schedule time, for use outside a sampler."""
+        c = self.coefficients(np.array([t], dtype=np.float64))
+        time = torch.full((x.shape[0],), self.network_times(np.array([t]))[0], dtype=x.dtype, device=x.device)
+        return float(c.p[0]) * x + float(c.q[0]) * self.predict(float(c.c_in[0]) * x, time)
+
+    def __repr__(self) -> str:
+        return self.name or f"Denoiser({type(self.network).__name__}, {self.schedule!r}, {self.prediction!r})"

@@ -1,0 +1,57 @@
+"""How much memory a run takes, found without running it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from .engine import Buffers, Program
+from .operators import Operator
+
+__all__ = ["MemoryEstimate", "estimate_memory"]
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes of a run: the loop's own buffers, the activations that the network saves for its VJP, and its weights.
+
+    ``activations`` counts what autograd keeps between forward and backward (0 without a VJP); temporaries that live
+    only inside an operator are not counted.
+    """
+
+    buffers: int
+    activations: int
+    weights: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryEstimate:
+    """Trace the network once on tensors without storage, counting what autograd would keep."""
+    network = program.network
+    saved: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in network.parameters}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if isinstance(tensor, torch._subclasses.FakeTensor):
+            saved[id(storage)] = storage.nbytes()
+            keep.append(storage)
+        return tensor
+
+    keep: list[object] = []
+    shape = (batch, *operator.shape)
+    with FakeTensorMode(allow_non_fake_inputs=True), network.frozen():
+        buffers = Buffers(program, shape, torch.float32)
+        if any(program.needs_vjp):
+            source = buffers.state if buffers.input is None else buffers.input
+            leaf = source.requires_grad_()
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+                output = network.eager(leaf, buffers.times[0])
+            buffers.cotangent_like(output)
+        own = buffers.bytes + 2 * buffers.state.numel() * buffers.state.element_size()  # and H+ y, and the result
+    return MemoryEstimate(own, sum(saved.values()), sum(weights.values()))

@@ -1,0 +1,209 @@
+"""The Operator: a linear degradation H given by its thin singular value decomposition.
+
+    H = U S V^T,    encode(y) = S^-1 U^T y,    down(x) = V^T x,    lift(c) = V c
+
+A member of this folder names its ``kind`` (the word that its kernels carry), writes these transforms, and gets the
+rest: ``pinv(y) = lift(encode(y))`` is H+ y and ``project(x) = lift(down(x))`` is P x = H+ H x.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Operator"]
+
+
+class Operator(ABC):
+    """A linear map from images (B, *shape) to measurements (B, *measurement_shape).
+
+    ``shape`` is (C, H, W), or (C, L) for signals. Tensors may be of any floating dtype and on any device; what an
+    operator holds is kept in float64 on the CPU and cast and moved once for each dtype and device it meets. Half
+    precision inputs are computed in float32 and returned in their own dtype.
+
+    Modes whose singular value is zero, or below the cutoff of the operator, are exactly zero in all transforms: in
+    the coordinates of ``down`` and ``encode`` they are either left out or zero, and ``lift`` and ``decode`` ignore
+    them. The shape of the input is checked by forward, adjoint, pinv and project, not by the four transforms that a
+    member writes; those may return their argument itself where the transform is the identity.
+
+    Attributes:
+        kind: how P is applied: "mask", "block", "channel", "separable", "fourier", "dense" or "krylov".
+        shape: of one image.
+        measurement_shape: of one measurement.
+        singular_values: float64, broadcastable to the coordinates of one image (or of a batch, for an operator with
+            parts of its own for every image); zero marks a mode outside the range.
+        batch: number of images that the operator was made for, None for any number.
+        parts: names of the tensors whose first dimension is ``batch`` where that is not None.
+    """
+
+    kind: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]] = ("singular_values",)
+    shape: tuple[int, ...]
+    measurement_shape: tuple[int, ...]
+    singular_values: Tensor
+    batch: int | None = None
+
+    def __init__(self, shape: tuple[int, ...], measurement_shape: tuple[int, ...]) -> None:
+        self.shape = check_shape(type(self).__name__, shape)
+        self.measurement_shape = tuple(measurement_shape)
+        self._cache: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+
+    # ------------------------------------------------------------------------------------ what a member writes
+    @abstractmethod
+    def down(self, x: Tensor) -> Tensor:
+        """V^T x: the coordinates of an image, (B, *shape) to (B, ...)."""
+
+    @abstractmethod
+    def lift(self, c: Tensor) -> Tensor:
+        """V c: the image with these coordinates, (B, ...) to (B, *shape)."""
+
+    @abstractmethod
+    def encode(self, y: Tensor) -> Tensor:
+        """S^-1 U^T y: the coordinates of H+ y, (B, *measurement_shape) to (B, ...)."""
+
+    @abstractmethod
+    def decode(self, c: Tensor) -> Tensor:
+        """U c: the measurement with these coordinates, (B, ...) to (B, *measurement_shape)."""
+
+    # ------------------------------------------------------------------------------------ what follows from it
+    def forward(self, x: Tensor) -> Tensor:
+        """H x, (B, *shape) to (B, *measurement_shape)."""
+        self.check_image(x)
+        return self.decode(self.scale(self.down(wide(x)), 1)).to(x.dtype)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """H^T y, (B, *measurement_shape) to (B, *shape)."""
+        self.check_measurement(y)
+        return self.lift(self.scale(self.encode(wide(y)), 2)).to(y.dtype)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """H+ y, (B, *measurement_shape) to (B, *shape)."""
+        self.check_measurement(y)
+        return self.lift(self.encode(wide(y))).to(y.dtype)
+
+    def project(self, x: Tensor) -> Tensor:
+        """P x = H+ H x, the part of an image that the measurement determines, (B, *shape) to (B, *shape)."""
+        self.check_image(x)
+        return self.lift(self.down(wide(x))).to(x.dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """H x, as ``forward``."""
+        return self.forward(x)
+
+    def scale(self, c: Tensor, power: int) -> Tensor:
+        """Coordinates times singular values to a power (>= 0)."""
+        return (c * self.constant("singular_values", lambda: self.singular_values, c) ** power).to(c.dtype)
+
+    def repeat(self, n: int) -> Operator:
+        """The operator for n copies of a batch, image k * batch + b having the parts of image b.
+
+        An operator without parts of its own for every image serves any batch, and is returned as it is.
+        """
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"{type(self).__name__}.repeat: n must be a positive integer, got {n!r}")
+        if self.batch is None:
+            return self
+        other = copy.copy(self)
+        other._cache = {}
+        other.batch = n * self.batch
+        for name in self.parts:
+            part = getattr(self, name)
+            setattr(other, name, part.repeat(n, *[1] * (part.ndim - 1)))
+        return other
+
+    # ------------------------------------------------------------------------------------ helpers
+    def constant(self, name: str, make: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """A tensor of the operator in the precision (half: float32) and on the device of ``like``, made once a pair."""
+        key = (name, compute_dtype(like), like.device)
+        if key not in self._cache:
+            with torch.inference_mode(False):  # a tensor made in inference mode could not serve a later backward
+                value = make()
+                value = value.clone() if value.is_inference() else value
+                dtype = key[1].to_complex() if value.is_complex() else key[1]
+                self._cache[key] = value.to(dtype=dtype, device=key[2])
+        return self._cache[key]
+
+    def image_shape(self, y: Tensor) -> tuple[int, ...]:
+        """Shape of the image batch that a batch of measurements belongs to."""
+        return (y.shape[0], *self.shape)
+
+    def check_image(self, x: Tensor) -> None:
+        """Raise unless x is a floating (B, *shape) and has as many images as the operator was made for."""
+        self._check("x", x, self.shape)
+
+    def check_measurement(self, y: Tensor) -> None:
+        """Raise unless y is a floating (B, *measurement_shape), B as the operator was made for."""
+        self._check("y", y, self.measurement_shape)
+
+    def _check(self, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
+        """None in ``shape`` stands for any number."""
+        if not value.is_floating_point():
+            raise TypeError(f"{name}: {type(self).__name__} takes a floating point tensor, got {value.dtype}")
+        own = tuple(value.shape[1:])
+        if len(own) != len(shape) or any(want not in (None, n) for want, n in zip(shape, own, strict=True)):
+            expected = ", ".join("C" if n is None else str(n) for n in shape)
+            raise ValueError(f"{name}: {type(self).__name__} takes shape (B, {expected}), got {tuple(value.shape)}")
+        if self.batch is not None and value.shape[0] != self.batch:
+            raise ValueError(
+                f"{name}: this {type(self).__name__} holds parts for {self.batch} images, got {value.shape[0]}"
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(kind={self.kind!r}, {self.shape} -> {self.measurement_shape})"
+
+
+def compute_dtype(like: Tensor) -> torch.dtype:
+    return torch.float64 if like.dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in the dtype that it is computed in: half precision becomes float32."""
+    return x.to(compute_dtype(x))
+
+
+# ---------------------------------------------------------------------------------------- checks of arguments
+def check_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A (C, H, W) or (C, L) of positive integers, or ValueError."""
+    shape = tuple(shape)
+    if len(shape) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"{name}: shape must be (C, H, W) or (C, L) with positive integers, got {shape}")
+    return shape
+
+
+def check_factor(name: str, factor: int, shape: tuple[int, ...]) -> int:
+    """A positive integer that divides every side of the image, or ValueError."""
+    if not isinstance(factor, int) or isinstance(factor, bool) or factor < 1:
+        raise ValueError(f"{name}: factor must be a positive integer, got {factor!r}")
+    if any(n % factor for n in shape[1:]):
+        raise ValueError(f"{name}: the sides of shape must be divisible by factor {factor}, got {shape}")
+    return factor
+
+
+def check_cutoff(name: str, cutoff: float) -> float:
+    """A finite number >= 0, or ValueError."""
+    cutoff = float(cutoff)
+    if not (math.isfinite(cutoff) and cutoff >= 0):
+        raise ValueError(f"{name}: cutoff must be a finite number >= 0, got {cutoff}")
+    return cutoff
+
+
+def check_array(name: str, argument: str, value: Any) -> Tensor:
+    """A list, array or tensor of finite numbers as a float64 tensor of its own on the CPU; or TypeError, ValueError."""
+    try:
+        # through numpy, whose views may run backwards and whose lists of floats keep their digits
+        array = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: {argument} must be an array of numbers, got {type(value).__name__}") from error
+    if array.is_complex():
+        raise TypeError(f"{name}: {argument} must be an array of real numbers, got {array.dtype}")
+    tensor = array.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name}: {argument} must be finite, got {value}")
+    return tensor

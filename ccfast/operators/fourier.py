@@ -1,0 +1,159 @@
+"""Circular blur by any kernel (motion, defocus, Gaussian), diagonal in the Fourier basis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import Operator, check_array, check_cutoff, check_shape, wide
+
+__all__ = ["FourierBlur"]
+
+
+class FourierBlur(Operator):
+    """(Hx)[i, j] = sum_ab kernel[a, b] x[i + a - kh // 2, j + b - kw // 2], indices modulo the image.
+
+    In the unitary Fourier basis H multiplies by k_hat. Real coordinates: V is the Hartley basis cas(2 pi f.x), so
+    that down(x) = Re - Im of the spectrum, S = |k_hat| and U = H V S^-1; these are orthonormal because |k_hat| is
+    even in f. Coordinates have the shape of the image and are zero where |k_hat| is below the cutoff.
+
+    Args:
+        shape: of one image, (C, H, W) or (C, L).
+        kernel: (kh, kw), or (B, kh, kw) with one kernel for each image; (k,) or (B, k) for signals. May be larger
+            than the image: it wraps around.
+        cutoff: frequencies with |k_hat| below it count as zero.
+
+    Raises:
+        ValueError: an argument against these rules, or a cutoff that leaves nothing.
+        TypeError: a kernel that is not numbers.
+    """
+
+    kind = "fourier"
+    parts = ("singular_values", "response")
+
+    def __init__(self, shape: tuple[int, ...], kernel: Any, cutoff: float = 0.03) -> None:
+        name = type(self).__name__
+        shape = check_shape(name, shape)
+        super().__init__(shape, shape)
+        self.response, self.batch = truncated_response(name, kernel, shape[1:], cutoff)
+        s = even(self.response.abs())
+        self.singular_values = s[0] if self.batch is None else s
+
+    def _multiplier(self, power: int, like: Tensor, half: bool = True) -> Tensor:
+        """k_hat |k_hat|^(power - 1) where that is kept, zero elsewhere: 1 for H, 0 for U V^T, -1 for H+ transposed."""
+
+        def make() -> Tensor:
+            s = self.singular_values
+            value = torch.where(s > 0, self.response * s.where(s > 0, 1.0) ** (power - 1), 0.0)
+            return half_spectrum(value).contiguous() if half else value
+
+        return self.constant(f"multiplier {power} {half}", make, like)
+
+    def _kept(self, like: Tensor, half: bool) -> Tensor:
+        def make() -> Tensor:
+            kept = (self.singular_values > 0).to(torch.float64)
+            return half_spectrum(kept).contiguous() if half else kept
+
+        return self.constant(f"kept {half}", make, like)
+
+    def _filter(self, x: Tensor, multiplier: Tensor) -> Tensor:
+        return irfft(rfft(wide(x)) * multiplier, self.shape[1:]).to(x.dtype)
+
+    def down(self, x: Tensor) -> Tensor:
+        return (hartley(wide(x)) * self._kept(x, half=False)).to(x.dtype)
+
+    def lift(self, c: Tensor) -> Tensor:
+        return hartley(wide(c) * self._kept(c, half=False)).to(c.dtype)
+
+    def encode(self, y: Tensor) -> Tensor:
+        """The Hartley transform of H+ y, from one Fourier transform."""
+        spectrum = fft(wide(y)) * self._multiplier(-1, y, half=False).conj()
+        return (spectrum.real - spectrum.imag).to(y.dtype)
+
+    def decode(self, c: Tensor) -> Tensor:
+        return self._filter(hartley(wide(c)), self._multiplier(0, c)).to(c.dtype)
+
+    # one transform, a multiplier and the inverse transform, where the general rule takes two Hartley transforms
+    def forward(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return self._filter(x, self._multiplier(1, x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self.check_measurement(y)
+        return self._filter(y, self._multiplier(1, y).conj())
+
+    def pinv(self, y: Tensor) -> Tensor:
+        self.check_measurement(y)
+        return self._filter(y, self._multiplier(-1, y).conj())
+
+    def project(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return self._filter(x, self._kept(x, half=True))
+
+
+# ---------------------------------------------------------------------------------------- spectra of kernels
+def truncated_response(name: str, kernel: Any, sides: tuple[int, ...], cutoff: float) -> tuple[Tensor, int | None]:
+    """k_hat (1 or B, 1, *sides), complex128, exactly zero where |k_hat| < cutoff; and B, None for a common kernel."""
+    kernel, cutoff = check_array(name, "kernel", kernel), check_cutoff(name, cutoff)
+    batch = kernel.shape[0] if kernel.ndim == len(sides) + 1 else None
+    if kernel.ndim - len(sides) not in (0, 1) or kernel.numel() == 0:
+        raise ValueError(
+            f"{name}: kernel must have {len(sides)} dimensions (one more with a kernel for each image) and not be "
+            f"empty, got shape {tuple(kernel.shape)}"
+        )
+    kernel = kernel if batch is not None else kernel[None]
+    # the impulse response, kernel tap a at index -(a - k // 2), wrapped; then k_hat is its Fourier transform
+    for dim, n in enumerate(sides, start=1):
+        taps = kernel.shape[dim]
+        index = (taps // 2 - torch.arange(taps)) % n
+        wrapped = torch.zeros(*kernel.shape[:dim], n, *kernel.shape[dim + 1 :], dtype=torch.float64)
+        kernel = wrapped.index_add(dim, index, kernel)
+    response = torch.fft.fftn(kernel[:, None], dim=tuple(range(2, kernel.ndim + 1)))
+    size = even(response.abs())
+    largest = size.flatten(1).amax(1)
+    if ((largest < cutoff) | (largest == 0)).any():
+        raise ValueError(
+            f"{name}: cutoff must leave a frequency, got {cutoff} with a largest |k_hat| of {largest.min():.3g}"
+        )
+    # without a cutoff, zeros but for rounding still count as zero
+    rounding = largest.reshape(-1, *[1] * (size.ndim - 1)) * size[0].numel() * torch.finfo(torch.float64).eps
+    return torch.where(size < rounding.clamp(min=cutoff), 0.0, response), batch
+
+
+def even(size: Tensor) -> Tensor:
+    """Mean of a real spectrum (B, 1, ...) over f and -f: equal but for rounding, on which a cutoff must not depend."""
+    dims = tuple(range(2, size.ndim))
+    return (size + size.flip(dims).roll((1,) * len(dims), dims)) / 2
+
+
+# ---------------------------------------------------------------------------------------- unitary transforms
+# of all dimensions after (B, C). Without images there is nothing to transform, and the FFT of MKL refuses it.
+def fft(x: Tensor) -> Tensor:
+    if x.numel() == 0:
+        return x.to(x.dtype.to_complex())
+    return torch.fft.fftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")
+
+
+def rfft(x: Tensor) -> Tensor:
+    if x.numel() == 0:
+        return half_spectrum(x).to(x.dtype.to_complex())
+    return torch.fft.rfftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")
+
+
+def irfft(spectrum: Tensor, sides: tuple[int, ...]) -> Tensor:
+    if spectrum.numel() == 0:
+        return spectrum.real.new_empty((*spectrum.shape[:2], *sides))
+    return torch.fft.irfftn(spectrum, s=sides, dim=tuple(range(2, spectrum.ndim)), norm="ortho")
+
+
+def hartley(x: Tensor) -> Tensor:
+    """sum_x x cas(2 pi f.x) / sqrt(n): real, orthonormal and its own inverse."""
+    spectrum = fft(x)  # of a real tensor: computed on half of the frequencies, the rest filled by symmetry
+    return spectrum.real - spectrum.imag
+
+
+def half_spectrum(spectrum: Tensor) -> Tensor:
+    """The frequencies that rfft keeps."""
+    return spectrum[..., : spectrum.shape[-1] // 2 + 1]

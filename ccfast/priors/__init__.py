@@ -1,0 +1,33 @@
+"""Bundled priors: small networks that come with the package. See DATA.md for what they were trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..denoiser import Denoiser
+from ..schedules import VP
+
+__all__ = ["PRIORS", "load_prior"]
+
+WEIGHTS = Path(__file__).parent / "weights"
+PRIORS = {"photo": VP}
+"""Name of a prior -> its schedule."""
+
+
+def load_prior(name: str) -> Denoiser:
+    """A bundled prior as a Denoiser, in float32 on the CPU (move ``denoiser.network`` to another device as needed).
+
+    "photo": a U-Net for colour photographs in [-1, 1], any height and width divisible by 8, VP epsilon.
+
+    Raises:
+        ValueError: no prior has this name.
+    """
+    if name not in PRIORS:
+        raise ValueError(f"name: must be one of {', '.join(map(repr, PRIORS))}, got {name!r}")
+    from safetensors.torch import load_file
+
+    from .unet import UNet
+
+    network = UNet(head="vp")
+    network.load_state_dict({key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()})
+    return Denoiser(network.eval().requires_grad_(False), PRIORS[name](), "epsilon", name=name)

@@ -1,0 +1,125 @@
+"""The network of the bundled priors: a small, fully convolutional U-Net.
+
+Three resolutions (1/2, 1/4 and 1/8 of the image), residual blocks modulated by the noise level (FiLM, Perez et al.,
+arXiv 1709.07871), no attention, and normalisation over the channels of each pixel only, so that one set of weights
+serves every image whose sides are divisible by 8 and the result at a pixel does not depend on far-away content.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["UNet"]
+
+MULTIPLE = 8
+"""Image sides must be divisible by this."""
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal features of the network time (0..999), then two linear layers.
+
+    Args:
+        width: number of features returned; input (B,), output (B, width).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, features: int = 64) -> None:
+        super().__init__()
+        exponent = torch.arange(features // 2, dtype=torch.float32) / (features // 2 - 1)
+        self.register_buffer("frequencies", torch.exp(-math.log(1e4) * exponent), persistent=False)
+        self.first = nn.Linear(features, width)
+        self.second = nn.Linear(width, width)
+
+    def forward(self, time: Tensor) -> Tensor:
+        phase = time.float()[:, None] * self.frequencies
+        features = torch.cat([phase.sin(), phase.cos()], dim=1).to(self.first.weight.dtype)
+        return functional.silu(self.second(functional.silu(self.first(features))))
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv(silu(scale * conv(silu(norm(x))) + shift))`` with scale and shift from the time embedding."""
+
+    def __init__(self, channels: int, time_width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(time_width, 2 * channels)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+        normal = functional.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
+        h = torch.addcmul(shift, self.first(functional.silu(normal)), scale + 1)
+        return x + self.second(functional.silu(h))
+
+
+class UNet(nn.Module):
+    """Noise or velocity prediction, (B, C, H, W) and times (B,) to (B, C, H, W).
+
+    The raw output u of the last layer is turned into the prediction by ``a(t) x + b(t) u``, where (a, b) is
+    (sigma, mu) of the linear VP schedule for an epsilon network (u is then a v-prediction, which is well scaled at
+    every noise level) and (0, 1) for a velocity network.
+
+    Args:
+        channels: image channels C.
+        widths: channels at 1/2, 1/4 and 1/8 of the resolution.
+        blocks: residual blocks at each resolution, on the way down and again on the way up.
+        middle: residual blocks at the lowest resolution.
+        head: "vp" (epsilon network on VP(0.1, 20), time 999 t) or "plain".
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        widths: tuple[int, int, int] = (64, 96, 128),
+        blocks: int = 2,
+        middle: int = 3,
+        head: str = "vp",
+    ) -> None:
+        super().__init__()
+        if head not in ("vp", "plain"):
+            raise ValueError(f"head: must be 'vp' or 'plain', got {head!r}")
+        self.head = head
+        time_width = 2 * widths[0]
+        self.time = TimeEmbedding(time_width)
+        self.enter = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(ResidualBlock(w, time_width) for w in widths[:2] for _ in range(blocks))
+        self.middle = nn.ModuleList(ResidualBlock(widths[2], time_width) for _ in range(middle))
+        self.up = nn.ModuleList(ResidualBlock(w, time_width) for w in (widths[1], widths[0]) for _ in range(blocks))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in reversed(list(pairwise(widths))))
+        self.leave = nn.Conv2d(widths[0], 4 * channels, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+        self.blocks = blocks
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        if x.shape[-1] % MULTIPLE or x.shape[-2] % MULTIPLE:
+            raise ValueError(f"x: height and width must be divisible by {MULTIPLE}, got {tuple(x.shape[-2:])}")
+        embedding = self.time(time)
+        h = self.enter(functional.pixel_unshuffle(x, 2))
+        skips = []
+        for level in range(2):
+            for block in self.down[level * self.blocks : (level + 1) * self.blocks]:
+                h = block(h, embedding)
+            skips.append(h)
+            h = self.shrink[level](h)
+        for block in self.middle:
+            h = block(h, embedding)
+        for level in range(2):
+            h = self.grow[level](h) + skips.pop()
+            for block in self.up[level * self.blocks : (level + 1) * self.blocks]:
+                h = block(h, embedding)
+        raw = functional.pixel_shuffle(self.leave(functional.silu(h)), 2)
+        if self.head == "plain":
+            return raw
+        t = time.float()[:, None, None, None] / 999.0
+        mu_squared = torch.exp(-(0.1 * t + 9.95 * t * t))
+        return torch.addcmul((1.0 - mu_squared).sqrt() * x, mu_squared.sqrt(), raw.to(x.dtype))

@@ -1,0 +1,108 @@
+"""The Solver: turns a denoiser, an operator and a time grid into a Plan. It owns no tensors and no loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..denoiser import Denoiser
+from ..operators import Operator
+from ..plan import Plan
+from ..schedules import Array, Schedule
+
+__all__ = ["Grid", "Solver", "check_fraction", "check_weight"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every number of a time grid that a solver needs, as arrays over the steps.
+
+    A name with ``_to`` is at the end of the step, the others at its start. x0hat = p x + q F, eps = e x + f F, and the
+    quantity that a conjugate step freezes is alpha x + beta F: eps, or for the flow the velocity x0hat - eps.
+    """
+
+    schedule: Schedule
+    times: Array
+    t: Array
+    t_to: Array
+    mu: Array
+    mu_to: Array
+    sigma: Array
+    sigma_to: Array
+    clock: Array
+    clock_to: Array
+    p: Array
+    q: Array
+    e: Array
+    f: Array
+    alpha: Array
+    beta: Array
+
+    def ddim(self, noise: Array | float = 0.0) -> dict[str, Array]:
+        """mu' x0hat + sqrt(sigma'^2 - noise^2) eps + noise z, in terms of x, F and z.
+
+        Deterministic (noise = 0) it is the exact step of the unconditional ODE with the frozen quantity held constant.
+        """
+        direction = np.sqrt(np.maximum(self.sigma_to**2 - np.square(noise), 0.0))
+        return {
+            "x": self.mu_to * self.p + direction * self.e,
+            "F": self.mu_to * self.q + direction * self.f,
+            "z": np.broadcast_to(noise, self.t.shape),
+        }
+
+    def ddim_noise(self, eta: float) -> Array:
+        """Standard deviation eta sigma' sqrt(1 - rho'^2/rho^2) of DDIM's fresh noise (arXiv 2010.02502, any path)."""
+        rho, rho_to = self.schedule.rho(self.t), self.schedule.rho(self.t_to)
+        return eta * self.sigma_to * np.sqrt(1.0 - np.square(rho_to / rho))
+
+
+class Solver(ABC):
+    """Writes the table of a sampler. Members are small immutable objects; ``repr`` shows their parameters."""
+
+    @abstractmethod
+    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+        """The update coefficients, one array over the steps for each term of ``ccfast.plan.TERMS``."""
+
+    def plan(self, denoiser: Denoiser, operator: Operator, times: Array) -> Plan:
+        """The table for a grid of times that ``Schedule.check_times`` has passed."""
+        schedule = denoiser.schedule
+        mu, sigma, clock = schedule.mean(times), schedule.std(times), schedule.clock(times)
+        c_in, p, q, e, f = denoiser.coefficients(times[:-1])
+        velocity = schedule.frozen == "velocity"
+        grid = Grid(
+            schedule,
+            times,
+            t=times[:-1],
+            t_to=times[1:],
+            mu=mu[:-1],
+            mu_to=mu[1:],
+            sigma=sigma[:-1],
+            sigma_to=sigma[1:],
+            clock=clock[:-1],
+            clock_to=clock[1:],
+            p=p,
+            q=q,
+            e=e,
+            f=f,
+            alpha=p - e if velocity else e,
+            beta=q - f if velocity else f,
+        )
+        network_times = denoiser.network_times(times[:-1])
+        update = self.update(grid, operator)
+        return Plan(repr(self), times.copy(), mu, sigma, network_times, c_in, p, q, update)
+
+
+def check_weight(name: str, value: float) -> float:
+    """A finite number >= 0, or ValueError."""
+    if not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}: must be a finite number >= 0, got {value}")
+    return float(value)
+
+
+def check_fraction(name: str, value: float) -> float:
+    """A number in [0, 1], or ValueError."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: must lie in [0, 1], got {value}")
+    return float(value)

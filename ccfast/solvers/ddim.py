@@ -1,0 +1,28 @@
+"""DDIM (Song, Meng, Ermon, arXiv 2010.02502): the unconditional sampler, blind to the measurement after the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..operators import Operator
+from ..schedules import Array
+from .base import Grid, Solver, check_fraction
+
+__all__ = ["DDIM"]
+
+
+@dataclass(frozen=True)
+class DDIM(Solver):
+    """x' = mu' x0hat + sqrt(sigma'^2 - s^2) eps + s z,   s = eta sigma' sqrt(1 - rho'^2/rho^2).
+
+    Args:
+        eta: 0 deterministic (the probability-flow ODE to first order), 1 ancestral sampling.
+    """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fraction("eta", self.eta)
+
+    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+        return grid.ddim(grid.ddim_noise(self.eta))
