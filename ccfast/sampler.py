@@ -174,12 +174,8 @@ class Sampler:
 
         The run is not counted in ``stats``.
         """
-        if batch < 1:
-            raise ValueError(f"batch: must be at least 1, got {batch}")
-        operator = self.operator
-        if operator.batch is not None and operator.batch != batch:
-            raise ValueError(f"batch: the operator holds parts for {operator.batch} images, got {batch}")
-        y = torch.zeros((batch, *operator.measurement_shape), dtype=torch.float32, device=self.device)
+        self._check_batch(batch)
+        y = torch.zeros((batch, *self.operator.measurement_shape), dtype=torch.float32, device=self.device)
         before = self.stats()
         started = time.perf_counter()
         self(y, seed=0)
@@ -196,8 +192,7 @@ class Sampler:
 
     def memory_estimate(self, batch: int = 1) -> MemoryEstimate:
         """Bytes that a call needs for a batch of this size, without running it; see ``MemoryEstimate``."""
-        if batch < 1:
-            raise ValueError(f"batch: must be at least 1, got {batch}")
+        self._check_batch(batch)
         return estimate_memory(self._program, self.operator, batch)
 
     # ------------------------------------------------------------------------------------ one run
@@ -283,6 +278,17 @@ class Sampler:
         if (operator.kind, operator.shape, operator.measurement_shape) != (own.kind, own.shape, own.measurement_shape):
             raise ValueError(f"operator: must have the kind and shapes of the sampler's {own!r}, got {operator!r}")
         return operator
+
+    def _check_batch(self, batch: int) -> None:
+        own = self.operator
+        if batch < 1:
+            raise ValueError(f"batch: must be at least 1, got {batch}")
+        if own.batch is not None and own.batch != batch:
+            raise ValueError(f"batch: the operator holds parts for {own.batch} images, got {batch}")
+        if own.any_channels:
+            raise ValueError(
+                f"shape: the number of channels is open in {own!r}; give Inpainting(mask, shape=(C, H, W))"
+            )
 
     def _check_measurement(self, y: Tensor, operator: Operator) -> None:
         self._check_tensor("y", y, None)

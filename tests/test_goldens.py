@@ -57,9 +57,7 @@ def test_trajectory(path):
         seen.append(float(t[0]))
         return network(x, t)
 
-    denoiser = ccfast.Denoiser(
-        recording, ccfast.schedules.VP(0.1, 20.0), time_map=ccfast.times.floor_timesteps(1000)
-    )
+    denoiser = ccfast.Denoiser(recording, ccfast.schedules.VP(0.1, 20.0), time_map=ccfast.times.floor_timesteps(1000))
     solver = {
         "cpgdm": ccfast.solvers.Conjugate(w=case["w"], lam=case["lam"]),
         "pgdm": ccfast.solvers.PiGDM(w=case["w"]),
