@@ -78,10 +78,13 @@ def photograph(name: str, size: int) -> Tensor:
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).to(torch.float32) / 127.5 - 1.0
 
 
-def restore_tasks(denoiser: Denoiser, *, steps: int, seed: int, size: int) -> Iterator[Result]:
+def restore_tasks(
+    denoiser: Denoiser, *, steps: int, seed: int, size: int, device: torch.device | str = "cpu"
+) -> Iterator[Result]:
     """Degrade and restore the photograph of each task, one after the other.
 
     ``seconds`` is the wall time of the one call of the sampler. Scores are those of the images clamped to [-1, 1].
+    The network of ``denoiser`` must be on ``device`` already.
     """
     for task, word, name in TASKS:
         truth = photograph(name, size)
@@ -89,7 +92,7 @@ def restore_tasks(denoiser: Denoiser, *, steps: int, seed: int, size: int) -> It
         measurement = operator.forward(truth[None])
         sampler = Sampler(denoiser, operator, steps=steps)
         started = time.perf_counter()
-        restored = sampler(measurement, seed=seed)
+        restored = sampler(measurement.to(device), seed=seed).cpu()
         seconds = time.perf_counter() - started
         images = torch.cat([operator.pinv(measurement), restored]).clamp(-1.0, 1.0)
         truths = truth.expand_as(images)

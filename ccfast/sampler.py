@@ -119,7 +119,7 @@ class Sampler:
         Args:
             y: (B, *measurement_shape), float32 (or float64, for reference runs), on the sampler's device.
             seed: an int, or one for each image. All randomness of image b follows from its seed and, where one int
-                serves the batch, its place b, never from the rest of the batch. None draws one from torch's default generator.
+                serves the batch, its place b, never from the rest of the batch. None: a seed from torch's generator.
             x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise.
             operator: H of this call, of the same class, kind and shape as the sampler's: nothing is planned again.
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised

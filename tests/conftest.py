@@ -19,6 +19,10 @@ from ccfast.operators import (
 )
 
 
+# on a machine that is doing something else two threads wait for each other, many times longer than they work
+torch.set_num_threads(1)
+
+
 def _random(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

@@ -124,7 +124,7 @@ def test_a_network_that_is_detached_inside_no_grad():
 
 
 def test_inference_mode_where_a_vjp_is_needed():
-    with torch.inference_mode(), pytest.raises(RuntimeError, match="torch.inference_mode: .* differentiates"):
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"torch.inference_mode: .* differentiates"):
         sampler()(y(), seed=0)
 
 
