@@ -18,7 +18,6 @@ from ccfast.operators import (
     SeparableBlur,
 )
 
-
 # on a machine that is doing something else two threads wait for each other, many times longer than they work
 torch.set_num_threads(1)
 
