@@ -14,10 +14,12 @@ from torch import Tensor
 from .degradations import parse_operator
 from .denoiser import Denoiser
 from .gallery import Panel, Row
+from .images import to_picture
 from .metrics import psnr, ssim
+from .priors import heldout
 from .sampler import Sampler
 
-__all__ = ["TASKS", "Result", "photograph", "restore_tasks"]
+__all__ = ["TASKS", "Result", "restore_tasks", "square_photograph"]
 
 # Photographs that come inside the scikit-image wheel (nothing is downloaded), and that no bundled prior has seen.
 TASKS = (
@@ -58,8 +60,8 @@ class Result(NamedTuple):
         )
 
 
-def photograph(name: str, size: int) -> Tensor:
-    """The centre square of a scikit-image photograph, resized to (3, size, size) in [-1, 1].
+def square_photograph(name: str, size: int) -> Tensor:
+    """The centre square of a held-out photograph, resized to (3, size, size) in [-1, 1].
 
     Raises:
         ImportError: scikit-image is not installed.
@@ -67,11 +69,7 @@ def photograph(name: str, size: int) -> Tensor:
     """
     if size not in SIZES:
         raise ValueError(f"size: must be a multiple of {SIZES.step} from {SIZES[0]} to {SIZES[-1]}, got {size}")
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ImportError("the demo's photographs come with scikit-image: pip install 'ccfast[demo]'") from error
-    picture = Image.fromarray(getattr(data, name)())
+    picture = to_picture(heldout.photograph(name))
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
@@ -87,7 +85,7 @@ def restore_tasks(
     The network of ``denoiser`` must be on ``device`` already.
     """
     for task, word, name in TASKS:
-        truth = photograph(name, size)
+        truth = square_photograph(name, size)
         operator = parse_operator(word, tuple(truth.shape), seed)
         measurement = operator.forward(truth[None])
         sampler = Sampler(denoiser, operator, steps=steps)
