@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-__all__ = ["PHOTOGRAPHS", "crops", "photograph"]
+__all__ = ["PHOTOGRAPHS", "crops", "square"]
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "motorcycle_left")
 """Names of the files, without suffix."""
 
 
-def photograph(name: str) -> Tensor:
-    """One of ``PHOTOGRAPHS``, whole, float32 (3, H, W) in [-1, 1].
+def photograph(name: str) -> Image.Image:
+    """One of ``PHOTOGRAPHS``, whole.
 
     Raises:
         ImportError: scikit-image is not installed.
@@ -28,18 +29,23 @@ def photograph(name: str) -> Tensor:
         from skimage import data
     except ImportError as error:
         raise ImportError("the held-out photographs need scikit-image: pip install 'ccfast[demo]'") from error
-    picture = data.stereo_motorcycle()[0] if name == "motorcycle_left" else getattr(data, name)()
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 127.5 - 1.0
+    return Image.fromarray(data.stereo_motorcycle()[0] if name == "motorcycle_left" else getattr(data, name)())
+
+
+def square(name: str, size: int = 256) -> Tensor:
+    """The centre square of a photograph, resized (Lanczos), float32 (3, size, size) in [-1, 1]."""
+    picture = photograph(name)
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = (left, top, left + side, top + side)
+    pixels = np.array(picture.resize((size, size), Image.Resampling.LANCZOS, box=box))
+    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 127.5 - 1.0
 
 
 def crops(size: int = 128) -> Tensor:
-    """Ten crops at the pictures' own resolution, two a photograph (the centre, and the centre of the upper left
-    quarter), float32 (10, 3, size, size)."""
+    """Ten crops, of each ``square(name)`` of side 256 the centre and the upper left corner, (10, 3, size, size)."""
     cut = []
     for name in PHOTOGRAPHS:
-        picture = photograph(name)
-        for part in (2, 4):
-            top, left = ((n // part) - size // 2 for n in picture.shape[1:])
-            top, left = max(top, 0), max(left, 0)
-            cut.append(picture[:, top : top + size, left : left + size])
+        picture, middle = square(name), (256 - size) // 2
+        cut += [picture[:, at : at + size, at : at + size] for at in (middle, 0)]
     return torch.stack(cut)
