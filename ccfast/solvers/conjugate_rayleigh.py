@@ -1,0 +1,91 @@
+"""The conjugate step centred on the Rayleigh quotient of every image (ALGORITHMS 2.7), computed on the device.
+
+j = <r, g>/<r, r> with r the residual and g = (dn/dx)^T r, both at hand. Over the step j(X) = j lever(X)/lever(X_n), as a
+unit Gaussian prior has it with eps, so that the exponent is linear in j and every coefficient of a step is a sum over
+the points of its quadrature:
+
+    D = exp(-c int R + j c int R lever^2/lever_n),    kappa = 1 - D(X_n),    d, v, W, churn, spread = sum weights D
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..plan import Reduction
+from ..schedules import Array
+from .conjugate_modes import Forms, Guidance, Modes, StepRule, forms, lever, starts, terms
+
+__all__ = ["rayleigh"]
+
+
+class Exponents:
+    """The quadrature of one step as tensors: (1, Q) exponents, (Q, 5) functionals, made once for every device."""
+
+    def __init__(self, guidance: Guidance, k: int) -> None:
+        grid, c = guidance.grid, 1.0 + guidance.eta**2
+        rule = StepRule(guidance, k)
+        rate = c * guidance.rate(rule.rho, np.array([guidance.reference]))
+        self.highest = 1.0 / float(lever(grid, starts(grid)[k : k + 1])[0])
+        plain, plain_total = rule.cumulative(rate)
+        slope, slope_total = rule.cumulative(rate * lever(grid, rule.rho) ** 2 * self.highest)
+        self._host = (plain, plain_total, slope, slope_total, rule.functionals, rule.offset, rule.spread)
+        self._device: dict[torch.device, list[Tensor]] = {}
+
+    def centre(self, rr: Tensor, rg: Tensor) -> Tensor:
+        """j of every image (B,): 0 where there is no residual, at most 1/lever, beyond which the error would grow."""
+        return torch.where(rr > 0, rg / rr.where(rr > 0, 1.0), 0.0).clamp(max=self.highest)
+
+    def modes(self, j: Tensor) -> Modes:
+        """The coefficients of the range for every image."""
+        if j.device not in self._device:
+            self._device[j.device] = [torch.from_numpy(np.asarray(a)).to(j.device) for a in self._host]
+        plain, plain_total, slope, slope_total, functionals, offset, spread = self._device[j.device]
+        decay = torch.exp(j[:, None] * slope - plain)
+        kappa = -torch.expm1(j * slope_total - plain_total)
+        return Modes(kappa, *(decay @ functionals + offset).unbind(1), (decay.square() @ spread).sqrt())
+
+
+def rayleigh(guidance: Guidance, null: Mapping[str, Array], shared: Array) -> Reduction:
+    """The reduction of a plan whose numbers are those of the null space.
+
+    Args:
+        null: terms of all steps (n, M), the first mode being the null space.
+        shared: steps in which the null space takes the Jacobian coefficients of the range.
+    """
+    steps = [Exponents(guidance, k) for k in range(len(guidance.grid.t))]
+    now, before = forms(guidance)
+    scale = guidance.grid.data_scale
+    # the range differs from the null space in these; what no step uses is not asked for
+    projected = [name for name, c in null.items() if name not in ("r", "r1") and np.any(c)]
+    guided = [name for name in ("h", "h1") if name in projected]
+    residuals = [name for name in ("r", "r1") if np.any(null[name])]
+
+    def coefficients(k: int, dots: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        j = steps[k].centre(dots["rr"], dots["rg"])
+        j_before = steps[k - 1].centre(dots["rr1"], dots["rg1"]) if "rr1" in dots else 0.0
+        here, there = (Forms(*(float(c[k, 0]) for c in form)) for form in (now, before))
+        row = terms(steps[k].modes(j), here._replace(j=j), there._replace(j=j_before), 1.0 / float(scale[k]))
+        found = {name: row[name] for name in residuals}
+        for name in projected:
+            if shared[k] and name in guided:
+                found[name] = row[name]
+            else:
+                found["P" + name] = row[name] - float(null[name][k, 0])
+        young = k == 0
+        return {name: value for name, value in found.items() if not (young and name.endswith("1"))}
+
+    ones = np.ones(len(steps))
+    later = (np.arange(len(steps)) > 0) * (guidance.order == 2)
+    vectors = {
+        "r": {"r": ones},
+        "g": {"r": now.alpha[:, 0], "h": now.beta[:, 0]},
+        "r1": {"r1": ones * later},
+        "g1": {"r1": before.alpha[:, 0] * later, "h1": before.beta[:, 0] * later},
+    }
+    dots = {"rr": ("r", "r"), "rg": ("r", "g"), "rr1": ("r1", "r1"), "rg1": ("r1", "g1")}
+    names = [*residuals, *(name for name in guided if np.any(shared)), *("P" + name for name in projected)]
+    return Reduction(vectors, dots, coefficients, tuple(names))
