@@ -1,6 +1,7 @@
 """Degradations H, one file each, given by their thin singular value decomposition (see base.py)."""
 
 from .average_pooling import AveragePooling
+from .band_limit import BandLimit
 from .base import Operator
 from .bicubic import Bicubic
 from .denoising import Denoising
@@ -8,18 +9,26 @@ from .fourier import FourierBlur
 from .fourier_downsampling import FourierDownsampling
 from .gaussian_blur import GaussianBlur
 from .grayscale import Grayscale
+from .hadamard import Hadamard
 from .inpainting import Inpainting
+from .matrix import Matrix
 from .separable import SeparableBlur
+from .soft_mask import SoftMask, soft_prefix
 
 __all__ = [
     "AveragePooling",
+    "BandLimit",
     "Bicubic",
     "Denoising",
     "FourierBlur",
     "FourierDownsampling",
     "GaussianBlur",
     "Grayscale",
+    "Hadamard",
     "Inpainting",
+    "Matrix",
     "Operator",
     "SeparableBlur",
+    "SoftMask",
+    "soft_prefix",
 ]
