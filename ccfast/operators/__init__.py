@@ -4,6 +4,7 @@ from .average_pooling import AveragePooling
 from .band_limit import BandLimit
 from .base import Operator
 from .bicubic import Bicubic
+from .check_adjoint import check_adjoint
 from .denoising import Denoising
 from .fourier import FourierBlur
 from .fourier_downsampling import FourierDownsampling
@@ -11,6 +12,7 @@ from .gaussian_blur import GaussianBlur
 from .grayscale import Grayscale
 from .hadamard import Hadamard
 from .inpainting import Inpainting
+from .linear_operator import LinearOperator
 from .matrix import Matrix
 from .separable import SeparableBlur
 from .soft_mask import SoftMask, soft_prefix
@@ -26,9 +28,11 @@ __all__ = [
     "Grayscale",
     "Hadamard",
     "Inpainting",
+    "LinearOperator",
     "Matrix",
     "Operator",
     "SeparableBlur",
     "SoftMask",
+    "check_adjoint",
     "soft_prefix",
 ]
