@@ -5,6 +5,7 @@ from .band_limit import BandLimit
 from .base import Operator
 from .bicubic import Bicubic
 from .check_adjoint import check_adjoint
+from .compose import Compose
 from .denoising import Denoising
 from .fourier import FourierBlur
 from .fourier_downsampling import FourierDownsampling
@@ -21,6 +22,7 @@ __all__ = [
     "AveragePooling",
     "BandLimit",
     "Bicubic",
+    "Compose",
     "Denoising",
     "FourierBlur",
     "FourierDownsampling",
