@@ -26,7 +26,10 @@ class LinearOperator(Operator):
     so that pinv = lift o encode and project = lift o down hold as for every operator; decode, scale and
     singular_values do not exist. What conjugate gradients leave is the part of H+ y along small singular values: with
     k steps the error falls at least as ((c - 1)/(c + 1))^k, c the condition number, and rounding limits it to about
-    c eps. A step takes one H and one H^T. Computed in the dtype of the input: pass float64 for float64.
+    c eps. Short of convergence P is a projection only as nearly: ||P P x - P x|| is 4 % of ||P x|| for white noise x in
+    examples/tomography.py with 64 x 64 pixels, 16 angles and 30 steps.
+
+    A step takes one H and one H^T. Computed in the dtype of the input: pass float64 for float64.
 
     Args:
         forward: (B, *shape) to (B, *measurement_shape), for any B, in the dtype and on the device of its argument.
