@@ -162,5 +162,6 @@ class Program:
         }
         row: dict[str, float | Tensor] = dict(self.rows[k])
         for name, value in reduction.coefficients(k, dots).items():
-            row[name] = value * self.scale(name, k) + row.get(name, 0.0)
+            if name in reduction.terms:
+                row[name] = value * self.scale(name, k) + row.get(name, 0.0)
         return row

@@ -64,7 +64,7 @@ class Reduction:
         dots: pairs of vectors, by name; each becomes a (B,) tensor of inner products.
         coefficients: called as coefficients(k, dots) with those of the pairs whose vectors are not zero in step k;
             returns (B,) tensors by term, which are added to the row.
-        terms: names of all terms that ``coefficients`` may return.
+        terms: names of the terms that are taken from ``coefficients``.
         first: the first step that is reduced.
     """
 

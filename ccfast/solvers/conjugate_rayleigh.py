@@ -1,8 +1,8 @@
 """The conjugate step centred on the Rayleigh quotient of every image (ALGORITHMS 2.7), computed on the device.
 
-j = <r, g>/<r, r> with r the residual and g = (dn/dx)^T r, both at hand. Over the step j(X) = j lever(X)/lever(X_n), as a
-unit Gaussian prior has it with eps, so that the exponent is linear in j and every coefficient of a step is a sum over
-the points of its quadrature:
+j = <r, g>/<r, r> with r the residual and g = (dn/dx)^T r, both at hand. Over the step, and back to the one before,
+j(X) = j lever(X)/lever(X_n), as a unit Gaussian prior has it with eps: the exponent is then linear in j, and every
+coefficient of a step is a sum over the points of its quadrature:
 
     D = exp(-c int R + j c int R lever^2/lever_n),    kappa = 1 - D(X_n),    d, v, W, churn, spread = sum weights D
 """
@@ -56,36 +56,28 @@ def rayleigh(guidance: Guidance, null: Mapping[str, Array], shared: Array) -> Re
         null: terms of all steps (n, M), the first mode being the null space.
         shared: steps in which the null space takes the Jacobian coefficients of the range.
     """
-    steps = [Exponents(guidance, k) for k in range(len(guidance.grid.t))]
+    grid, order = guidance.grid, guidance.order
+    steps = [Exponents(guidance, k) for k in range(len(grid.t))]
     now, before = forms(guidance)
-    scale = guidance.grid.data_scale
-    # the range differs from the null space in these; what no step uses is not asked for
+    levers = lever(grid, starts(grid))
+    # what no mode uses is left out; the residuals' own part j r of g comes with the term of g
+    guided = [name for name in ("h", "h1") if np.any(null[name])]
+    residuals = ["r", "r1"][: order if "h1" in guided else 1]
     projected = [name for name, c in null.items() if name not in ("r", "r1") and np.any(c)]
-    guided = [name for name in ("h", "h1") if name in projected]
-    residuals = [name for name in ("r", "r1") if np.any(null[name])]
 
     def coefficients(k: int, dots: Mapping[str, Tensor]) -> dict[str, Tensor]:
         j = steps[k].centre(dots["rr"], dots["rg"])
-        j_before = steps[k - 1].centre(dots["rr1"], dots["rg1"]) if "rr1" in dots else 0.0
         here, there = (Forms(*(float(c[k, 0]) for c in form)) for form in (now, before))
-        row = terms(steps[k].modes(j), here._replace(j=j), there._replace(j=j_before), 1.0 / float(scale[k]))
+        earlier = there._replace(j=j * float(levers[max(k - 1, 0)] / levers[k]))
+        row = terms(steps[k].modes(j), here._replace(j=j), earlier, 1.0 / float(grid.data_scale[k]))
         found = {name: row[name] for name in residuals}
         for name in projected:
             if shared[k] and name in guided:
                 found[name] = row[name]
             else:
                 found["P" + name] = row[name] - float(null[name][k, 0])
-        young = k == 0
-        return {name: value for name, value in found.items() if not (young and name.endswith("1"))}
+        return {name: value for name, value in found.items() if k or not name.endswith("1")}
 
-    ones = np.ones(len(steps))
-    later = (np.arange(len(steps)) > 0) * (guidance.order == 2)
-    vectors = {
-        "r": {"r": ones},
-        "g": {"r": now.alpha[:, 0], "h": now.beta[:, 0]},
-        "r1": {"r1": ones * later},
-        "g1": {"r1": before.alpha[:, 0] * later, "h1": before.beta[:, 0] * later},
-    }
-    dots = {"rr": ("r", "r"), "rg": ("r", "g"), "rr1": ("r1", "r1"), "rg1": ("r1", "g1")}
+    vectors = {"r": {"r": np.ones_like(levers)}, "g": {"r": now.alpha[:, 0], "h": now.beta[:, 0]}}
     names = [*residuals, *(name for name in guided if np.any(shared)), *("P" + name for name in projected)]
-    return Reduction(vectors, dots, coefficients, tuple(names))
+    return Reduction(vectors, {"rr": ("r", "r"), "rg": ("r", "g")}, coefficients, tuple(names))
