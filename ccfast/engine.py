@@ -33,6 +33,7 @@ class Measurement:
         ybar: H+ y.
         coordinates: encode(y), where the measurement is noisy or the plan has fields.
         fields: those of each step, over the modes of the operator.
+        operator, y: the operator and the measurement themselves.
     """
 
     ops: Ops
@@ -40,6 +41,8 @@ class Measurement:
     ybar: Tensor
     coordinates: Tensor | None
     fields: list[dict[str, Tensor]]
+    operator: Operator
+    y: Tensor
 
 
 class Program:
@@ -68,9 +71,10 @@ class Program:
     def measure(self, operator: Operator, y: Tensor) -> Measurement:
         """What the loop needs of a measurement."""
         ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
-        coordinates = operator.encode(y) if self.plan.fields is not None or self.plan.noise_std else None
+        modes = operator.kind != "krylov" and (self.plan.fields is not None or self.plan.noise_std)
+        coordinates = operator.encode(y) if modes else None
         if self.plan.fields is None:
-            return Measurement(ops, general, ybar, coordinates, [])
+            return Measurement(ops, general, ybar, coordinates, [], operator, y)
         cache = self._fields.setdefault(operator, {})
         key = (y.dtype, y.device)
         if key not in cache:
@@ -80,7 +84,7 @@ class Program:
                 {name: f if name == "weight" else f * self.scale(name, k) for name, f in row.items()}
                 for k, row in enumerate(fields)
             ]
-        return Measurement(ops, general, ybar, coordinates, cache[key])
+        return Measurement(ops, general, ybar, coordinates, cache[key], operator, y)
 
     def run(
         self,
@@ -128,6 +132,10 @@ class Program:
         return output.clone() if "F" in b.depth and output.data_ptr() == leaf.data_ptr() else output
 
     def residual(self, k: int, tensors: dict[str, Tensor], m: Measurement) -> None:
+        if self.plan.residual is not None:
+            x0hat = m.ops.denoised(tensors["x"], tensors["F"], self.p[k], self.q[k])
+            tensors["r"].copy_(self.plan.residual(m.operator, m.y, x0hat))
+            return
         arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
         if m.fields and "weight" in m.fields[k]:
             m.reference.residual(*arguments, m.fields[k]["weight"], m.coordinates)

@@ -13,6 +13,7 @@ history that some row names is kept. Beyond that a plan may carry
     fields       V diag(f_T(s)) V^T T, coefficients over the singular values s of the operator (``ccfast.fields``), and
                  with the name "weight" the factor omega(s) of the residual: r = V omega V^T (H+ y - x0hat)
     reduction    coefficients of one image each, from dot products taken on the device
+    residual     another rule for r than H+ y - P x0hat, from H and H^T themselves
 """
 
 from __future__ import annotations
@@ -27,15 +28,20 @@ import numpy as np
 from torch import Tensor
 
 from .fields import Fields
+from .operators import Operator
 from .schedules import Array
 
-__all__ = ["DEPTH", "TERMS", "Plan", "Reduction", "Term", "parse"]
+__all__ = ["DEPTH", "TERMS", "Plan", "Reduction", "Residual", "Term", "parse"]
 
 TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
 """The terms of the common rows, which look back at nothing."""
 
 DEPTH = 3
 """How many steps back a register may reach."""
+
+
+Residual = Callable[[Operator, Tensor, Tensor], Tensor]
+"""A rule for r: of the operator, y and x0hat, an image. It must not wait for the device."""
 
 
 class Term(NamedTuple):
@@ -89,6 +95,7 @@ class Plan:
         reduction: coefficients of one image each, or None.
         product: how h is taken: a name of ``ccfast.products.PRODUCTS``.
         noise_std: of the measurement, in the data range; it shrinks the initial state.
+        residual: the rule for r, or None for H+ y - P x0hat (with the weight of the fields).
 
     Raises:
         ValueError: an unknown term, a coefficient that is not finite, or history used before there is any.
@@ -107,6 +114,7 @@ class Plan:
     reduction: Reduction | None = None
     product: str = "reverse"
     noise_std: float = 0.0
+    residual: Residual | None = None
 
     def __post_init__(self) -> None:
         steps = len(self.times) - 1

@@ -20,12 +20,16 @@ from .kernels.reference import Ops, seed_words
 from .memory import MemoryEstimate, estimate_memory
 from .network import Network, same_device
 from .operators import Operator
+from .operators.conjugate_gradients import damped
 from .plan import Plan
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
 from .times import uniform
 
 __all__ = ["Sampler"]
+
+INITIAL_ITERATIONS = 30
+"""Conjugate gradient steps for the initial state of an operator that does not say how many it takes."""
 
 
 class Sampler:
@@ -47,8 +51,9 @@ class Sampler:
             Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
         times: the whole time grid (steps + 1 numbers) in place of steps, start and end. The default grid is uniform
             in schedule time.
-        noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). Conjugate
-            and PiGDM take it into account, DDIM in the initial state alone; the other solvers refuse it.
+        noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The README's
+            table says which solvers take it into account; DDIM and its kind do in the initial state alone, and the
+            others refuse it.
         backend: "auto" or a name of ``ccfast.backends.BACKENDS``.
         device: where it runs, None for the device of the network's parameters (the CPU if it has none).
         compile_network: run the network through torch.compile.
@@ -200,7 +205,8 @@ class Sampler:
             buffers = Buffers(program, tuple(x.shape), x.dtype)
             buffers.state.copy_(x)
             ops = program.backend.bind(self.operator)
-            program.run(buffers, Measurement(ops, reference.bind(self.operator), x, None, []), lambda out, step: None)
+            measurement = Measurement(ops, reference.bind(self.operator), x, None, [], self.operator, x)
+            program.run(buffers, measurement, lambda out, step: None)
             return buffers.state, buffers.states[1]
 
     def warmup(self, batch: int = 1) -> float:
@@ -277,11 +283,19 @@ class Sampler:
         return x
 
     def _initial_mean(self, operator: Operator, measurement: Measurement) -> Tensor:
-        """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm."""
+        """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm.
+
+        That is (H^T H + noise_std^2)^-1 H^T y, which an operator without singular values finds by conjugate gradients.
+        """
         noise = self._plan.noise_std
         if not noise:
             return measurement.ybar
         coordinates = measurement.coordinates
+        if coordinates is None:
+            gain = noise**-2
+            right = operator.adjoint(measurement.y).mul_(gain)
+            count = getattr(operator, "iterations", INITIAL_ITERATIONS)
+            return damped(operator.forward, operator.adjoint, right, gain, count)
         s = operator.singular_values.to(measurement.ybar).square()
         return operator.lift(coordinates * (s / (s + noise**2)))
 

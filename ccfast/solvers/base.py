@@ -9,9 +9,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..denoiser import Denoiser
-from ..operators import Operator
 from ..fields import Fields
-from ..plan import Plan, Reduction
+from ..operators import Operator
+from ..plan import Plan, Reduction, Residual
 from ..schedules import Array, Schedule
 
 __all__ = ["Grid", "Integrals", "Solver", "check_fraction", "check_weight"]
@@ -83,10 +83,12 @@ class Solver(ABC):
 
     Attributes:
         takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
+        needs_modes: whether it needs the singular values of the operator then.
         product: how the plan takes h, a name of ``ccfast.products.PRODUCTS``.
     """
 
     takes_noise: ClassVar[bool] = False
+    needs_modes: ClassVar[bool] = True
     product = "reverse"
 
     @abstractmethod
@@ -101,6 +103,10 @@ class Solver(ABC):
         """Coefficients from dot products of every image; None: there are none."""
         return None
 
+    def residual(self, grid: Grid) -> Residual | None:
+        """Another rule for r; None: H+ y - P x0hat."""
+        return None
+
     def inverse(self, denoiser: Denoiser, times: Array) -> Plan:
         """The plan that takes the last state back to the first two; ValueError where there is none."""
         raise ValueError(f"invert: {self!r} has no exact inverse; BDIA() has")
@@ -111,9 +117,9 @@ class Solver(ABC):
         if noise_std and not self.takes_noise:
             raise ValueError(
                 f"noise_std: {self!r} handles noiseless measurements only, so it must be 0, got {noise_std}; "
-                "Conjugate and PiGDM take noise"
+                "Conjugate, PiGDM, DDRM, DiffPIR, DDS and DPS take noise"
             )
-        if noise_std and operator.kind == "krylov":
+        if noise_std and self.needs_modes and operator.kind == "krylov":
             raise ValueError(
                 f"noise_std: {self!r} needs the singular values of the operator, which {operator!r} does not have, so "
                 f"it must be 0, got {noise_std}; DDS and DPS take noise without them"
@@ -133,6 +139,7 @@ class Solver(ABC):
             self.reduction(grid),
             self.product,
             noise_std,
+            self.residual(grid),
         )
 
     def grid(self, denoiser: Denoiser, times: Array, noise_std: float = 0.0) -> Grid:
