@@ -38,7 +38,7 @@ from .base import Grid
 from .conjugate_diffusion import path_std
 from .quadrature import nodes_and_weights
 
-__all__ = ["Forms", "Guidance", "Modes", "StepRule", "forms", "lever", "modes", "starts", "terms"]
+__all__ = ["Forms", "Guidance", "Modes", "StepRule", "forms", "is_flow", "lever", "modes", "starts", "terms"]
 
 
 Number = Any
