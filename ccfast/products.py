@@ -100,8 +100,8 @@ def rounded_difference(network: Network, at: Evaluation, scratch: Tensor | None)
     length, norm = (v.to(wide).flatten(1).norm(dim=1) for v in (at.leaf, at.residual))
     length = STEP * length.where(length > 0, math.sqrt(at.leaf[0].numel()))
     norm = norm.clamp_min(1e-30)  # where r is zero the difference is, and so the product
-    torch.mul(at.residual, per_image(length / norm, at.leaf), out=scratch).add_(at.leaf)
-    changed = network(scratch, at.times)
+    at_distance = torch.mul(at.residual, per_image(length / norm, at.leaf), out=scratch).add_(at.leaf)
+    changed = network(at_distance, at.times)
     return (changed.to(wide) - at.output.to(wide)).mul_(per_image(norm / length, at.leaf))
 
 

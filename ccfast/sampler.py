@@ -122,8 +122,8 @@ class Sampler:
             y: (B, *measurement_shape), float32 (or float64, for reference runs), on the sampler's device.
             seed: an int, or one for each image. All randomness of image b follows from its seed and, where one int
                 serves the batch, its place b, never from the rest of the batch. None: a seed from torch's generator.
-            x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise (with noise in the measurement,
-                mu V s^2/(s^2 + noise_std^2) V^T H+ y + sigma noise); or the states at the first two times, as
+            x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise (where the measurement is
+                noisy, mu V s^2/(s^2 + noise_std^2) V^T H+ y + sigma noise); or the states at the first two times, as
                 ``invert`` returns them, for a solver that looks back at states.
             operator: H of this call, of the same class, kind and shape as the sampler's: nothing is planned again.
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised
@@ -193,7 +193,7 @@ class Sampler:
             buffers = Buffers(program, tuple(x.shape), x.dtype)
             buffers.state.copy_(x)
             ops = program.backend.bind(self.operator)
-            program.run(buffers, Measurement(ops, reference.bind(self.operator), x, None, []), lambda out, step: None)
+            program.run(buffers, Measurement(ops, reference.bind(self.operator), x), lambda out, step: None)
             return buffers.state, buffers.states[1]
 
     def warmup(self, batch: int = 1) -> float:
@@ -271,12 +271,9 @@ class Sampler:
 
     def _initial_mean(self, operator: Operator, measurement: Measurement) -> Tensor:
         """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm."""
-        noise = self._plan.noise_std
-        if not noise:
+        if measurement.shrink is None or measurement.coordinates is None:
             return measurement.ybar
-        coordinates = measurement.coordinates
-        s = operator.singular_values.to(measurement.ybar).square()
-        return operator.lift(coordinates * (s / (s + noise**2)))
+        return operator.lift(measurement.coordinates * measurement.shrink)
 
     def _noise(
         self, ops: Ops, seeds: list[int], samples: list[int], draws: list[int]

@@ -121,7 +121,7 @@ def test_inversion_below_gamma_one_loses_digits_and_says_when_all(mixture):
         make(mixture, "vp", BDIA(0.5), 40).invert(image)
     with pytest.raises(ValueError, match=r"invert: DDIM\(eta=0.0\) has no exact inverse; BDIA\(\) has"):
         make(mixture, "vp", DDIM(), 4).invert(image)
-    with pytest.raises(ValueError, match="x_init: DDIM.* starts from one state, got two"):
+    with pytest.raises(ValueError, match=r"x_init: DDIM.* starts from one state, got two"):
         make(mixture, "vp", DDIM(), 4)(y, x_init=(image, image))
     with pytest.raises(ValueError, match=r"x: Denoising takes shape \(B, 1, 16\), got \(2, 1, 8\)"):
         sampler.invert(image[..., :8])

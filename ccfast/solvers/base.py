@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..denoiser import Denoiser
-from ..operators import Operator
 from ..fields import Fields
+from ..operators import Operator
 from ..plan import Plan, Reduction
 from ..schedules import Array, Schedule
 

@@ -34,7 +34,8 @@ class Exponents:
         start = starts(grid)[k : k + 1]
         self.highest = 1.0 / float(lever(grid, start)[0])
         plain, plain_total = rule.cumulative(rate)
-        slope, slope_total = rule.cumulative(rate * lever(grid, rule.rho) * (shape(grid, rule.rho) / shape(grid, start)))
+        ratio = shape(grid, rule.rho) / shape(grid, start)
+        slope, slope_total = rule.cumulative(rate * lever(grid, rule.rho) * ratio)
         self._host = (plain, plain_total, slope, slope_total, rule.functionals, rule.offset, rule.spread)
         self._device: dict[torch.device, list[Tensor]] = {}
 
@@ -49,7 +50,8 @@ class Exponents:
         plain, plain_total, slope, slope_total, functionals, offset, spread = self._device[j.device]
         decay = torch.exp(j[:, None] * slope - plain)
         kappa = -torch.expm1(j * slope_total - plain_total)
-        return Modes(kappa, *(decay @ functionals + offset).unbind(1), (decay.square() @ spread).sqrt())
+        d, v, W, churn, churn_change = (decay @ functionals + offset).unbind(1)
+        return Modes(kappa, d, v, W, churn, churn_change, (decay.square() @ spread).sqrt())
 
 
 def shape(grid: Grid, rho: Array) -> Array:
