@@ -1,1 +1,1 @@
-"""Kernels: ``reference`` is the plain PyTorch truth that every other implementation is tested against."""
+"""Kernels: ``reference`` is the plain PyTorch truth that every other implementation is tested against, ``native`` the CPU."""
