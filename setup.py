@@ -1,8 +1,8 @@
-"""The package layout: ``ccfast/`` and, beside it, ``kernels/``, which is installed as ``ccfast.kernels``; and the native code.
+"""The package layout (``kernels/``, beside ``ccfast/``, is installed as ``ccfast.kernels``) and the native code.
 
-Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no Python
-in it), and ``ccfast._C``, the pybind11 module that loads it. Without a compiler or without torch's headers the package
-installs without them, and ``ccfast.show_config()`` says so.
+Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no
+Python in it), and ``ccfast._C``, the pybind11 module that loads it. Without a compiler or without torch's headers the
+package installs without them, and ``ccfast.show_config()`` says so.
 """
 
 import importlib.util
@@ -81,11 +81,13 @@ def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
         "CCF_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
     }
     module_flags = [f"-I{sysconfig.get_path('include')}", f"-isystem{pybind11.get_include()}"]
-    module_flags += [rf'-D{name}=\"{value}\"' for name, value in defines.items()]
+    module_flags += [rf"-D{name}=\"{value}\"" for name, value in defines.items()]
+    # the headers' paths, which their error messages hold, are those of whoever built the library
+    flags = f"{' '.join(FLAGS)} -isystem {torch}/include -ffile-prefix-map={torch}=torch"
     sources = [Path("csrc/ops.cpp"), *sorted(p.relative_to(ROOT) for p in (ROOT / "csrc/cpu").glob("*.cpp"))]
     rows = [
         f"builddir = {build}",
-        rule("compile", f"{compiler} {' '.join(FLAGS)} -isystem {torch}/include -ffile-prefix-map={torch}=torch $flags -MMD -MF $out.d -c $in -o $out"),
+        rule("compile", f"{compiler} {flags} $flags -MMD -MF $out.d -c $in -o $out"),
         rule("link", f"{compiler} -shared -Wl,--as-needed -o $out $in $libraries"),
     ]
     objects = []

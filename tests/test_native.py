@@ -1,20 +1,21 @@
-"""The native backend against kernels/reference.py in float64, torch's op checks, and its promises of counts and threads."""
+"""The native backend against kernels/reference.py in float64, torch's op checks, op counts, and threads."""
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as NF
+from ccfast.kernels import native, reference
 from conftest import OPERATORS, SMOOTH
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
 from ccfast import backends
-from ccfast.kernels import native, reference
 from ccfast.operators import (
     AveragePooling,
     Bicubic,
@@ -84,10 +85,10 @@ AWKWARD = [
     ("bicubic-64x128", lambda: Bicubic((3, 64, 128), 4)),
     ("bicubic-1000x24", lambda: Bicubic((1, 1000, 24), 2)),
     ("bicubic-60x63", lambda: Bicubic((2, 60, 63), 3)),
-    ("bicubic-signal-4096", lambda: Bicubic((2, 4096), 8)),
+    ("bicubic-signal-1040", lambda: Bicubic((2, 1040), 8)),
     ("gaussian-63x65", lambda: GaussianBlur((3, 63, 65))),
     ("gaussian-1x7", lambda: GaussianBlur((2, 1, 7), std=1.0)),
-    ("separable-1000x3", lambda: SeparableBlur((3, 1000, 3), SMOOTH, cutoff=0.4)),
+    ("separable-500x3", lambda: SeparableBlur((3, 500, 3), SMOOTH, cutoff=0.4)),
     ("separable-full-rank", lambda: SeparableBlur((3, 33, 31), [0.1, 0.8, 0.1], boundary="zero")),
     ("separable-full-rank-signal", lambda: SeparableBlur((3, 33), [0.1, 0.8, 0.1], boundary="zero")),
     ("fourier-63x65", lambda: FourierBlur((3, 63, 65), np.outer(SMOOTH, SMOOTH), 0.2)),
@@ -99,15 +100,25 @@ AWKWARD = [
 MEMBERS = [*OPERATORS, *AWKWARD]
 
 
+@cache
+def build(builder):
+    """Once a session: the SVDs of the large members take longer than their tests."""
+    return builder()
+
+
 @pytest.fixture(params=[builder for _, builder in MEMBERS], ids=[name for name, _ in MEMBERS])
 def operator(request):
-    return request.param()
+    return build(request.param)
 
 
 @pytest.fixture(autouse=True)
-def no_grad():
+def one_thread_no_grad():
+    """Tensors this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.no_grad():
         yield
+    torch.set_num_threads(threads)
 
 
 # Local kinds add at most nine products an element, in float32: 1e-6 of the largest value. separable and fourier pass
@@ -180,9 +191,10 @@ def test_residual(operator, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_update(operator, dtype, row):
-    check_update(operator, case(operator, dtype), dtype, row)
+def test_update(operator, dtype):
+    tensors = case(operator, dtype)
+    for row in ROWS.values():
+        check_update(operator, tensors, dtype, row)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -231,13 +243,11 @@ def test_threads(operator):
     """The pieces of a kernel do not depend on the threads. Nor do MKL's results at these sizes."""
     tensors, results = case(operator, torch.float32), []
     large = {name: t.repeat(8, *[1] * (t.ndim - 1)) for name, t in tensors.items()}
-    before = torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         out = torch.empty_like(large["x"])
         native.bind(operator.repeat(8)).update(ROWS["general"], large, out, None, 1.0)
         results.append(out)
-    torch.set_num_threads(before)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
 
@@ -250,7 +260,8 @@ def test_halves():
         ops.lincomb(out, None, 1.0, [every], [1.0], [], [])
         torch.testing.assert_close(out, every.float(), rtol=0, atol=0, equal_nan=True)
         bits = every.float().view(torch.int32)
-        around = torch.cat([(bits + k).view(torch.float32) for k in (-1, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000)], -1)
+        steps = (-1, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000)
+        around = torch.cat([(bits + step).view(torch.float32) for step in steps], -1)
         back = torch.empty(around.shape, dtype=dtype)
         ops.lincomb(back, None, 1.0, [around], [1.0], [], [])
         torch.testing.assert_close(back, around.to(dtype), rtol=0, atol=0, equal_nan=True)
@@ -289,11 +300,12 @@ def test_philox_words():
     rng = np.random.default_rng(0)
     for _ in range(100):
         counter, key = rng.integers(0, 1 << 32, 4).tolist(), int(rng.integers(0, 1 << 63)) * 2 + 1
-        words = reference.philox([torch.tensor(c) for c in counter], reference.seed_words([key], torch.device("cpu"))[0])
+        bits = reference.seed_words([key], torch.device("cpu"))[0]
+        words = reference.philox([torch.tensor(c) for c in counter], bits)
         assert ops.philox(counter, key) == [int(word) for word in words]
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 63, 65), (2, 1, 1, 7), (1, 2, 4099), (4, 1, 1, 1), (0, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(3, 3, 63, 65), (2, 1, 1, 7), (1, 2, 4099), (4, 1, 1, 1)])
 def test_normal(shape):
     batch = shape[0]
     seeds = reference.seed_words([2**64 - 1 - 12345 * k for k in range(batch)], torch.device("cpu"))
@@ -307,11 +319,9 @@ def test_normal(shape):
 
 def test_normal_threads():
     zeros, results = torch.zeros(2, dtype=torch.int64), []
-    before = torch.get_num_threads()
     for threads in (1, 3):
         torch.set_num_threads(threads)
         results.append(native.normal(torch.empty(2, 3, 128, 128), zeros, torch.arange(2), zeros, 1))
-    torch.set_num_threads(before)
     assert torch.equal(*results)
 
 
@@ -407,7 +417,7 @@ def golden(path):
     data = np.load(path)
     c = json.loads(str(data["case"]))
     shape = (3, c["size"], c["size"])
-    taps = np.exp(-np.arange(-30, 30) ** 2 / 18)
+    taps = np.exp(-(np.arange(-30, 30) ** 2) / 18)
     operator = {
         "bicubic4": lambda: Bicubic(shape, 4),
         "box4": lambda: AveragePooling(shape, 4),

@@ -44,7 +44,7 @@ def banded(factor: Factor) -> list[Tensor] | None:
 
 def band(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """(rows, width) taps and (rows,) starts such that row i is zero but for taps[i] from column starts[i] on."""
-    rows, columns = matrix.shape
+    columns = matrix.shape[1]
     nonzero = matrix != 0
     first = torch.where(nonzero.any(1), nonzero.int().argmax(1), 0)
     last = torch.where(nonzero.any(1), columns - 1 - nonzero.flip(1).int().argmax(1), 0)
@@ -80,7 +80,7 @@ class Banded:
 
 
 class LowRank:
-    """x V_c, V_r^T of that, and back up; or with V V^T of each axis as one matrix, where that takes fewer operations."""
+    """x V_c, V_r^T of that, and back up; or V V^T of each axis as one matrix, where that takes fewer operations."""
 
     def __init__(self, operator: Separable) -> None:
         self.sides = operator.shape[1:]
