@@ -7,62 +7,56 @@
 namespace ccf::cpu {
 namespace {
 
-constexpr int group = 4;  // terms summed in registers in one pass
+constexpr int group = 6;  // terms summed in registers in one pass
 
-// first = sum a_k s_k (+ first), and where there are two sums second = sum b_k s_k (+ second)
-template <class T, int N, bool two, bool fresh>
-CCF_HD void sum_terms(const T* const* source, const float* a, const float* b, std::int64_t size, float* __restrict first,
-                      float* __restrict second) {
-    for (std::int64_t i = 0; i < size; ++i) {
-        float u = fresh ? 0.0f : first[i], v = fresh || !two ? 0.0f : second[i];
-        for (int k = 0; k < N; ++k) {
-            const float value = to_float(source[k][i]);
-            u += a[k] * value;
-            if constexpr (two) v += b[k] * value;
-        }
-        first[i] = u;
-        if constexpr (two) second[i] = v;
-    }
-}
+// m f, the field of a projection under a mask, where there is one
+struct Product {
+    const float *mask, *field;
+};
 
-template <class T, int N>
-CCF_HD void sum_group(const T* const* source, const float* a, const float* b, std::int64_t size, bool fresh,
-                      float* first, float* second) {
+// y = sum a_k s_k (+ y) (+ m f)
+template <class T, int N, bool fresh, bool masked>
+CCF_HD void sum_terms(const T* const* source, const float* a, Product product, std::int64_t size, float* __restrict y) {
     // copies that the compiler can keep in registers
-    const T* s[N];
-    float a_[N], b_[N];
-    for (int k = 0; k < N; ++k) s[k] = source[k], a_[k] = a[k], b_[k] = b[k];
-    if (second) {
-        if (fresh) sum_terms<T, N, true, true>(s, a_, b_, size, first, second);
-        else sum_terms<T, N, true, false>(s, a_, b_, size, first, second);
-    } else {
-        if (fresh) sum_terms<T, N, false, true>(s, a_, b_, size, first, second);
-        else sum_terms<T, N, false, false>(s, a_, b_, size, first, second);
+    const T* s[N ? N : 1];
+    float c[N ? N : 1];
+    for (int k = 0; k < N; ++k) s[k] = source[k], c[k] = a[k];
+    for (std::int64_t i = 0; i < size; ++i) {
+        float u = fresh ? 0.0f : y[i];
+        for (int k = 0; k < N; ++k) u += c[k] * to_float(s[k][i]);
+        if constexpr (masked) u += product.mask[i] * product.field[i];
+        y[i] = u;
     }
 }
 
-template <class T>
-CCF_HD void sum_any(int count, const T* const* s, const float* a, const float* b, std::int64_t size, bool fresh,
-                    float* first, float* second) {
+template <class T, bool fresh, bool masked>
+CCF_HD void sum_any(int count, const T* const* s, const float* a, Product product, std::int64_t size, float* y) {
     switch (count) {
-        case 1: return sum_group<T, 1>(s, a, b, size, fresh, first, second);
-        case 2: return sum_group<T, 2>(s, a, b, size, fresh, first, second);
-        case 3: return sum_group<T, 3>(s, a, b, size, fresh, first, second);
-        default: return sum_group<T, 4>(s, a, b, size, fresh, first, second);
+        case 0: return sum_terms<T, 0, fresh, masked>(s, a, product, size, y);
+        case 1: return sum_terms<T, 1, fresh, masked>(s, a, product, size, y);
+        case 2: return sum_terms<T, 2, fresh, masked>(s, a, product, size, y);
+        case 3: return sum_terms<T, 3, fresh, masked>(s, a, product, size, y);
+        case 4: return sum_terms<T, 4, fresh, masked>(s, a, product, size, y);
+        case 5: return sum_terms<T, 5, fresh, masked>(s, a, product, size, y);
+        default: return sum_terms<T, 6, fresh, masked>(s, a, product, size, y);
     }
 }
 
-CCF_CLONES void sum(int count, const float* const* s, const float* a, const float* b, std::int64_t size, bool fresh,
-                    float* first, float* second) {
-    sum_any(count, s, a, b, size, fresh, first, second);
+CCF_CLONES void sum(int count, const float* const* s, const float* a, std::int64_t size, bool fresh, float* y) {
+    if (fresh) sum_any<float, true, false>(count, s, a, {}, size, y);
+    else sum_any<float, false, false>(count, s, a, {}, size, y);
 }
-CCF_CLONES void sum(int count, const bfloat16* const* s, const float* a, const float* b, std::int64_t size, bool fresh,
-                    float* first, float* second) {
-    sum_any(count, s, a, b, size, fresh, first, second);
+CCF_CLONES void sum(int count, const bfloat16* const* s, const float* a, std::int64_t size, bool fresh, float* y) {
+    if (fresh) sum_any<bfloat16, true, false>(count, s, a, {}, size, y);
+    else sum_any<bfloat16, false, false>(count, s, a, {}, size, y);
 }
-CCF_CLONES void sum(int count, const float16* const* s, const float* a, const float* b, std::int64_t size, bool fresh,
-                    float* first, float* second) {
-    sum_any(count, s, a, b, size, fresh, first, second);
+CCF_CLONES void sum(int count, const float16* const* s, const float* a, std::int64_t size, bool fresh, float* y) {
+    if (fresh) sum_any<float16, true, false>(count, s, a, {}, size, y);
+    else sum_any<float16, false, false>(count, s, a, {}, size, y);
+}
+CCF_CLONES void sum_masked(int count, const float* const* s, const float* a, Product product, std::int64_t size,
+                           float* y) {
+    sum_any<float, true, true>(count, s, a, product, size, y);
 }
 
 CCF_CLONES void scale_to(std::int64_t size, float c, const float* __restrict x, float* __restrict y) {
@@ -120,78 +114,78 @@ bool plane_contiguous(const std::int64_t* stride, const Shape& shape) {
     return (shape.width == 1 || stride[3] == 1) && (shape.height == 1 || stride[2] == shape.width);
 }
 
-CCF_CLONES void axpy(std::int64_t size, float a, const float* __restrict x, float* __restrict y) {
-    for (std::int64_t i = 0; i < size; ++i) y[i] += a * x[i];
-}
-
 Reader::Reader(const Row& row, std::int64_t largest) : row_(row), largest_(largest) {
-    int copies = 1;  // the last one for coefficients that are strided themselves
-    for (int k = 0; k < row.count; ++k) copies += needs_copy(row.terms[k], row.shape);
-    if (copies > 1) copies_.resize(static_cast<std::size_t>(copies * largest));
+    for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16, Dtype::float16})
+        for (int k = 0; k < row.count; ++k) {
+            const bool copied = needs_copy(row.terms[k], row.shape);
+            if ((copied ? Dtype::float32 : row.terms[k].dtype) == dtype)
+                sources_[count_++] = {&row.terms[k], dtype, copied ? copies_++ : -1};
+        }
+    // one more for coefficients that are strided themselves
+    if (copies_) scratch_.resize(static_cast<std::size_t>((copies_ + 1) * largest));
 }
 
-// A contiguous run of the term at the place, in its own dtype or, copied to a slot, in float.
-const void* Reader::load(const Term& term, Place at, std::int64_t slot) {
+// The run of the term at the place, made contiguous and float.
+const float* Reader::copy(const Term& term, Place at, std::int64_t slot) {
     const std::int64_t width = row_.shape.width;
-    float* const copy = copies_.data() + slot * largest_;
-    copy_strided(term.data, term.dtype, term.stride, width, at, copy);
+    float* const value = scratch_.data() + slot * largest_;
+    copy_strided(term.data, term.dtype, term.stride, width, at, value);
     if (term.scale_per_element) {
-        float* const factor = copies_.data() + copies_.size() - largest_;
+        float* const factor = scratch_.data() + copies_ * largest_;
         copy_strided(term.scale, term.scale_stride, width, at, factor);
-        for (std::int64_t i = 0; i < at.size; ++i) copy[i] *= factor[i];
+        for (std::int64_t i = 0; i < at.size; ++i) value[i] *= factor[i];
     }
-    return copy;
+    return value;
 }
 
-void Reader::gather(Place at, Want want, float* first, float* second) {
-    bool fresh = true;
+// y = sum of the terms with these coefficients and of the field; or y += that.
+void Reader::gather(Place at, float Term::*coefficient, float weight, bool fresh, Field field, float* y) {
+    int k = 0;
     for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16, Dtype::float16}) {
-        const void* source[max_terms];
-        float a[max_terms], b[max_terms];
+        const void* data[max_terms + 1];
+        float a[max_terms + 1];
         int count = 0;
-        std::int64_t slot = 0;
-        for (int k = 0; k < row_.count; ++k) {
-            const Term& term = row_.terms[k];
-            const bool copied = needs_copy(term, row_.shape);
-            const std::int64_t own_slot = slot;
-            slot += copied;
-            float direct = term.direct, projected = term.projected;
-            if ((want == Want::direct && direct == 0.0f) || (want == Want::projected && projected == 0.0f)) continue;
-            if ((copied ? Dtype::float32 : term.dtype) != dtype) continue;
-            if (term.scale && !term.scale_per_element) {
-                direct *= term.scale[at.image * term.scale_stride[0]];
-                projected *= term.scale[at.image * term.scale_stride[0]];
-            }
-            a[count] = want == Want::projected ? projected : direct;
-            b[count] = projected;
-            source[count++] = copied ? load(term, at, own_slot)
-                                     : advance(term.data, term.dtype, element_offset(term.stride, at) + at.pixel);
+        if (field.values && !field.mask && dtype == Dtype::float32) {
+            a[count] = field.weight;
+            data[count++] = field.values;
         }
-        for (int k = 0; k < count; k += group) {
-            const int n = std::min(group, count - k);
-            switch (dtype) {
-                case Dtype::float32:
-                    sum(n, reinterpret_cast<const float* const*>(source + k), a + k, b + k, at.size, fresh, first, second);
-                    break;
-                case Dtype::bfloat16:
-                    sum(n, reinterpret_cast<const bfloat16* const*>(source + k), a + k, b + k, at.size, fresh, first, second);
-                    break;
-                case Dtype::float16:
-                    sum(n, reinterpret_cast<const float16* const*>(source + k), a + k, b + k, at.size, fresh, first, second);
-                    break;
-            }
+        for (; k < count_ && sources_[k].dtype == dtype; ++k) {
+            const Term& term = *sources_[k].term;
+            if (term.*coefficient == 0.0f) continue;
+            const bool per_sample = term.scale && !term.scale_per_element;
+            a[count] = weight * (per_sample ? term.scale[at.image * term.scale_stride[0]] : 1.0f) * term.*coefficient;
+            data[count++] = sources_[k].slot >= 0
+                                ? copy(term, at, sources_[k].slot)
+                                : advance(term.data, dtype, element_offset(term.stride, at) + at.pixel);
+        }
+        if (field.mask && dtype == Dtype::float32) {
+            const auto* floats = reinterpret_cast<const float* const*>(data);
+            const int first = std::min(count, group);
+            sum_masked(first, floats, a, {field.mask, field.values}, at.size, y);
+            if (count > first) sum(count - first, floats + first, a + first, at.size, false, y);
             fresh = false;
+            continue;
+        }
+        for (int done = 0; done < count; done += group, fresh = false) {
+            const int n = std::min(count - done, group);
+            const auto sum_as = [&]<class T>(T) {
+                sum(n, reinterpret_cast<const T* const*>(data) + done, a + done, at.size, fresh, y);
+            };
+            switch (dtype) {
+                case Dtype::float32: sum_as(float{}); break;
+                case Dtype::bfloat16: sum_as(bfloat16{}); break;
+                case Dtype::float16: sum_as(float16{}); break;
+            }
         }
     }
-    if (fresh) {  // nothing to add up
-        std::fill_n(first, at.size, 0.0f);
-        if (second) std::fill_n(second, at.size, 0.0f);
-    }
+    if (fresh) std::fill_n(y, at.size, 0.0f);  // nothing to add up
 }
 
-void Reader::both(Place at, float* direct, float* projected) { gather(at, Want::both, direct, projected); }
-void Reader::direct(Place at, float* sum) { gather(at, Want::direct, sum, nullptr); }
-void Reader::projected(Place at, float* sum) { gather(at, Want::projected, sum, nullptr); }
+void Reader::direct(Place at, float* sum, Field field) { gather(at, &Term::direct, 1.0f, true, field, sum); }
+void Reader::projected(Place at, float* sum) { gather(at, &Term::projected, 1.0f, true, {}, sum); }
+void Reader::add_projected(Place at, float weight, float* sum) {
+    gather(at, &Term::projected, weight, false, {}, sum);
+}
 
 void store(const Row& row, std::int64_t offset, std::int64_t size, const float* value) {
     if (row.out_dtype != Dtype::float32) store_as(row.out_dtype, row.out, offset, size, 1.0f, value);

@@ -1,7 +1,7 @@
 // What all kinds share: reading the terms of a row piece by piece, and writing out and next.
 //
-// A kernel works on pieces small enough for the L1 cache: it gathers sum_k a_k T_k and sum_k b_k T_k of a piece, applies
-// P to the second, adds, and stores. The pieces, and the order of additions in them, do not depend on the threads.
+// A kernel works on pieces small enough for the L1 cache: it sums b_k T_k of a piece, applies P, adds that to the sum of
+// a_k T_k, and stores. Pieces, and the order of additions in them, do not depend on the threads.
 #pragma once
 
 #include <cstdint>
@@ -18,31 +18,44 @@
 
 namespace ccf::cpu {
 
-constexpr std::int64_t piece = 1024;  // elements: two sums and five terms of them fit the L1 cache
+constexpr std::int64_t piece = 1024;  // elements: a sum and seven terms of them fit the L1 cache
 
 // A run of pixels [pixel, pixel + size) of one plane.
 struct Place {
     std::int64_t image, channel, pixel, size;
 };
 
-// Scratch of one thread for rows with terms that are strided or have a coefficient for each element.
+// What a projection adds to a piece: weight times values or, with a mask, mask times values.
+struct Field {
+    const float* values = nullptr;
+    float weight = 1.0f;
+    const float* mask = nullptr;
+};
+
+// Reads the terms of a row; one for each thread, since it holds the scratch for terms that are not contiguous.
 class Reader {
 public:
-    Reader(const Row& row, std::int64_t largest);
+    Reader(const Row& row, std::int64_t largest);  // largest: most pixels of a place
 
-    // direct = sum a_k T_k and projected = sum b_k T_k at a place.
-    void both(Place at, float* direct, float* projected);
-    void direct(Place at, float* sum);
-    void projected(Place at, float* sum);
+    void direct(Place at, float* sum, Field field = {});           // sum = sum_k a_k T_k + field
+    void projected(Place at, float* sum);                          // sum = sum_k b_k T_k
+    void add_projected(Place at, float weight, float* sum);        // sum += weight sum_k b_k T_k
 
 private:
-    enum class Want { both, direct, projected };
-    void gather(Place at, Want want, float* sum, float* second);
-    const void* load(const Term& term, Place at, std::int64_t slot);
+    struct Source {
+        const Term* term;
+        Dtype dtype;        // as it is read: float for copies
+        std::int64_t slot;  // of its copy, -1 where it is read in place
+    };
+
+    void gather(Place at, float Term::*coefficient, float weight, bool fresh, Field field, float* y);
+    const float* copy(const Term& term, Place at, std::int64_t slot);
 
     const Row& row_;
-    std::int64_t largest_;
-    std::vector<float> copies_;
+    std::int64_t largest_, copies_ = 0;
+    int count_ = 0;
+    Source sources_[max_terms];  // float first, so that few of them make one pass
+    std::vector<float> scratch_;
 };
 
 // Where the direct sum goes: the output itself if it is float, else scratch.
@@ -52,9 +65,6 @@ inline float* target(const Row& row, std::int64_t offset, float* scratch) {
 
 // The finished values of elements [offset, offset + size), from `target`, into out and next.
 void store(const Row& row, std::int64_t offset, std::int64_t size, const float* value);
-
-// y += a x
-void axpy(std::int64_t size, float a, const float* x, float* y);
 
 bool plane_contiguous(const std::int64_t* stride, const Shape& shape);
 

@@ -27,6 +27,11 @@ Range touched(const Band& band, std::int64_t begin, std::int64_t end) {
     return range;
 }
 
+// y += a x
+CCF_CLONES void axpy(std::int64_t size, float a, const float* __restrict x, float* __restrict y) {
+    for (std::int64_t i = 0; i < size; ++i) y[i] += a * x[i];
+}
+
 // y[j] = sum_t taps[j, t] x[start[j] + t]
 CCF_CLONES void apply(const Band& band, const float* __restrict x, float* __restrict y) {
     for (std::int64_t j = 0; j < band.rows; ++j) {

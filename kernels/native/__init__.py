@@ -4,9 +4,9 @@
     update      row of a plan: a of the terms T, b of the terms PT; and the network's next input in the same pass
 
 mask, block, channel and banded separable operators take one op each, low-rank separable ones and fourier ones two
-passes with torch's matrix products and Fourier transforms between them. An operator of another kind is applied by its own
-``project``. Float32 only, with network tensors in float32, bfloat16 or float16; for any other dtype (float64 state,
-for reference runs) the functions of ``reference`` are called.
+passes with torch's matrix products and Fourier transforms between them. An operator of another kind is applied by its
+own ``project``. Float32 only, with network tensors in float32, bfloat16 or float16; for any other dtype (float64
+state, for reference runs) the functions of ``reference`` are called.
 """
 
 from __future__ import annotations
