@@ -66,7 +66,7 @@ void block(const Row& row, std::int64_t height, std::int64_t width) {
             for (std::int64_t r = 0; r < height; r += run) {
                 const std::int64_t offset = index * shape.plane() + place(r).pixel;
                 float* const value = target(row, offset, scratch);
-                reader.direct(place(r), value, {.values = field});
+                reader.direct(place(r), value, field);
                 store(row, offset, run * columns, value);
             }
         }

@@ -22,7 +22,7 @@ void channel(const Row& row, const float* direction) {
             for (std::int64_t c = 0; c < shape.channels; ++c) {
                 const std::int64_t offset = (image * shape.channels + c) * plane + pixel;
                 float* const value = target(row, offset, scratch);
-                reader.direct({image, c, pixel, size}, value, {.values = inner, .weight = direction[c]});
+                reader.direct({image, c, pixel, size}, value, inner, direction[c]);
                 store(row, offset, size, value);
             }
         }

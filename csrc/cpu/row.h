@@ -25,21 +25,15 @@ struct Place {
     std::int64_t image, channel, pixel, size;
 };
 
-// What a projection adds to a piece: weight times values or, with a mask, mask times values.
-struct Field {
-    const float* values = nullptr;
-    float weight = 1.0f;
-    const float* mask = nullptr;
-};
-
 // Reads the terms of a row; one for each thread, since it holds the scratch for terms that are not contiguous.
 class Reader {
 public:
     Reader(const Row& row, std::int64_t largest);  // largest: most pixels of a place
 
-    void direct(Place at, float* sum, Field field = {});           // sum = sum_k a_k T_k + field
-    void projected(Place at, float* sum);                          // sum = sum_k b_k T_k
-    void add_projected(Place at, float weight, float* sum);        // sum += weight sum_k b_k T_k
+    void direct(Place at, float* sum, const float* field = nullptr, float weight = 1.0f);  // sum_k a_k T_k + weight field
+    void masked(Place at, const float* mask, float* sum);                                  // sum_k (a_k + m b_k) T_k
+    void projected(Place at, float* sum);                                                  // sum_k b_k T_k
+    void add_projected(Place at, float weight, float* sum);                                // sum += weight sum_k b_k T_k
 
 private:
     struct Source {
@@ -48,7 +42,16 @@ private:
         std::int64_t slot;  // of its copy, -1 where it is read in place
     };
 
-    void gather(Place at, float Term::*coefficient, float weight, bool fresh, Field field, float* y);
+    struct Want {
+        bool direct = false;          // coefficients a, else b
+        bool fresh = true;            // overwrite the sum
+        float weight = 1.0f;          // of all terms
+        const float* field = nullptr;  // one more term
+        float field_weight = 1.0f;
+        const float* mask = nullptr;  // and b times the mask
+    };
+
+    void gather(Place at, Want want, float* sum);
     const float* copy(const Term& term, Place at, std::int64_t slot);
 
     const Row& row_;
