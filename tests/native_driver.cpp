@@ -120,7 +120,8 @@ void local_kinds(Shape shape, std::int64_t tile_height, std::int64_t tile_width)
         return y;
     });
 
-    std::vector<float> v(static_cast<std::size_t>(shape.channels), 1.0f / std::sqrt(static_cast<float>(shape.channels)));
+    const float equal = 1.0f / std::sqrt(static_cast<float>(shape.channels));
+    std::vector<float> v(static_cast<std::size_t>(shape.channels), equal);
     cpu::channel(c.row, v.data());
     c.compare("channel", [&](const Values& x) {
         Values y(x.size());
@@ -134,10 +135,12 @@ void local_kinds(Shape shape, std::int64_t tile_height, std::int64_t tile_width)
 
 // H takes every second row and column: H H^T = 1, P keeps the elements with even indices.
 void separable(Shape shape) {
-    const auto axis = [](std::int64_t high, std::vector<float>& ones, std::vector<float>& up, std::vector<float>& inverse,
-                         std::vector<std::int64_t>& even, std::vector<std::int64_t>& half) {
+    const auto axis = [](std::int64_t high, std::vector<float>& ones, std::vector<float>& up,
+                         std::vector<float>& inverse, std::vector<std::int64_t>& even,
+                         std::vector<std::int64_t>& half) {
         const std::int64_t low = (high + 1) / 2;
-        ones.assign(low, 1.0f), inverse.assign(low * low, 0.0f), up.assign(high, 0.0f), even.resize(low), half.resize(high);
+        ones.assign(low, 1.0f), inverse.assign(low * low, 0.0f), up.assign(high, 0.0f);
+        even.resize(low), half.resize(high);
         for (std::int64_t i = 0; i < low; ++i) even[i] = 2 * i, inverse[i * low + i] = 1.0f, up[2 * i] = 1.0f;
         for (std::int64_t i = 0; i < high; ++i) half[i] = i / 2;
         return BandedAxis{{ones.data(), even.data(), low, 1}, {up.data(), half.data(), high, 1}, inverse.data()};

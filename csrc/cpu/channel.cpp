@@ -1,4 +1,4 @@
-// P x = v (v . x) at each pixel, v a unit vector over the channels: one pass, all channels of a piece of pixels at once.
+// P x = v (v . x) at each pixel, v a unit vector over the channels: one pass, all channels of a piece at once.
 #include <algorithm>
 
 #include "kernels.h"

@@ -1,7 +1,7 @@
 // What all kinds share: reading the terms of a row piece by piece, and writing out and next.
 //
-// A kernel works on pieces small enough for the L1 cache: it sums b_k T_k of a piece, applies P, adds that to the sum of
-// a_k T_k, and stores. Pieces, and the order of additions in them, do not depend on the threads.
+// A kernel works on pieces small enough for the L1 cache: it sums b_k T_k of a piece, applies P, adds that to the sum
+// of a_k T_k, and stores. Pieces, and the order of additions in them, do not depend on the threads.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +30,14 @@ class Reader {
 public:
     Reader(const Row& row, std::int64_t largest);  // largest: most pixels of a place
 
-    void direct(Place at, float* sum, const float* field = nullptr, float weight = 1.0f);  // sum_k a_k T_k + weight field
-    void masked(Place at, const float* mask, float* sum);                                  // sum_k (a_k + m b_k) T_k
-    void projected(Place at, float* sum);                                                  // sum_k b_k T_k
-    void add_projected(Place at, float weight, float* sum);                                // sum += weight sum_k b_k T_k
+    // sum = sum_k a_k T_k + weight field
+    void direct(Place at, float* sum, const float* field = nullptr, float weight = 1.0f);
+    // sum = sum_k (a_k + m b_k) T_k
+    void masked(Place at, const float* mask, float* sum);
+    // sum = sum_k b_k T_k
+    void projected(Place at, float* sum);
+    // sum += weight sum_k b_k T_k
+    void add_projected(Place at, float weight, float* sum);
 
 private:
     struct Source {
@@ -43,12 +47,12 @@ private:
     };
 
     struct Want {
-        bool direct = false;          // coefficients a, else b
-        bool fresh = true;            // overwrite the sum
-        float weight = 1.0f;          // of all terms
-        const float* field = nullptr;  // one more term
+        bool direct = false;  // coefficients a, else b
+        bool fresh = true;    // overwrite the sum
+        float weight = 1.0f;  // of all terms
+        const float* field = nullptr;
         float field_weight = 1.0f;
-        const float* mask = nullptr;  // and b times the mask
+        const float* mask = nullptr;  // and b times this
     };
 
     void gather(Place at, Want want, float* sum);
