@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import backends, times
+from . import backends, presets
 from .denoiser import Denoiser
 from .engine import Buffers, Callback, Measurement, Program
 from .kernels import reference
@@ -23,6 +23,7 @@ from .operators import Operator
 from .plan import Plan
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
+from .times import uniform
 
 __all__ = ["Sampler"]
 
@@ -39,7 +40,8 @@ class Sampler:
     Args:
         denoiser: the pretrained network with its schedule and parametrisation.
         operator: the degradation H. Another of the same kind and shape may be given in every call.
-        solver: writes the plan; None is ``Conjugate()``.
+        solver: writes the plan. None: what ``ccfast.presets.lookup(denoiser.name, operator, steps)`` found best, start
+            included; ``Conjugate()`` where it has no entry or ``times`` is given.
         steps: number of steps, one network evaluation each.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
             Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
@@ -81,7 +83,12 @@ class Sampler:
         for name, value, kind in (("denoiser", denoiser, Denoiser), ("operator", operator, Operator)):
             if not isinstance(value, kind):
                 raise TypeError(f"{name}: must be a ccfast {kind.__name__}, got {type(value).__name__}")
-        solver = Conjugate() if solver is None else solver
+        steps = check_steps(steps)
+        if solver is None:
+            preset = presets.lookup(denoiser.name, operator, steps) if times is None else None
+            solver, start = (
+                (preset.solver, preset.start if start is None else start) if preset else (Conjugate(), start)
+            )
         if not isinstance(solver, Solver):
             raise TypeError(f"solver: must be one of ccfast.solvers, got {solver!r}")
         if hard_consistency and noise_std:
@@ -361,6 +368,13 @@ class Sampler:
             raise ValueError(f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}")
 
 
+def check_steps(steps: int) -> int:
+    """A positive integer, or ValueError."""
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps: must be an integer >= 1, got {steps!r}")
+    return int(steps)
+
+
 def time_grid(
     schedule: Schedule,
     steps: int,
@@ -371,11 +385,9 @@ def time_grid(
     """The checked grid of a sampler."""
     if given is not None:
         return schedule.check_times(given)
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"steps: must be an integer >= 1, got {steps!r}")
     start = schedule.default_start if start is None else start
     end = schedule.default_end if end is None else end
-    return schedule.check_times(times.uniform(start, end, int(steps)))
+    return schedule.check_times(uniform(start, end, steps))
 
 
 def per_sample_seeds(seed: int | Sequence[int] | None, batch: int) -> tuple[list[int], list[int]]:

@@ -340,6 +340,12 @@ def test_memory_estimate(network, denoiser, operator):
     assert bigger.activations == pytest.approx(2 * estimate.activations, rel=0.1)
 
 
+def test_memory_estimate_of_a_network_that_looks_at_values(operator):
+    sampler = Sampler(Denoiser(lambda x, t: x * float(t[0]), VP(), name="peeking"), operator)
+    with pytest.raises(RuntimeError, match="memory_estimate: network peeking cannot be traced without values"):
+        sampler.memory_estimate()
+
+
 def test_vjp_steps_are_one_network_forward_each(network, operator):
     calls = []
 
