@@ -7,9 +7,13 @@ from types import ModuleType
 
 import torch
 
-from .kernels import reference
+from .kernels import native, reference
 
 __all__ = ["BACKENDS", "can_run", "resolve"]
+
+
+def _native_reason(device: torch.device) -> str | None:
+    return native.REASON or (None if device.type == "cpu" else "it runs on the CPU only")
 
 
 def _reference_reason(device: torch.device) -> str | None:
@@ -17,6 +21,7 @@ def _reference_reason(device: torch.device) -> str | None:
 
 
 BACKENDS: dict[str, tuple[ModuleType, Callable[[torch.device], str | None]]] = {
+    "native": (native, _native_reason),
     "reference": (reference, _reference_reason),
 }
 """Name -> (module with ``bind(operator) -> Ops``, function that says why it cannot run on a device, or None).

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from types import ModuleType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -31,18 +34,19 @@ class Measurement:
         ops: the backend's operations, bound to its operator.
         reference: the reference operations, for what a backend does not know.
         ybar: H+ y.
-        coordinates: encode(y), where the measurement is noisy or the plan has fields.
-        fields: those of each step, over the modes of the operator.
-        operator, y: the operator and the measurement themselves.
+        coordinates: encode(y), where the plan has fields or the measurement is noisy.
+        shrink: s^2/(s^2 + noise_std^2) over the modes of the operator, where the measurement is noisy.
+        fields: those of each step, over the modes of the operator; empty without.
+        rule: the plan's own rule for r, of x0hat, for this operator and measurement; None: r = H+ y - P x0hat.
     """
 
     ops: Ops
     reference: Ops
     ybar: Tensor
-    coordinates: Tensor | None
-    fields: list[dict[str, Tensor]]
-    operator: Operator
-    y: Tensor
+    coordinates: Tensor | None = None
+    shrink: Tensor | None = None
+    fields: Sequence[dict[str, Tensor]] = ()
+    rule: Callable[[Tensor], Tensor] | None = None
 
 
 class Program:
@@ -58,7 +62,8 @@ class Program:
         self.needs_vjp = ["h" in needs for needs in self.needs]
         self.tracks = [needs and self.product.graph for needs in self.needs_vjp]
         self.needs_scratch = self.product.scratch and any(self.needs_vjp)
-        self._fields: WeakKeyDictionary[Operator, dict[object, list[dict[str, Tensor]]]] = WeakKeyDictionary()
+        self._fields: WeakKeyDictionary[Operator, dict[Any, Any]] = WeakKeyDictionary()
+        self._lock = Lock()
 
     def scale(self, name: str, k: int) -> float:
         """The network is differentiated with respect to its scaled input: h = c_in times that, of h's own step."""
@@ -71,20 +76,29 @@ class Program:
     def measure(self, operator: Operator, y: Tensor) -> Measurement:
         """What the loop needs of a measurement."""
         ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
-        modes = operator.kind != "krylov" and (self.plan.fields is not None or self.plan.noise_std)
-        coordinates = operator.encode(y) if modes else None
-        if self.plan.fields is None:
-            return Measurement(ops, general, ybar, coordinates, [], operator, y)
-        cache = self._fields.setdefault(operator, {})
-        key = (y.dtype, y.device)
-        if key not in cache:
-            with torch.inference_mode(False):
-                fields = self.plan.fields.on(operator, y)
-            cache[key] = [
-                {name: f if name == "weight" else f * self.scale(name, k) for name, f in row.items()}
-                for k, row in enumerate(fields)
-            ]
-        return Measurement(ops, general, ybar, coordinates, cache[key], operator, y)
+        rule = None if self.plan.residual is None else partial(self.plan.residual, operator, y)
+        if operator.kind == "krylov" or self.plan.fields is None and not self.plan.noise_std:
+            return Measurement(ops, general, ybar, rule=rule)
+        with self._lock:
+            cache = self._fields.setdefault(operator, {})
+            key = (y.dtype, y.device)
+            if key not in cache:
+                with torch.inference_mode(False):
+                    cache[key] = self._on(operator, y)
+            shrink, fields = cache[key]
+        return Measurement(ops, general, ybar, operator.encode(y), shrink, fields, rule)
+
+    def _on(self, operator: Operator, like: Tensor) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
+        """What the plan has over the modes of an operator, in the dtype and on the device of ``like``."""
+        shrink, fields = None, []
+        if self.plan.noise_std:
+            s = operator.singular_values
+            ratio = self.plan.noise_std / s.where(s > 0, 1.0)
+            shrink = torch.where(s > 0, 1.0 / (1.0 + ratio.square()), 0.0).to(like)
+        if self.plan.fields is not None:
+            for k, row in enumerate(self.plan.fields.on(operator, like)):
+                fields.append({name: f if name == "weight" else f * self.scale(name, k) for name, f in row.items()})
+        return shrink, fields
 
     def run(
         self,
@@ -132,9 +146,9 @@ class Program:
         return output.clone() if "F" in b.depth and output.data_ptr() == leaf.data_ptr() else output
 
     def residual(self, k: int, tensors: dict[str, Tensor], m: Measurement) -> None:
-        if self.plan.residual is not None:
+        if m.rule is not None:
             x0hat = m.ops.denoised(tensors["x"], tensors["F"], self.p[k], self.q[k])
-            tensors["r"].copy_(self.plan.residual(m.operator, m.y, x0hat))
+            tensors["r"].copy_(m.rule(x0hat))
             return
         arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
         if m.fields and "weight" in m.fields[k]:

@@ -3,7 +3,7 @@
 "reverse" is automatic differentiation, exact for every network. A true score has a symmetric Jacobian (x0hat is the
 gradient of a scalar plus a multiple of x), so that J^T r = J r, which needs no graph of the network:
 
-    "forward"             J r by forward-mode automatic differentiation (torch.func.jvp), exact
+    "forward"             J r by forward-mode automatic differentiation (dual numbers), exact
     "finite_difference"   (F(x + delta r) - F(x))/delta, delta |r| = |x|/100 for every image, one more evaluation
     "rounded_difference"  the same for a network in bfloat16 or float16, whose rounding it amplifies a hundredfold
 
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .kernels.reference import per_image
 from .network import Network
@@ -26,6 +27,13 @@ __all__ = ["PRODUCTS", "Evaluation", "Product"]
 
 STEP = 1e-2
 """Length of a difference relative to the input: its error is of this order times the curvature of the network."""
+
+
+DETACHED = (
+    "network {!r}: its output must be differentiable with respect to x, but it is detached (no_grad, detach or numpy "
+    "inside?); use product='finite_difference', or a solver that takes no derivative, such as "
+    "Conjugate(jacobian='none') or DDNM()"
+)
 
 
 class Evaluation(NamedTuple):
@@ -59,17 +67,19 @@ def reverse(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
     if at.output.requires_grad:
         (gradient,) = torch.autograd.grad(at.output, at.leaf, at.residual, allow_unused=True)
     if gradient is None:
-        raise ValueError(
-            f"network {network.denoiser!r}: its output must be differentiable with respect to x, but it is detached "
-            "(no_grad, detach or numpy inside?); use product='finite_difference', or a solver that takes no "
-            "derivative, such as Conjugate(jacobian='none') or DDNM()"
-        )
+        raise ValueError(DETACHED.format(network.denoiser))
     return gradient
 
 
 def forward(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
-    """(dF/dx) r in forward mode; the network is evaluated once more, with its tangent."""
-    _, tangent = torch.func.jvp(lambda x: network.eager(x, at.times), (at.leaf,), (at.residual,))
+    """(dF/dx) r in forward mode; the network is evaluated once more, with its tangent. ValueError as for reverse."""
+    with torch.inference_mode(False), torch.no_grad(), forward_ad.dual_level():
+        # inference tensors carry no tangent
+        leaf, times, residual = (v.clone() if v.is_inference() else v for v in (at.leaf, at.times, at.residual))
+        output = network.eager(forward_ad.make_dual(leaf, residual), times)
+        tangent = forward_ad.unpack_dual(output).tangent
+    if tangent is None:
+        raise ValueError(DETACHED.format(network.denoiser))
     return tangent
 
 
@@ -86,12 +96,12 @@ def finite_difference(network: Network, at: Evaluation, scratch: Tensor | None) 
 
 def rounded_difference(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
     """(F(x + delta r) - F(x))/delta with delta of every image; zero where r is."""
-    length, norm = (v.float().flatten(1).norm(dim=1) for v in (at.leaf, at.residual))
+    wide = torch.promote_types(at.output.dtype, torch.float32)
+    length, norm = (v.to(wide).flatten(1).norm(dim=1) for v in (at.leaf, at.residual))
     length = STEP * length.where(length > 0, math.sqrt(at.leaf[0].numel()))
     norm = norm.clamp_min(1e-30)  # where r is zero the difference is, and so the product
-    torch.mul(at.residual, per_image(length / norm, at.leaf), out=scratch).add_(at.leaf)
-    changed = network(scratch, at.times)
-    wide = torch.promote_types(changed.dtype, torch.float32)
+    at_distance = torch.mul(at.residual, per_image(length / norm, at.leaf), out=scratch).add_(at.leaf)
+    changed = network(at_distance, at.times)
     return (changed.to(wide) - at.output.to(wide)).mul_(per_image(norm / length, at.leaf))
 
 

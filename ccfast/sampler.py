@@ -134,8 +134,8 @@ class Sampler:
             y: (B, *measurement_shape), float32 (or float64, for reference runs), on the sampler's device.
             seed: an int, or one for each image. All randomness of image b follows from its seed and, where one int
                 serves the batch, its place b, never from the rest of the batch. None: a seed from torch's generator.
-            x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise (with noise in the measurement,
-                mu V s^2/(s^2 + noise_std^2) V^T H+ y + sigma noise); or the states at the first two times, as
+            x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise (where the measurement is
+                noisy, mu V s^2/(s^2 + noise_std^2) V^T H+ y + sigma noise); or the states at the first two times, as
                 ``invert`` returns them, for a solver that looks back at states.
             operator: H of this call, of the same class, kind and shape as the sampler's: nothing is planned again.
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised
@@ -205,8 +205,7 @@ class Sampler:
             buffers = Buffers(program, tuple(x.shape), x.dtype)
             buffers.state.copy_(x)
             ops = program.backend.bind(self.operator)
-            measurement = Measurement(ops, reference.bind(self.operator), x, None, [], self.operator, x)
-            program.run(buffers, measurement, lambda out, step: None)
+            program.run(buffers, Measurement(ops, reference.bind(self.operator), x), lambda out, step: None)
             return buffers.state, buffers.states[1]
 
     def warmup(self, batch: int = 1) -> float:
@@ -260,7 +259,7 @@ class Sampler:
                 buffers.begin(states)
             else:
                 draw_noise(buffers.state, 0)
-                mean = self._initial_mean(operator, measurement)
+                mean = self._initial_mean(operator, y, measurement)
                 buffers.state.mul_(float(self._plan.sigma[0])).add_(mean, alpha=float(self._plan.mu[0]))
             first = len(states) == 2
             steps = self._program.run(buffers, measurement, draw_noise, callback, int(first))
@@ -282,22 +281,19 @@ class Sampler:
             self._stats["seconds"] += time.perf_counter() - started
         return x
 
-    def _initial_mean(self, operator: Operator, measurement: Measurement) -> Tensor:
+    def _initial_mean(self, operator: Operator, y: Tensor, measurement: Measurement) -> Tensor:
         """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm.
 
         That is (H^T H + noise_std^2)^-1 H^T y, which an operator without singular values finds by conjugate gradients.
         """
         noise = self._plan.noise_std
-        if not noise:
-            return measurement.ybar
-        coordinates = measurement.coordinates
-        if coordinates is None:
-            gain = noise**-2
-            right = operator.adjoint(measurement.y).mul_(gain)
+        if noise and operator.kind == "krylov":
+            right = operator.adjoint(y).mul_(noise**-2)
             count = getattr(operator, "iterations", INITIAL_ITERATIONS)
-            return damped(operator.forward, operator.adjoint, right, gain, count)
-        s = operator.singular_values.to(measurement.ybar).square()
-        return operator.lift(coordinates * (s / (s + noise**2)))
+            return damped(operator.forward, operator.adjoint, right, noise**-2, count)
+        if measurement.shrink is None or measurement.coordinates is None:
+            return measurement.ybar
+        return operator.lift(measurement.coordinates * measurement.shrink)
 
     def _noise(
         self, ops: Ops, seeds: list[int], samples: list[int], draws: list[int]

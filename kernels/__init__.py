@@ -1,1 +1,1 @@
-"""Kernels: ``reference`` is the plain PyTorch truth that every other implementation is tested against."""
+"""Kernels: ``reference`` is the plain PyTorch truth that all others are tested against, ``native`` runs on the CPU."""

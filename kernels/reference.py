@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple, Protocol
 
 import torch
@@ -68,6 +68,7 @@ def residual(
     if weight is None:
         out.copy_(ybar - operator.project(x0hat))
     else:
+        assert coordinates is not None
         out.copy_(operator.lift((coordinates - operator.down(x0hat)).mul_(weight)))
 
 
@@ -103,8 +104,10 @@ def update(
         else:
             add_scaled(out, tensors[term], coefficient)
     if fields:
-        modes = sum(f * operator.down(tensors[name].to(out.dtype)) for name, f in fields.items())
-        out.add_(operator.lift(modes if projected is None else modes + operator.down(projected)))
+        modes = [f * operator.down(tensors[name].to(out.dtype)) for name, f in fields.items()]
+        if projected is not None:
+            modes.append(operator.down(projected))
+        out.add_(operator.lift(reduce(torch.add, modes)))
     elif projected is not None:
         out.add_(operator.project(projected))
     if input_out is not None:

@@ -15,7 +15,7 @@ from ccfast.fields import NODES, interpolate, nodes
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
 from ccfast.schedules import EDM, VP, Flow
-from ccfast.solvers import DDIM, DDNM, Conjugate, PiGDM
+from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered
 from ccfast.solvers.conjugate_modes import Guidance, modes
 from ccfast.testing import Gaussian, relative_error
 
@@ -122,9 +122,9 @@ def test_all_coefficients_against_quadrature_in_another_variable(name, start, en
         assert m.kappa[1, i] == pytest.approx(1 - decay(start), rel=1e-8, abs=1e-14)
         assert m.d[1, i] == pytest.approx(d, rel=1e-8)
         if name == "flow":
-            churn = -(eta**2) * integral(lambda t: decay(t) / t)  # noqa: B023
-            spread = integral(lambda t: 2 * eta**2 * (1 - t) / t * decay(t) ** 2)  # noqa: B023
-            change = integral(lambda t: ((1 - t) * decay(t) - (1 - end)) / (start - before))  # noqa: B023
+            churn = -(eta**2) * integral(lambda t: decay(t) / t)
+            spread = integral(lambda t: 2 * eta**2 * (1 - t) / t * decay(t) ** 2)
+            change = integral(lambda t: ((1 - t) * decay(t) - (1 - end)) / (start - before))
         else:
             slope = lambda t: float(schedule.clock_derivative(t)) * (1 + schedule.rho(t) ** 2) / 2 / schedule.rho(t)  # noqa: E731
             churn = -scale * eta**2 * integral(lambda t: slope(t) * decay(t))  # noqa: B023
@@ -187,10 +187,7 @@ def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
 
     def weight(rho):
         r2 = rho**2 / (1 + rho**2)
-        if w == "bayes":
-            scale = (1 + rho) ** 2 if name == "flow" else 1 + rho**2
-        else:
-            scale = w * r2
+        scale = w * r2 if w != "bayes" else (1 + rho) ** 2 if name == "flow" else 1 + rho**2
         return (vt.T * (scale * s**2 / (r2 * s**2 + noise**2))) @ vt
 
     truth = guided_ode.solve(
@@ -205,7 +202,8 @@ def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
         steps=1200,
         weight=weight,
     )
-    for options, order in (({}, 1), ({"order": 2}, 2), ({"centred": "prior"}, 1), ({"centred": "prior", "order": 2}, 2)):
+    centred = {"centred": "prior"}
+    for options, order in (({}, 1), ({"order": 2}, 2), (centred, 1), ({**centred, "order": 2}, 2)):
         errors = []
         for steps in (80, 160):
             sampler = Sampler(
@@ -326,8 +324,17 @@ class Diagonal(Operator):
 
 @pytest.mark.parametrize("noise", [0.001, 0.03, 1.0])
 @pytest.mark.parametrize("start", [0.4, 1.0])
-@pytest.mark.parametrize("solver", [Conjugate(15.0), Conjugate(40.0, order=2, eta=1.0, jacobian="auto"),
-                                    Conjugate("bayes"), Conjugate(15.0, jacobian="none"), PiGDM(0.5), DDIM()])  # fmt: skip
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Conjugate(15.0),
+        Conjugate(40.0, order=2, eta=1.0, jacobian="auto"),
+        Conjugate("bayes"),
+        Conjugate(15.0, jacobian="none"),
+        PiGDM(0.5),
+        DDIM(),
+    ],
+)
 def test_small_singular_values_stay_finite(solver, start, noise):
     s = np.append(np.geomspace(1e-4, 1.0, 15), 0.0)
     operator, prior, schedule = Diagonal(s), unit_prior(), VP()
@@ -439,12 +446,12 @@ class Krylov(Diagonal):
 @pytest.mark.parametrize(
     ("solver", "operator", "options", "message"),
     [
-        (DDNM(), BLUR, {}, r"noise_std: DDNM\(eta=0.0\) handles noiseless .* 0, got 0.1; Conjugate and PiGDM take noise"),
+        (Steered(), BLUR, {}, r"noise_std: Steered\(.*\) handles noiseless .* 0, got 0.1; Conjugate, PiGDM, DDRM"),
         (Conjugate(), Krylov(np.ones(16)), {}, "noise_std: .* needs the singular values .* got 0.1; DDS and DPS"),
         (Conjugate(lam=0.1), BLUR, {}, "lam: must be 0 where the measurement is noisy, got 0.1 with 0.1"),
         (Conjugate(centred="rayleigh"), BLUR, {}, "centred: must be False or 'prior' .* got 'rayleigh' with"),
         (Conjugate(), BLUR, {"noise_std": -0.1}, "noise_std: must be a finite number >= 0, got -0.1"),
-        (Conjugate(), BLUR, {"hard_consistency": True}, "hard_consistency: must be False .* got True with noise_std=0.1"),
+        (Conjugate(), BLUR, {"hard_consistency": True}, "hard_consistency: must be False .* True with noise_std=0.1"),
     ],
 )
 def test_errors(prior, solver, operator, options, message):

@@ -62,8 +62,8 @@ class Conjugate(Solver):
             assume a symmetric Jacobian, which trained networks have only nearly.
         order: 2 extrapolates eps (or v) and g from the step before.
         eta: amount of fresh noise, 1 for the reverse SDE; 0 is the ODE.
-        centred: take the known part j of the Jacobian into the exponent. "prior": j of a unit Gaussian prior. "rayleigh":
-            j = <r, g>/<r, r> of every image, on the device, for noiseless measurements.
+        centred: take the known part j of the Jacobian into the exponent. "prior": j of a unit Gaussian prior.
+            "rayleigh": j = <r, g>/<r, r> of every image, on the device, for noiseless measurements.
     """
 
     w: float | str = 15.0
@@ -169,8 +169,8 @@ class Conjugate(Solver):
         limit = STABILITY_LIMIT[self.order]
         if warn and self.jacobian == "exact" and np.any(relaxation > limit):
             warnings.warn(
-                f"jacobian: 'exact' is stable up to a relaxation of {limit:.1f} in a step, got {relaxation.max():.1f} in "
-                f"{self!r}; take more steps, a smaller w or jacobian='auto'",
+                f"jacobian: 'exact' is stable up to a relaxation of {limit:.1f} in a step, got {relaxation.max():.1f} "
+                f"in {self!r}; take more steps, a smaller w or jacobian='auto'",
                 RuntimeWarning,
                 stacklevel=2,
             )

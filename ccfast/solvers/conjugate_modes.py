@@ -9,8 +9,8 @@ the estimate is x0hat = x/m' - X n (m' = mu, or 1), and the error e = x0hat - H+
 
     de/dX = R_s e + R lever g + (dn/dX terms),    R_s dX = X^2 w_t G_s d ln rho,    G_s = s^2/(r^2 s^2 + sigma_y^2)
 
-where r^2 = rho^2/(1 + rho^2), g = (dn/dx)^T V omega V^T (H+ y - x0hat), omega_s = G_s/G at the start of the step, R and G
-the rates at a reference singular value (the largest), and w_t = w r^2 profile, or 1 for w = "bayes". So with
+where r^2 = rho^2/(1 + rho^2), g = (dn/dx)^T V omega V^T (H+ y - x0hat), omega_s = G_s/G at the start of the step, R and
+G are those of a reference singular value (the largest), and w_t = w r^2 profile, or 1 for w = "bayes". So with
 D(X) = exp(-c int_{X'}^{X} R_s), c = 1 + eta^2 and theta = (X - X_n)/(X_n - X_{n-1}) of a second order step:
 
     kappa  = 1 - D(X_n)                          of r
@@ -19,9 +19,9 @@ D(X) = exp(-c int_{X'}^{X} R_s), c = 1 + eta^2 and theta = (X - X_n)/(X_n - X_{n
     churn  = -m eta^2 int (1, theta) D X d ln rho    of eps and of its change
     spread = m eta (int 2 X^2 D^2 d ln rho)^(1/2)    of fresh noise
 
-Centred (ALGORITHMS 2.7), g enters as g - j omega r and R_s in D as (1 - lever j) R_s: for a unit Gaussian prior
-1 - lever j = 1/(1 + rho^2) with eps and (1 + rho)/(1 + rho^2) with v, and then g - j omega r = 0. Everything is smooth in
-ln rho, so that Gauss-Legendre panels give kappa and the integrals to 1e-13; kappa has the closed forms of ALGORITHMS 2.4.
+Centred, g enters as g - j omega r and R_s in D as (1 - lever j) R_s: for a unit Gaussian prior 1 - lever j is
+1/(1 + rho^2) with eps and (1 + rho)/(1 + rho^2) with v, and then g - j omega r = 0. Everything is smooth in ln rho, so
+that Gauss-Legendre panels give the integrals to 1e-13, and kappa, which has a closed form for diffusion, as well.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .base import Grid
 from .conjugate_diffusion import path_std
 from .quadrature import nodes_and_weights
 
-__all__ = ["Forms", "Guidance", "Modes", "StepRule", "forms", "lever", "modes", "starts", "terms"]
+__all__ = ["Forms", "Guidance", "Modes", "StepRule", "forms", "is_flow", "lever", "modes", "starts", "terms"]
 
 
 Number = Any
@@ -81,7 +81,8 @@ class Guidance:
         """G_s, (M, Q) for s (M,) and rho (Q,); 0 for s = 0."""
         square = np.square(s)[:, None]
         r2 = rho * rho / (1.0 + rho * rho)
-        return np.divide(square, r2 * square + self.grid.noise_std**2, out=np.zeros((len(s), len(rho))), where=square > 0)
+        out = np.zeros((len(s), len(rho)))
+        return np.divide(square, r2 * square + self.grid.noise_std**2, out=out, where=square > 0)
 
     def rate(self, rho: Array, s: Array) -> Array:
         """R_s dX/d ln rho, (M, Q)."""

@@ -18,7 +18,10 @@ __all__ = ["LML"]
 
 @dataclass(frozen=True)
 class LML(Solver):
-    """x' = mu' x0hat + sigma' n,  n = |eps| m/|m|,  m = lam (lam + e e^T)^-1 eps,  e = kappa eps_before + (1 - kappa) eps
+    """DDIM along n in place of eps:
+
+        x' = mu' x0hat + sigma' n,    n = |eps| m/|m|,    m = lam (lam + e e^T)^-1 eps,
+        e  = kappa eps_before + (1 - kappa) eps
 
     with the norm and inner products of each image. By Sherman and Morrison, with delta = eps_before - eps and
     s = <eps, e>/(lam + |e|^2),
@@ -31,8 +34,8 @@ class LML(Solver):
     Args:
         kappa: in [0, 1), weight of the direction of the step before. 0, the released default, is DDIM: the rescaling
             undoes the damping (the public code subtracts what is almost equal, and rescales the rounding error).
-        lam: damping, > 0, on the scale of |eps|^2, the number of pixels. Where it is much smaller and kappa > 0, m is what
-            of eps is orthogonal to e, and the steps no longer follow the ODE.
+        lam: damping, > 0, on the scale of |eps|^2, the number of pixels. Where it is much smaller and kappa > 0, m is
+            the part of eps that is orthogonal to e, and the steps no longer follow the ODE.
         freeze: the first fraction of the steps that are plain DDIM; the very first always is.
     """
 
@@ -41,6 +44,7 @@ class LML(Solver):
     freeze: float = 0.0
 
     takes_noise = True
+    needs_modes = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.kappa < 1:

@@ -23,8 +23,8 @@ class PiGDM(Solver):
                        flow, whose velocity is held constant in x itself.
     weight "constant": c = w mu' mu, the published discrete sampler with r_t^2 = sigma^2 (VP).
 
-    With noise in the measurement every mode of r is weighted with r^2 s^2/(r^2 s^2 + sigma_y^2), r^2 = rho^2/(1 + rho^2):
-    the covariance of y given x_t is r^2 H H^T + sigma_y^2 in the paper.
+    Where the measurement is noisy every mode of r is weighted with r_t^2 s^2/(r_t^2 s^2 + sigma_y^2),
+    r_t^2 = rho^2/(1 + rho^2): the paper's covariance of y given x_t is r_t^2 H H^T + sigma_y^2.
 
     Explicit in w: unstable where w times the step in ln(1 + rho^2) exceeds about 4.
 

@@ -1,0 +1,27 @@
+// out = sum_k a_k T_k, with a_k a number, one a sample or one an element.
+#include <algorithm>
+
+#include "kernels.h"
+#include "parallel.h"
+#include "row.h"
+
+namespace ccf::cpu {
+
+void lincomb(const Row& row) {
+    const Shape& shape = row.shape;
+    const std::int64_t plane = shape.plane(), pieces = ceil_div(plane, piece);
+    parallel_for(shape.planes() * pieces, piece, [&](std::int64_t begin, std::int64_t end) {
+        Reader reader(row, piece);
+        float scratch[piece];
+        for (std::int64_t item = begin; item < end; ++item) {
+            const std::int64_t index = item / pieces, pixel = item % pieces * piece;
+            const Place at{index / shape.channels, index % shape.channels, pixel, std::min(piece, plane - pixel)};
+            const std::int64_t offset = index * plane + pixel;
+            float* const value = target(row, offset, scratch);
+            reader.direct(at, value);
+            store(row, offset, at.size, value);
+        }
+    });
+}
+
+}  // namespace ccf::cpu

@@ -1,0 +1,76 @@
+// What a kernel is given: plain data, no torch type, so that kernels are compiled and tested without torch.
+#pragma once
+
+#include <cstdint>
+
+namespace ccf {
+
+enum class Dtype : std::int32_t { float32, bfloat16, float16 };
+
+constexpr int max_terms = 8;
+
+// A batch of images (batch, channels, height, width); signals have height 1.
+struct Shape {
+    std::int64_t batch, channels, height, width;
+
+    constexpr std::int64_t plane() const { return height * width; }
+    constexpr std::int64_t planes() const { return batch * channels; }
+};
+
+// One tensor of a row, with any strides (in elements, order of Shape), and its two coefficients.
+struct Term {
+    const void* data;
+    std::int64_t stride[4];
+    Dtype dtype;
+    float direct;                 // a_k
+    float projected;              // b_k
+    const float* scale;           // optional factor c_k of both: one a sample, or one an element; else null
+    std::int64_t scale_stride[4];
+    bool scale_per_element;
+};
+
+// out = sum_k a_k T_k + P(sum_k b_k T_k) and next = c_in out: a row of a plan. Residual and update are both rows.
+struct Row {
+    Shape shape;
+    Term terms[max_terms];
+    int count;
+    void* out;  // contiguous, none of the terms
+    Dtype out_dtype;
+    void* next;  // contiguous, or null
+    Dtype next_dtype;
+    float c_in;
+};
+
+// 0/1 field, contiguous in (height, width); stride 0 where one serves all images or all channels.
+struct Mask {
+    const float* data;
+    std::int64_t batch_stride, channel_stride;
+};
+
+// Rows of a banded (rows, columns) matrix: row i is zero but for taps[i, 0 .. width) from column start[i] on.
+struct Band {
+    const float* taps;
+    const std::int64_t* start;
+    std::int64_t rows, width;
+};
+
+// P = H^T (H H^T)^-1 H on one axis: H banded (low, high), its transpose (high, low), and the inverse (low, low).
+struct BandedAxis {
+    Band down, up;
+    const float* inverse;
+};
+
+// Real planes are packed in pairs as complex ones: groups of `planes` real planes, (planes + 1) / 2 complex ones each.
+struct Packing {
+    float* spectrum;  // (groups, pairs, height, width) complex, interleaved
+    std::int64_t groups, planes;
+
+    constexpr std::int64_t pairs() const { return (planes + 1) / 2; }
+};
+
+struct NoiseKeys {
+    const std::int64_t *seeds, *samples, *draws;  // (batch) each
+    std::int64_t step;
+};
+
+}  // namespace ccf

@@ -1,0 +1,137 @@
+"""The native backend of the CPU: residual and update as one row, sum_k a_k T_k + P(sum_k b_k T_k), in compiled kernels.
+
+    residual    ybar - P (p x + q F)                           a = (1, 0, 0), b = (0, -p, -q) of (ybar, x, F)
+    update      row of a plan: a of the terms T, b of the terms PT; and the network's next input in the same pass
+
+mask, block, channel and banded separable operators take one op each, low-rank separable ones and fourier ones two
+passes with torch's matrix products and Fourier transforms between them. An operator of another kind is applied by its
+own ``project``. Float32 only, with network tensors in float32, bfloat16 or float16; for any other dtype (float64
+state, for reference runs) the functions of ``reference`` are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ...operators import Operator
+from .. import reference
+from ..reference import Ops
+
+try:
+    from . import ops
+except ModuleNotFoundError:
+    REASON: str | None = "installed without native code, which takes a C++ compiler and torch at installation"
+except ImportError as error:
+    REASON = f"its library does not load: {error}"
+else:
+    REASON = None
+    from .fourier import fourier_row
+    from .separable import separable_row
+
+__all__ = ["REASON", "Row", "bind"]
+
+Row = Callable[[Tensor, Tensor | None, float, list[Tensor], list[float], list[float]], None]
+"""(out, next, c_in, terms, direct, projected): out = sum direct T + P(sum projected T), next = c_in out."""
+
+_DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16))
+_FLOAT = torch.empty(0)  # names the dtype and device of an operator's constants
+
+
+def bind(operator: Operator) -> Ops:
+    """The native operations for one operator; buffers that they need between two kernels live as long as they."""
+    project = _ROWS.get(operator.kind, _any_row)(operator)
+
+    def residual(x: Tensor, output: Tensor, ybar: Tensor, p: float, q: float, out: Tensor) -> None:
+        if not _fits(x, (output, ybar, out)):
+            return reference.residual(operator, x, output, ybar, p, q, out)
+        if out.numel():
+            project(out, None, 1.0, [ybar, x, output], [1.0, 0.0, 0.0], [0.0, -p, -q])
+
+    def update(
+        row: Mapping[str, float],
+        tensors: Mapping[str, Tensor],
+        out: Tensor,
+        input_out: Tensor | None,
+        c_in: float,
+    ) -> None:
+        names = dict.fromkeys(name.removeprefix("P") for name in row)
+        terms = [tensors[name] for name in names]
+        if not terms or not _fits(out, terms if input_out is None else (*terms, input_out)):
+            return reference.update(operator, row, tensors, out, input_out, c_in)
+        if not out.numel():
+            return
+        direct = [row.get(name, 0.0) for name in names]
+        if len(names) < len(row) or any(name.startswith("P") for name in row):
+            project(out, input_out, c_in, terms, direct, [row.get("P" + name, 0.0) for name in names])
+        else:
+            ops.lincomb(out, input_out, c_in, terms, direct, [], [])
+
+    return Ops(denoised, residual, update, normal)
+
+
+def denoised(x: Tensor, output: Tensor, p: float, q: float) -> Tensor:
+    """x0hat = p x + q F, in the dtype of x."""
+    if not _fits(x, (output,)):
+        return reference.denoised(x, output, p, q)
+    out = torch.empty(x.shape)
+    ops.lincomb(out, None, 1.0, [x, output], [p, q], [], [])
+    return out
+
+
+def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
+    """Unit noise into ``out``, the stream of ``reference.normal``: equal words, normals within 1e-6."""
+    if out.dtype != torch.float32 or not out.is_contiguous():
+        return reference.normal(out, seeds, samples, draws, step)
+    ops.normal(out, seeds, samples, draws, step)
+    return out
+
+
+def _fits(state: Tensor, others: Sequence[Tensor]) -> bool:
+    """Whether the kernels take these dtypes. They have no derivative: gradients would silently be lost."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (state, *others)):
+        raise RuntimeError(
+            "native backend: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use "
+            "backend='reference'"
+        )
+    return state.dtype == torch.float32 and all(t.dtype in _DTYPES for t in others)
+
+
+# ---------------------------------------------------------------------------------------- rows of the kinds
+def _mask_row(operator: Operator) -> Row:
+    mask = operator.constant("native range", lambda: (operator.singular_values > 0).to(torch.float64), _FLOAT)
+    return lambda out, after, c_in, terms, a, b: ops.mask(out, after, c_in, terms, a, b, mask)
+
+
+def _block_row(operator: Operator) -> Row:
+    width = operator.factor
+    height = width if len(operator.shape) == 3 else 1
+    return lambda out, after, c_in, terms, a, b: ops.block(out, after, c_in, terms, a, b, height, width)
+
+
+def _channel_row(operator: Operator) -> Row:
+    direction = operator.constant("native direction", lambda: operator.weights / operator.gain, _FLOAT)
+    return lambda out, after, c_in, terms, a, b: ops.channel(out, after, c_in, terms, a, b, direction)
+
+
+def _any_row(operator: Operator) -> Row:
+    """P by the operator's own ``project``, the sums before and after it fused."""
+    inner: Tensor | None = None
+
+    def row(
+        out: Tensor, after: Tensor | None, c_in: float, terms: list[Tensor], direct: list[float], projected: list[float]
+    ) -> None:
+        nonlocal inner
+        if inner is None or inner.shape != out.shape:
+            inner = torch.empty(out.shape)
+        ops.lincomb(inner, None, 1.0, terms, projected, [], [])
+        ops.lincomb(out, after, c_in, [*terms, operator.project(inner)], [*direct, 1.0], [], [])
+
+    return row
+
+
+_ROWS: dict[str, Callable[..., Row]] = {"mask": _mask_row, "block": _block_row, "channel": _channel_row}
+if REASON is None:
+    _ROWS |= {"separable": separable_row, "fourier": fourier_row}

@@ -1,0 +1,56 @@
+"""The compiled ops: the library is loaded, each op is bound once, and FakeTensor and torch.compile learn their shapes.
+
+Importing this module raises ImportError where the package was installed without native code.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..._C import build_info, philox
+
+__all__ = [
+    "block",
+    "build_info",
+    "channel",
+    "fourier_alias",
+    "fourier_multiply",
+    "fourier_pack",
+    "fourier_unpack",
+    "lincomb",
+    "mask",
+    "normal",
+    "philox",
+    "separable",
+]
+
+# The overload itself, since looking it up costs as much as a small kernel.
+lincomb = torch.ops.ccfast.lincomb.default
+mask = torch.ops.ccfast.mask.default
+block = torch.ops.ccfast.block.default
+channel = torch.ops.ccfast.channel.default
+separable = torch.ops.ccfast.separable.default
+fourier_pack = torch.ops.ccfast.fourier_pack.default
+fourier_multiply = torch.ops.ccfast.fourier_multiply.default
+fourier_alias = torch.ops.ccfast.fourier_alias.default
+fourier_unpack = torch.ops.ccfast.fourier_unpack.default
+normal = torch.ops.ccfast.normal.default
+
+
+def _writes_only(*args: object) -> None:
+    """Every op writes to tensors that it is given and returns nothing, so there is no shape to infer."""
+
+
+for _op in (
+    lincomb,
+    mask,
+    block,
+    channel,
+    separable,
+    fourier_pack,
+    fourier_multiply,
+    fourier_alias,
+    fourier_unpack,
+    normal,
+):
+    torch.library.register_fake(_op, _writes_only)

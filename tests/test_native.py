@@ -1,0 +1,531 @@
+"""The native backend against kernels/reference.py in float64, torch's op checks, op counts, and threads."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as NF
+from conftest import OPERATORS, SMOOTH
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import ccfast
+from ccfast import backends
+from ccfast.kernels import native, reference
+from ccfast.operators import (
+    AveragePooling,
+    Bicubic,
+    Denoising,
+    FourierBlur,
+    FourierDownsampling,
+    GaussianBlur,
+    Grayscale,
+    Inpainting,
+    SeparableBlur,
+)
+from ccfast.operators.base import Operator
+from ccfast.plan import TERMS
+
+pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native backend: {native.REASON}")
+if native.REASON is None:
+    from ccfast.kernels.native import ops
+    from ccfast.kernels.native.separable import Banded, LowRank, separable_row
+
+GOLDENS = sorted((Path(__file__).parent / "goldens").glob("*.npz"))
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def draw(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def mask(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.6
+
+
+class Halved(Operator):
+    """A kind without a kernel: P keeps the first half of the channels."""
+
+    kind = "dense"
+
+    def __init__(self, shape):
+        super().__init__(shape, (shape[0] // 2, *shape[1:]))
+        self.singular_values = torch.ones(1, dtype=torch.float64)
+
+    def down(self, x):
+        return x[:, : self.shape[0] // 2]
+
+    def lift(self, c):
+        return torch.cat([c, torch.zeros_like(c)], 1)
+
+    def encode(self, y):
+        return y
+
+    def decode(self, c):
+        return c
+
+
+AWKWARD = [
+    ("mask-63x65", lambda: Inpainting(mask(3, 63, 65))),
+    ("mask-1x7", lambda: Inpainting(mask(1, 1, 7), shape=(3, 1, 7))),
+    ("mask-1000x3", lambda: Inpainting(mask(2, 1, 1000, 3), shape=(3, 1000, 3))),
+    ("denoising-signal-4097", lambda: Denoising((2, 4097))),
+    ("block-63x65", lambda: AveragePooling((3, 63, 65), 1)),
+    ("block-63x66", lambda: AveragePooling((3, 63, 66), 3)),
+    ("block-35x2100", lambda: AveragePooling((1, 35, 2100), 5)),
+    ("block-1000x8", lambda: AveragePooling((3, 1000, 8), 8)),
+    ("block-whole", lambda: AveragePooling((2, 60, 60), 60)),
+    ("channel-63x65", lambda: Grayscale((3, 63, 65))),
+    ("channel-1x7", lambda: Grayscale((5, 1, 7), [0.1, 0.4, 0.0, -0.2, 1.0])),
+    ("channel-1000x3", lambda: Grayscale((3, 1000, 3))),
+    ("bicubic-64x128", lambda: Bicubic((3, 64, 128), 4)),
+    ("bicubic-1000x24", lambda: Bicubic((1, 1000, 24), 2)),
+    ("bicubic-60x63", lambda: Bicubic((2, 60, 63), 3)),
+    ("bicubic-signal-1040", lambda: Bicubic((2, 1040), 8)),
+    ("gaussian-63x65", lambda: GaussianBlur((3, 63, 65))),
+    ("gaussian-1x7", lambda: GaussianBlur((2, 1, 7), std=1.0)),
+    ("separable-500x3", lambda: SeparableBlur((3, 500, 3), SMOOTH, cutoff=0.4)),
+    ("separable-full-rank", lambda: SeparableBlur((3, 33, 31), [0.1, 0.8, 0.1], boundary="zero")),
+    ("separable-full-rank-signal", lambda: SeparableBlur((3, 33), [0.1, 0.8, 0.1], boundary="zero")),
+    ("fourier-63x65", lambda: FourierBlur((3, 63, 65), np.outer(SMOOTH, SMOOTH), 0.2)),
+    ("fourier-1x7", lambda: FourierBlur((3, 1, 7), [SMOOTH], 0.4)),
+    ("fourier-1000x3", lambda: FourierBlur((1, 1000, 3), np.outer(SMOOTH, [0.2, 0.6, 0.2]), 0.2)),
+    ("fourier-63x66", lambda: FourierDownsampling((3, 63, 66), np.outer(SMOOTH, SMOOTH), 3)),
+    ("other-kind", lambda: Halved((4, 9, 10))),
+]
+MEMBERS = [*OPERATORS, *AWKWARD]
+
+
+@cache
+def build(builder):
+    """Once a session: the SVDs of the large members take longer than their tests."""
+    return builder()
+
+
+@pytest.fixture(params=[builder for _, builder in MEMBERS], ids=[name for name, _ in MEMBERS])
+def operator(request):
+    return build(request.param)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_no_grad():
+    """Tensors this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        yield
+    torch.set_num_threads(threads)
+
+
+# Local kinds add at most nine products an element, in float32: 1e-6 of the largest value. separable and fourier pass
+# two transforms, whose rounding grows with log n: 5e-6.
+def tolerance(operator):
+    return 5e-6 if operator.kind in ("separable", "fourier") else 1e-6
+
+
+def close(got, want, tolerance):
+    """Half outputs: one unit in their last place more, for a float32 value on the other side of a rounding border."""
+    assert got.shape == want.shape
+    if not want.numel():
+        return
+    bound = tolerance * want.abs().max().clamp(min=1.0)
+    if got.dtype != torch.float32:
+        smallest = torch.finfo(got.dtype).smallest_normal
+        bound = bound + torch.finfo(got.dtype).eps * 2.0 ** want.abs().clamp(min=smallest).log2().floor()
+    error = (got.double() - want).abs()
+    assert not got.isnan().any()
+    assert (error <= bound).all(), f"off by {(error / want.abs().max()).max():.3g} of the largest value"
+
+
+def case(operator, dtype, batch=None):
+    """The nine terms' tensors: F, r, h as the network has them, the others float32; drawn values, exact in float64."""
+    shape = (operator.batch or 2 if batch is None else batch, *operator.shape)
+    names = ("x", "F", "r", "h", "ybar", "z")
+    return {name: draw(*shape, seed=k).to(dtype if name in "Frh" else torch.float32) for k, name in enumerate(names)}
+
+
+def poisoned(shape, dtype):
+    return torch.full(shape, torch.nan, dtype=dtype)
+
+
+def double(tensors):
+    return {name: tensor.double() for name, tensor in tensors.items()}
+
+
+ROWS = {
+    "common": {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3, "Ph": -2.1},
+    "noisy": {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3, "Ph": -2.1, "z": 0.3},
+    "one_projection": {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3},
+    "general": {name: 0.3 * k - 1.0 for k, name in enumerate(TERMS)},
+    "projections": {"Px": 0.5, "PF": -1.5},
+    "input": {"x": 1.0},
+}
+
+
+def check_residual(operator, tensors, dtype):
+    x, F, ybar = tensors["x"], tensors["F"], tensors["ybar"]
+    out, want = poisoned(x.shape, dtype), torch.empty(x.shape, dtype=torch.float64)
+    native.bind(operator).residual(x, F, ybar, 1.7, -0.6, out)
+    reference.residual(operator, x.double(), F.double(), ybar.double(), 1.7, -0.6, want)
+    close(out, want, tolerance(operator))
+
+
+def check_update(operator, tensors, dtype, row):
+    shape = tensors["x"].shape
+    out, following = poisoned(shape, torch.float32), poisoned(shape, dtype)
+    native.bind(operator).update(row, tensors, out, following, 0.8)
+    want, want_following = torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.float64)
+    reference.update(operator, row, double(tensors), want, want_following, 0.8)
+    close(out, want, tolerance(operator))
+    close(following, want_following, tolerance(operator))
+
+
+# ---------------------------------------------------------------------------------------- values
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_residual(operator, dtype):
+    check_residual(operator, case(operator, dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_update(operator, dtype):
+    tensors = case(operator, dtype)
+    for row in ROWS.values():
+        check_update(operator, tensors, dtype, row)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strides(operator, dtype):
+    """Channels last, half of the channels of a wider output, and every second pixel."""
+    tensors = case(operator, dtype)
+    shape = tensors["F"].shape
+    tensors["F"] = torch.cat([tensors["F"], tensors["F"]], 1)[:, : shape[1]]
+    tensors["r"] = tensors["r"].repeat_interleave(2, -1)[..., ::2]
+    if len(shape) == 4:
+        tensors["h"] = tensors["h"].to(memory_format=torch.channels_last)
+        tensors["x"] = tensors["x"].transpose(-1, -2).contiguous().transpose(-1, -2)
+    check_residual(operator, tensors, dtype)
+    check_update(operator, tensors, dtype, ROWS["general"])
+
+
+def test_empty_batch(operator):
+    if operator.batch is None:
+        tensors = case(operator, torch.float32, batch=0)
+        check_residual(operator, tensors, torch.float32)
+        check_update(operator, tensors, torch.float32, ROWS["general"])
+
+
+def test_other_batch_after(operator):
+    """Buffers between two kernels follow the shape."""
+    if operator.batch is None:
+        bound = native.bind(operator)
+        for batch in (3, 1):
+            tensors = case(operator, torch.float32, batch)
+            out, want = torch.empty_like(tensors["x"]), torch.empty(tensors["x"].shape, dtype=torch.float64)
+            bound.update(ROWS["general"], tensors, out, None, 1.0)
+            reference.update(operator, ROWS["general"], double(tensors), want, None, 1.0)
+            close(out, want, tolerance(operator))
+
+
+def test_float64_state(operator):
+    """Falls back to the reference: equal bits."""
+    tensors = double(case(operator, torch.float32))
+    outs = [torch.empty_like(tensors["x"]) for _ in range(2)]
+    for backend, out in zip((native, reference), outs, strict=True):
+        backend.bind(operator).update(ROWS["general"], tensors, out, None, 1.0)
+    assert torch.equal(*outs)
+
+
+def test_threads(operator):
+    """The pieces of a kernel do not depend on the threads. Nor do MKL's results at these sizes."""
+    tensors, results = case(operator, torch.float32), []
+    large = {name: t.repeat(8, *[1] * (t.ndim - 1)) for name, t in tensors.items()}
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        out = torch.empty_like(large["x"])
+        native.bind(operator.repeat(8)).update(ROWS["general"], large, out, None, 1.0)
+        results.append(out)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_halves():
+    """Every bfloat16 and float16 to float, and floats around every rounding border back, as torch does."""
+    for dtype in DTYPES[1:]:
+        every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype).reshape(1, 1, -1)
+        out = torch.empty(every.shape)
+        ops.lincomb(out, None, 1.0, [every], [1.0], [], [])
+        torch.testing.assert_close(out, every.float(), rtol=0, atol=0, equal_nan=True)
+        bits = every.float().view(torch.int32)
+        steps = (-1, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000)
+        around = torch.cat([(bits + step).view(torch.float32) for step in steps], -1)
+        back = torch.empty(around.shape, dtype=dtype)
+        ops.lincomb(back, None, 1.0, [around], [1.0], [], [])
+        torch.testing.assert_close(back, around.to(dtype), rtol=0, atol=0, equal_nan=True)
+
+
+def test_separable_forms():
+    """Bicubic is banded; a blur that drops modes, or is badly conditioned, is not."""
+    assert isinstance(separable_row(Bicubic((1, 64, 128), 4)), Banded)
+    assert isinstance(separable_row(GaussianBlur((1, 64, 64))), LowRank)
+    assert isinstance(separable_row(SeparableBlur((1, 64, 64), SMOOTH, cutoff=0.0)), LowRank)
+
+
+# ---------------------------------------------------------------------------------------- linear combination
+@pytest.mark.parametrize("count", range(1, 9))
+def test_lincomb(count):
+    """out = sum a_k c_k T_k with every kind of c_k: none, one a sample, one an element."""
+    shape = (3, 2, 17, 19)
+    terms = [draw(*shape, seed=k, dtype=DTYPES[k % 3]) for k in range(count)]
+    numbers = [0.5 - 0.3 * k for k in range(count)]
+    scales = [draw(*(shape if k % 2 else shape[:1]), seed=90 + k, dtype=torch.float32) for k in range(count - 1)]
+    scaled = list(range(1, count))
+    out, following = poisoned(shape, torch.float32), poisoned(shape, torch.bfloat16)
+    ops.lincomb(out, following, -0.5, terms, numbers, scales, scaled)
+    want = numbers[0] * terms[0].double()
+    for scale, k in zip(scales, scaled, strict=True):
+        factor = scale.double()
+        want += numbers[k] * (factor if factor.ndim > 1 else factor[:, None, None, None]) * terms[k].double()
+    close(out, want, 1e-6)
+    close(following, -0.5 * want, 1e-6)
+
+
+# ---------------------------------------------------------------------------------------- noise
+def test_philox_words():
+    """Known answers of Random123, and the reference's words."""
+    assert ops.philox([0] * 4, 0) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        counter, key = rng.integers(0, 1 << 32, 4).tolist(), int(rng.integers(0, 1 << 63)) * 2 + 1
+        bits = reference.seed_words([key], torch.device("cpu"))[0]
+        words = reference.philox([torch.tensor(c) for c in counter], bits)
+        assert ops.philox(counter, key) == [int(word) for word in words]
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 63, 65), (2, 1, 1, 7), (1, 2, 4099), (4, 1, 1, 1)])
+def test_normal(shape):
+    batch = shape[0]
+    seeds = reference.seed_words([2**64 - 1 - 12345 * k for k in range(batch)], torch.device("cpu"))
+    samples, draws = torch.arange(batch), torch.arange(batch) * 2**30
+    out, want = poisoned(shape, torch.float32), torch.empty(shape)
+    native.normal(out, seeds, samples, draws, 3)
+    reference.normal(want, seeds, samples, draws, 3)
+    # one unit in the last place of R (at most 5.8), sine and cosine each
+    torch.testing.assert_close(out, want, rtol=0, atol=1e-6)
+
+
+def test_normal_threads():
+    zeros, results = torch.zeros(2, dtype=torch.int64), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        results.append(native.normal(torch.empty(2, 3, 128, 128), zeros, torch.arange(2), zeros, 1))
+    assert torch.equal(*results)
+
+
+# ---------------------------------------------------------------------------------------- torch's view of the ops
+def test_opcheck():
+    """Schemas, fakes and functionalization of every op, on small inputs."""
+    x = draw(2, 3, 8, 8, dtype=torch.float32)
+    half, out = x.to(torch.bfloat16), torch.zeros_like(x)
+    row = (out, torch.zeros_like(half), 0.5, [x, half], [1.0, 2.0])
+    bicubic = separable_row(Bicubic((3, 8, 8), 2))
+    if not isinstance(bicubic, Banded):
+        bicubic = Banded([native.separable.banded(Bicubic((1, 32, 32), 2).factors[0])] * 2)
+    z = torch.zeros(3, 8, 8, dtype=torch.complex64)
+    words = torch.arange(2)
+    scratch = torch.zeros(2, 3, *bicubic.low)
+    big = [draw(2, 3, 2 * bicubic.low[0], 2 * bicubic.low[1], dtype=torch.float32)]
+    big_out = torch.zeros_like(big[0])
+    projected = [0.0, 3.0]
+    calls = [
+        (ops.lincomb, (*row, [torch.ones(2)], [1])),
+        (ops.mask, (*row, projected, torch.ones(1, 8, 8))),
+        (ops.block, (*row, projected, 2, 4)),
+        (ops.channel, (*row, projected, torch.ones(3))),
+        (ops.separable, (big_out, None, 1.0, big, [1.0], [1.0], bicubic.rows, bicubic.columns, scratch)),
+        (ops.fourier_pack, (z, [x, half], projected, 1)),
+        (ops.fourier_multiply, (z, z.clone(), torch.ones(1, 8, 8), 1)),
+        (ops.fourier_alias, (z, z.clone(), torch.ones(1, 8, 8, dtype=torch.complex64), 1, 4, 4)),
+        (ops.fourier_unpack, (*row, z, 1)),
+        (ops.normal, (out, words, words, words, 0)),
+    ]
+    assert {op for op, _ in calls} == {getattr(ops, n) for n in ops.__all__ if n not in ("build_info", "philox")}
+    for op, args in calls:
+        torch.library.opcheck(op, args)
+
+
+def test_gradient_raises():
+    op = Inpainting(mask(1, 8, 8))
+    x, out = draw(1, 1, 8, 8, dtype=torch.float32), torch.empty(1, 1, 8, 8)
+    with torch.enable_grad():
+        for call in (
+            lambda t: native.bind(op).residual(x, t, x, 1.0, 1.0, out),
+            lambda t: native.bind(op).update({"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
+            lambda t: native.denoised(x, t, 1.0, 1.0),
+        ):
+            call(x)
+            with pytest.raises(RuntimeError, match="requires grad"):
+                call(x.clone().requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"out": torch.empty(1, 3, 8, 9)}, "out: must be of the terms' shape"),
+        ({"out": torch.empty(1, 3, 8, 8, dtype=torch.float64)}, "out: must be float32"),
+        ({"out": torch.empty(1, 3, 8, 8).mT}, "out: must be contiguous"),
+        ({"terms": []}, "terms: must be 1 to 8"),
+        ({"terms": [torch.empty(1, 3, 8, 8)] * 2}, "direct: must be one number for each term"),
+        ({"mask": torch.ones(1, 8, 9)}, "mask: must have 64 elements"),
+        ({"mask": torch.ones(2, 3, 8, 8)}, "mask: must fit out"),
+        ({"mask": torch.ones(2, 8, 8)}, "mask: must fit out"),
+    ],
+)
+def test_errors(change, match):
+    args = {"out": torch.empty(1, 3, 8, 8), "terms": [torch.empty(1, 3, 8, 8)], "mask": torch.ones(1, 8, 8)} | change
+    with pytest.raises(RuntimeError, match=match):
+        ops.mask(args["out"], None, 1.0, args["terms"], [1.0], [1.0], args["mask"])
+
+
+def test_output_is_no_term():
+    x = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(RuntimeError, match=r"out: must not be terms\[0\]"):
+        ops.lincomb(x, None, 1.0, [x], [1.0], [], [])
+
+
+# ---------------------------------------------------------------------------------------- whole runs
+KERNEL = torch.tensor([[0, 0.1, 0.05], [0.2, 0.3, -0.1], [0.05, 0.1, 0]])
+
+
+def network(x, t):
+    """The goldens' (tests/goldens/README.md)."""
+    k = KERNEL.to(x.dtype).expand(x.shape[1], 1, 3, 3)
+    conv = NF.conv2d(NF.pad(x, (1, 1, 1, 1), mode="circular"), k, groups=x.shape[1])
+    return (0.2 + 0.7 * t[:, None, None, None] / 999) * x + 0.15 * torch.tanh(conv)
+
+
+def sampler(operator, backend, solver=None, **options):
+    clock = ccfast.times.floor_timesteps(1000)
+    denoiser = ccfast.Denoiser(network, ccfast.schedules.VP(), time_map=clock)
+    return ccfast.Sampler(denoiser, operator, solver, backend=backend, **options)
+
+
+def golden(path):
+    data = np.load(path)
+    c = json.loads(str(data["case"]))
+    shape = (3, c["size"], c["size"])
+    taps = np.exp(-(np.arange(-30, 30) ** 2) / 18)
+    operator = {
+        "bicubic4": lambda: Bicubic(shape, 4),
+        "box4": lambda: AveragePooling(shape, 4),
+        "color": lambda: Grayscale(shape, (0.3333, 0.3334, 0.3333)),
+        "mask": lambda: Inpainting(data["mask"]),
+        "gauss": lambda: SeparableBlur(shape, taps / taps.sum(), center=30, boundary="zero"),
+    }[c["operator"]]()
+    conjugate = c["algo"] == "cpgdm"
+    solver = ccfast.solvers.Conjugate(w=c["w"], lam=c["lam"]) if conjugate else ccfast.solvers.PiGDM(w=c["w"])
+    return data, operator, solver, 1 - np.linspace(c["t_start"], c["t_end"], c["steps"] + 1)
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_goldens(path):
+    data, operator, solver, times = golden(path)
+    s = sampler(operator, "native", solver, times=times)
+    y = torch.tensor(data["y"]).float().reshape(2, *operator.measurement_shape)
+    x = s(y, x_init=torch.tensor(data["x_init"]).float())
+    error = np.linalg.norm(x.double().numpy() - data["x_final"]) / np.linalg.norm(data["x_final"])
+    assert error < 1e-5
+
+
+RUNS = {
+    "mask": lambda: Inpainting(mask(1, 32, 32), shape=(3, 32, 32)),
+    "block": lambda: AveragePooling((3, 32, 32), 4),
+    "channel": lambda: Grayscale((3, 32, 32)),
+    "banded": lambda: Bicubic((3, 64, 64), 4),
+    "low-rank": lambda: GaussianBlur((3, 32, 32)),
+    "fourier": lambda: FourierBlur((3, 32, 32), np.outer(SMOOTH, SMOOTH), 0.2),
+    "alias": lambda: FourierDownsampling((3, 32, 32), np.outer(SMOOTH, SMOOTH), 2),
+}
+SOLVERS = [
+    ccfast.solvers.Conjugate(w=5.0),
+    ccfast.solvers.Conjugate(w=5.0, lam=-0.2),
+    ccfast.solvers.Conjugate(w=5.0, jacobian="one_projection"),
+    ccfast.solvers.PiGDM(),
+    ccfast.solvers.DDNM(eta=0.5),
+]
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+@pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
+def test_sampler_agrees(build, solver):
+    """The same run on both backends, noise included."""
+    operator = build()
+    y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
+    got, want = (sampler(operator, backend, solver)(y, seed=3) for backend in ("native", "reference"))
+    assert ((got - want).norm() / want.norm()).item() < 1e-5
+
+
+class Counter(TorchDispatchMode):
+    """Counts ops that are not views, while counting is on."""
+
+    def __init__(self):
+        super().__init__()
+        self.on, self.names = True, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if self.on and not func.is_view:
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("jacobian", ["exact", "one_projection"])
+@pytest.mark.parametrize("name", RUNS)
+def test_op_count(name, jacobian, monkeypatch):
+    """Per step and outside of the network and autograd.grad: the one-pass rule. What a run does once is subtracted."""
+    operator, counter = RUNS[name](), Counter()
+
+    def uncounted(function):
+        def call(*args, **kwargs):
+            counter.on = False
+            try:
+                return function(*args, **kwargs)
+            finally:
+                counter.on = True
+
+        return call
+
+    monkeypatch.setattr(torch.autograd, "grad", uncounted(torch.autograd.grad))
+    y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
+    counts = {}
+    for steps in (2, 7):
+        s = sampler(operator, "native", ccfast.solvers.Conjugate(w=5.0, jacobian=jacobian), steps=steps)
+        s(y, seed=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(s._network), "__call__", uncounted(type(s._network).__call__))
+            counter.names.clear()
+            with counter:
+                s(y, seed=0)
+        counts[steps] = len(counter.names)
+    per_step = (counts[7] - counts[2]) / 5
+    assert per_step <= (4 if operator.kind in ("mask", "block", "channel") else 12)
+
+
+# ---------------------------------------------------------------------------------------- choice of the backend
+def test_auto_is_native():
+    assert sampler(RUNS["mask"](), "auto").backend == "native"
+    assert "backend native: yes" in ccfast.show_config()
+    info = ops.build_info()
+    assert info["torch_target"] == "2.10"
+    assert info["isa_active"] in info["isa_clones"]
+    assert info["cuda_archs"] == []
+
+
+def test_not_built(monkeypatch):
+    monkeypatch.setattr(native, "REASON", "installed without native code")
+    assert sampler(RUNS["mask"](), "auto").backend == "reference"
+    assert "backend native: no, installed without native code" in ccfast.show_config()
+    with pytest.raises(ValueError, match="cannot run on cpu: installed without native code"):
+        backends.can_run("native", raise_error=True)
