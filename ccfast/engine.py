@@ -77,7 +77,7 @@ class Program:
         """What the loop needs of a measurement."""
         ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
         rule = None if self.plan.residual is None else partial(self.plan.residual, operator, y)
-        if operator.kind == "krylov" or self.plan.fields is None and not self.plan.noise_std:
+        if operator.kind == "krylov" or (self.plan.fields is None and not self.plan.noise_std):
             return Measurement(ops, general, ybar, rule=rule)
         with self._lock:
             cache = self._fields.setdefault(operator, {})

@@ -284,7 +284,7 @@ def test_more_errors(mixture):
     with pytest.raises(TypeError, match="up: must be a function or None, got str"):
         Steered("bicubic")
     denoiser = mixture.denoiser(VP())
-    with pytest.raises(ValueError, match=r"eta: must be > 0 where the measurement is noisy, got 0.0 with noise_std=0.1"):
+    with pytest.raises(ValueError, match=r"eta: must be > 0 where the measurement is noisy, got 0.0 with noise_std=0"):
         Sampler(denoiser, BLUR, DDNM(), noise_std=0.1)
     with pytest.raises(ValueError, match=r"Steered.* handles noiseless measurements only, so it must be 0, got 0.1"):
         Sampler(denoiser, BLUR, Steered(), noise_std=0.1)

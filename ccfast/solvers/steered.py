@@ -1,4 +1,4 @@
-"""Steered Diffusion, linear case (Nair et al., ICCV 2023, arXiv 2310.00224): what is measured swapped by up(down(x))."""
+"""Steered Diffusion, linear case (Nair et al., ICCV 2023, arXiv 2310.00224): the measured part by up(down(x))."""
 
 from __future__ import annotations
 
