@@ -21,6 +21,10 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def denoiser():
+    return make_denoiser()
+
+
+def make_denoiser():
     means = 0.5 * torch.randn(2, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return GaussianMixture([0.5, 0.5], means, torch.eye(16).expand(2, 16, 16), SHAPE).denoiser(VP())
 
