@@ -38,6 +38,7 @@ class Measurement:
         shrink: s^2/(s^2 + noise_std^2) over the modes of the operator, where the measurement is noisy.
         fields: those of each step, over the modes of the operator; empty without.
         rule: the plan's own rule for r, of x0hat, for this operator and measurement; None: r = H+ y - P x0hat.
+        auxiliary: the plan's rule for u, as auxiliary(k, registers, slots); None: there is no u.
     """
 
     ops: Ops
@@ -47,6 +48,7 @@ class Measurement:
     shrink: Tensor | None = None
     fields: Sequence[dict[str, Tensor]] = ()
     rule: Callable[[Tensor], Tensor] | None = None
+    auxiliary: Callable[[int, dict[str, Tensor], list[Tensor]], None] | None = None
 
 
 class Program:
@@ -77,8 +79,10 @@ class Program:
         """What the loop needs of a measurement."""
         ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
         rule = None if self.plan.residual is None else partial(self.plan.residual, operator, y)
+        own = self.plan.auxiliary
+        auxiliary = None if own is None else lambda k, registers, slots: own.take(k, operator, y, registers, slots)
         if operator.kind == "krylov" or (self.plan.fields is None and not self.plan.noise_std):
-            return Measurement(ops, general, ybar, rule=rule)
+            return Measurement(ops, general, ybar, rule=rule, auxiliary=auxiliary)
         with self._lock:
             cache = self._fields.setdefault(operator, {})
             key = (y.dtype, y.device)
@@ -86,7 +90,7 @@ class Program:
                 with torch.inference_mode(False):
                     cache[key] = self._on(operator, y)
             shrink, fields = cache[key]
-        return Measurement(ops, general, ybar, operator.encode(y), shrink, fields, rule)
+        return Measurement(ops, general, ybar, operator.encode(y), shrink, fields, rule, auxiliary)
 
     def _on(self, operator: Operator, like: Tensor) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
         """What the plan has over the modes of an operator, in the dtype and on the device of ``like``."""
@@ -134,6 +138,9 @@ class Program:
             if b.noise is not None and "z" in self.needs[k]:
                 tensors["z"] = b.noise
                 draw_noise(b.noise, k + 1)
+            if m.auxiliary is not None:
+                m.auxiliary(k, tensors, b.slots)
+                tensors["u"] = b.slots[0]
             stop = callback is not None and callback(k, m.ops.denoised(b.state, tensors["F"], self.p[k], self.q[k]))
             self.update(k, tensors, b, m)
             b.advance(tensors)

@@ -255,11 +255,13 @@ class Sampler:
             self._network.prepare()
             measurement = self._program.measure(operator, y)
             draw_noise = self._noise(measurement.ops, seeds, samples, draws)
+            mean = self._initial_mean(operator, y, measurement) if buffers.slots or not states else measurement.ybar
+            if buffers.slots:
+                buffers.begin_slots(mean)
             if states:
                 buffers.begin(states)
             else:
                 draw_noise(buffers.state, 0)
-                mean = self._initial_mean(operator, y, measurement)
                 buffers.state.mul_(float(self._plan.sigma[0])).add_(mean, alpha=float(self._plan.mu[0]))
             first = len(states) == 2
             steps = self._program.run(buffers, measurement, draw_noise, callback, int(first))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, Bicubic, LinearOperator, Matrix, SeparableBlur
 from ccfast.operators.conjugate_gradients import damped
 from ccfast.schedules import EDM, VP, Flow
-from ccfast.solvers import DDIM, DDNM, DDRM, DDS, DPS, Conjugate, DiffPIR, PiGDM, Steered
+from ccfast.solvers import DDIM, DDNM, DDRM, DDS, DPS, Conjugate, DiffPIR, PiGDM, REDDiff, Steered
 from ccfast.solvers.dps import misfit_direction
 from ccfast.testing import Gaussian, GaussianMixture, relative_error
 
@@ -98,7 +100,7 @@ def test_ddrm_stays_finite_and_ends_on_the_measurement(mixture):
     assert step.H @ step.got == pytest.approx(step.H @ np.linalg.pinv(step.H, rcond=1e-9) @ step.y, abs=1e-10)
     s = np.append(np.geomspace(1e-4, 1.0, 11), 0.0)
     operator = Matrix(np.diag(s), SHAPE, cutoff=0.0)
-    for solver in (DDRM(), DDRM(0.0, 0.5), DDNM(eta=0.5), DiffPIR(), DPS(), DDS(), PiGDM(0.1)):
+    for solver in (DDRM(), DDRM(0.0, 0.5), DDNM(eta=0.5), DiffPIR(), DPS(), DDS(), REDDiff(), PiGDM(0.1)):
         for noise in (0.001, 0.03, 1.0):
             sampler = Sampler(mixture.denoiser(VP()), operator, solver, start=1.0, end=0.0, noise_std=noise)
             y = operator.forward(mixture.sample(1, torch.Generator().manual_seed(0)))
@@ -207,7 +209,7 @@ def test_dds_has_inner_products_of_its_own_for_every_image(mixture):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-@pytest.mark.parametrize("solver", [DPS(0.5), DDS(3), DDIM()], ids=str)
+@pytest.mark.parametrize("solver", [DPS(0.5), DDS(3), REDDiff(), DDIM()], ids=str)
 def test_what_needs_no_modes_takes_any_linear_operator(mixture, solver, noise):
     """The first state included: (H^T H + sigma_y^2)^-1 H^T y by conjugate gradients, 12 different singular values."""
     linear = LinearOperator(BLUR.forward, BLUR.adjoint, SHAPE, iterations=30)
@@ -255,6 +257,45 @@ def test_steered_by_an_enlargement_that_is_no_pseudo_inverse(mixture):
     assert step.got == pytest.approx(step.mu_to * swapped + step.sigma_to * step.eps, abs=1e-12)
 
 
+@pytest.mark.parametrize("profile", ["linear", "sqrt", "square", "log", "constant"])
+@pytest.mark.parametrize("operator", [BLUR, DEFICIENT], ids=["blur", "deficient"])
+def test_red_diff_is_torch_s_adam_on_the_published_gradient(mixture, operator, profile):
+    schedule, rate, weight, v, seed = VP(), 0.07, 0.3, 0.8, 5
+    times = np.linspace(0.9, 0.0, 13)
+    y = operator.forward(normal(1, *SHAPE, seed=5))
+    sampler = Sampler(mixture.denoiser(schedule, "velocity"), operator, REDDiff(rate, weight, v, profile), times=times)
+    words = [torch.tensor([value]) for value in (seed, 0, 0)]
+    mean = torch.nn.Parameter(operator.pinv(y))
+    optimiser = torch.optim.Adam([mean], lr=rate, betas=(0.9, 0.99), eps=1e-8)
+    for k, t in enumerate(times[:-1]):
+        mu, sigma = (torch.tensor([float(f(t))], dtype=torch.float64) for f in (schedule.mean, schedule.std))
+        z = reference.normal(torch.empty(1, *SHAPE, dtype=torch.float64), *words, k)
+        with torch.no_grad():
+            x = mu * mean + sigma * z
+            eps = (x - mu * mixture.denoise(x, mu, sigma)) / sigma
+            rho = float(sigma / mu)
+            w = {"linear": rho, "sqrt": rho**0.5, "square": rho**2, "log": np.log1p(rho), "constant": 1.0}[profile]
+            mean.grad = weight * w * (eps - z) / 12 + v * operator.adjoint(operator.forward(mean) - y) / y.numel()
+        optimiser.step()
+    assert relative_error(sampler(y, seed=seed), mean) < 1e-11
+
+
+def test_red_diff_comes_to_the_ridge_solution_of_a_gaussian_prior():
+    """E x0hat = m + rho^2 (C + rho^2)^-1 (mean - m) there, so that the expected gradient is linear in m."""
+    covariance, rho, weight = torch.diag(torch.linspace(0.3, 2.0, 12, dtype=torch.float64)), 0.5, 0.7
+    prior, operator = Gaussian(normal(12, seed=8), covariance, SHAPE), AveragePooling(SHAPE, 3)
+    y = normal(1, 1, 4)
+    times = np.linspace(rho, 0.999 * rho, 401)  # a grid that hardly moves
+    sampler = Sampler(prior.denoiser(EDM()), operator, REDDiff(0.02, weight, v=1.0), times=times)
+    means = sampler(y.repeat(64, 1, 1), seed=0).mean(0).flatten().numpy()
+    H, mean = dense(operator), prior.means[0].numpy()
+    inverse, data = weight * rho**2 * np.linalg.inv(covariance.numpy() + rho**2 * np.eye(12)), 12 / 4
+    expected = np.linalg.solve(inverse + data * H.T @ H, inverse @ mean + data * H.T @ y.flatten().numpy())
+    start = operator.pinv(y).flatten().numpy()
+    # what is left is noise: of the last state rho, of Adam's steps less, over sqrt(64)
+    assert np.abs(means - expected).max() < 4 * rho / 8 < 0.3 * np.linalg.norm(start - expected)
+
+
 def linear():
     return LinearOperator(BLUR.forward, BLUR.adjoint, SHAPE)
 
@@ -272,6 +313,8 @@ def linear():
         (lambda: DDS(gamma=0.0), "gamma: must be > 0, got 0.0"),
         (lambda: DDS(eta=-0.5), r"eta: must lie in \[0, 1\], got -0.5"),
         (lambda: Steered(eta=-0.5), r"eta: must lie in \[0, 1\], got -0.5"),
+        (lambda: REDDiff(rate=-1.0), "rate: must be a finite number >= 0, got -1.0"),
+        (lambda: REDDiff(profile="cosine"), "profile: must be one of 'linear', 'sqrt', .*, got 'cosine'"),
         (lambda: Steered(direction="old"), "direction: must be 'derived' or 'network', got 'old'"),
     ],
 )
@@ -281,6 +324,12 @@ def test_errors(make, message):
 
 
 def test_more_errors(mixture):
+    plan = DDIM().plan(mixture.denoiser(VP()), BLUR, np.array([0.4, 0.2]))
+    with pytest.raises(ValueError, match="update: u needs an auxiliary, got none in DDIM"):
+        replace(plan, update={"u": 1.0})
+    fields = DDRM().plan(mixture.denoiser(VP()), BLUR, np.array([0.4, 0.2]), 0.1).fields
+    with pytest.raises(ValueError, match="residual: must be None where the fields have a weight, got <function"):
+        replace(plan, fields=fields, residual=misfit_direction)
     with pytest.raises(TypeError, match="up: must be a function or None, got str"):
         Steered("bicubic")
     denoiser = mixture.denoiser(VP())

@@ -13,6 +13,7 @@ from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
 from .lml import LML
 from .pigdm import PiGDM
+from .red_diff import REDDiff
 from .steered import Steered
 from .unipc import UniPC
 
@@ -25,6 +26,7 @@ __all__ = [
     "DEIS",
     "DPS",
     "LML",
+    "REDDiff",
     "Conjugate",
     "DPMSolverPP",
     "DiffPIR",

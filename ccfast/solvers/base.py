@@ -11,7 +11,7 @@ import numpy as np
 from ..denoiser import Denoiser
 from ..fields import Fields
 from ..operators import Operator
-from ..plan import Plan, Reduction, Residual
+from ..plan import Auxiliary, Plan, Reduction, Residual
 from ..schedules import Array, Schedule
 
 __all__ = ["Grid", "Integrals", "Solver", "check_fraction", "check_weight"]
@@ -107,6 +107,10 @@ class Solver(ABC):
         """Another rule for r; None: H+ y - P x0hat."""
         return None
 
+    def auxiliary(self, grid: Grid) -> Auxiliary | None:
+        """A rule for the register u; None: there is none."""
+        return None
+
     def inverse(self, denoiser: Denoiser, times: Array) -> Plan:
         """The plan that takes the last state back to the first two; ValueError where there is none."""
         raise ValueError(f"invert: {self!r} has no exact inverse; BDIA() has")
@@ -140,6 +144,7 @@ class Solver(ABC):
             self.product,
             noise_std,
             self.residual(grid),
+            self.auxiliary(grid),
         )
 
     def grid(self, denoiser: Denoiser, times: Array, noise_std: float = 0.0) -> Grid:

@@ -23,6 +23,7 @@ from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
 from .lml import LML
 from .pigdm import PiGDM
+from .red_diff import REDDiff
 from .steered import Steered
 from .unipc import UniPC
 
@@ -76,6 +77,7 @@ REGISTRY = (
     Entry(DDRM(), "2201.11793", "-", "2", "yes"),
     Entry(DiffPIR(), "2305.08995", "-", "1", "yes"),
     Entry(DDS(), "2303.05754", "-", "1 + M", "yes"),
+    Entry(REDDiff(), "2305.04391", "-", "1", "start"),
     Entry(Steered(), "2310.00224", "-", "1", "no"),
     Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False),
     Entry(DDIM(eta=1.0), "2006.11239", "1", "0", "start", measurement=False),
