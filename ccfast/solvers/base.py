@@ -83,12 +83,12 @@ class Solver(ABC):
 
     Attributes:
         takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
-        needs_modes: whether it needs the singular values of the operator then.
+        needs_singular_values: whether it needs the singular values of the operator then.
         product: how the plan takes h, a name of ``ccfast.products.PRODUCTS``.
     """
 
     takes_noise: ClassVar[bool] = False
-    needs_modes: ClassVar[bool] = True
+    needs_singular_values: ClassVar[bool] = True
     product = "reverse"
 
     @abstractmethod
@@ -123,7 +123,7 @@ class Solver(ABC):
                 f"noise_std: {self!r} handles noiseless measurements only, so it must be 0, got {noise_std}; "
                 "Conjugate, PiGDM, DDRM, DiffPIR, DDS and DPS take noise"
             )
-        if noise_std and self.needs_modes and operator.kind == "krylov":
+        if noise_std and self.needs_singular_values and operator.kind == "krylov":
             raise ValueError(
                 f"noise_std: {self!r} needs the singular values of the operator, which {operator!r} does not have, so "
                 f"it must be 0, got {noise_std}; DDS and DPS take noise without them"

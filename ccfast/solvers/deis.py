@@ -32,7 +32,7 @@ class DEIS(Solver):
     basis: str = "t"
 
     takes_noise = True
-    needs_modes = False
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         if self.order not in (0, 1, 2, 3):

@@ -36,7 +36,7 @@ class DPMSolverPP(Solver):
     sde: bool = False
 
     takes_noise = True
-    needs_modes = False
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):

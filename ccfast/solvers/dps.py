@@ -39,7 +39,7 @@ class DPS(Solver):
     eta: float = 1.0
 
     takes_noise = True
-    needs_modes = False
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         check_weight("zeta", self.zeta)

@@ -78,7 +78,7 @@ class REDDiff(Solver):
     profile: str = "linear"
 
     takes_noise = True
-    needs_modes = False
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         for name in ("rate", "weight", "v"):

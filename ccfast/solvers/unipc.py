@@ -39,7 +39,7 @@ class UniPC(Solver):
     variant: str = "bh2"
 
     takes_noise = True
-    needs_modes = False
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
