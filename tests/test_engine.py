@@ -12,6 +12,8 @@ from ccfast.operators import AveragePooling, Bicubic, FourierBlur, Grayscale, In
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import BDIA, DDIM, DDNM, LML, Conjugate, PiGDM
 
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
+
 SHAPE = (3, 16, 16)
 aten = torch.ops.aten
 SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.default, aten.equal.default}

@@ -83,10 +83,12 @@ class Solver(ABC):
 
     Attributes:
         takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
+        needs_singular_values: whether it then needs those of the operator; without them the start is not shrunk.
         product: how the plan takes h, a name of ``ccfast.products.PRODUCTS``.
     """
 
     takes_noise: ClassVar[bool] = False
+    needs_singular_values: ClassVar[bool] = True
     product = "reverse"
 
     @abstractmethod
@@ -113,7 +115,7 @@ class Solver(ABC):
                 f"noise_std: {self!r} handles noiseless measurements only, so it must be 0, got {noise_std}; "
                 "Conjugate and PiGDM take noise"
             )
-        if noise_std and operator.kind == "krylov":
+        if noise_std and self.needs_singular_values and operator.kind == "krylov":
             raise ValueError(
                 f"noise_std: {self!r} needs the singular values of the operator, which {operator!r} does not have, so "
                 f"it must be 0, got {noise_std}; DDS and DPS take noise without them"
