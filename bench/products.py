@@ -1,8 +1,8 @@
 """How the Jacobian product is taken, on a bundled prior: ``python bench/products.py photo``.
 
-For each way of ``Conjugate(product=...)``, and for no product at all, on ten held-out 128x128 crops and three tasks: PSNR,
-distance of the result from that of reverse mode, processor seconds as a multiple of reverse mode's (the best of three,
-interleaved, one thread) and what autograd keeps. Writes bench/results/products_<prior>.json.
+For each way of ``Conjugate(product=...)``, and for no product at all, on ten held-out 128x128 crops and three tasks:
+PSNR, distance of the result from that of reverse mode, processor seconds as a multiple of reverse mode's (the best of
+three, interleaved, one thread) and what autograd keeps. Writes bench/results/products_<prior>.json.
 """
 
 from __future__ import annotations
