@@ -83,14 +83,16 @@ class Buffers:
 
     def advance(self, registers: dict[str, Tensor]) -> None:
         """The spare becomes the state, and the registers of this step the youngest of the past."""
+        self.states.insert(0, self.states.pop())
+        if not self.depth:
+            return
+        self.cotangents.insert(0, self.cotangents.pop())
         for name, depth in self.depth.items():
             for age in range(depth, 1, -1):
                 if f"{name}{age - 1}" in self.past:
                     self.past[f"{name}{age}"] = self.past[f"{name}{age - 1}"]
             if name in registers:
                 self.past[f"{name}1"] = registers[name]
-        self.states.insert(0, self.states.pop())
-        self.cotangents.insert(0, self.cotangents.pop())
 
     @property
     def bytes(self) -> int:

@@ -60,6 +60,11 @@ class Program:
         self.p, self.q = plan.p.tolist(), plan.q.tolist()
         self.rows = [{name: a * self.scale(name, k) for name, a in row.items()} for k, row in enumerate(plan.rows())]
         self.needs = [plan.registers(k) for k in range(plan.steps)]
+        # rows of numbers alone; the others are for the reference functions
+        self.common = [
+            (plan.fields is None or not plan.fields.names(k)) and (plan.reduction is None or k < plan.reduction.first)
+            for k in range(plan.steps)
+        ]
         self.product = PRODUCTS[plan.product]
         self.needs_vjp = ["h" in needs for needs in self.needs]
         self.tracks = [needs and self.product.graph for needs in self.needs_vjp]
@@ -125,60 +130,56 @@ class Program:
         if b.input is not None:
             m.ops.update({"x": 1.0}, {"x": b.state}, b.spare, b.input, self.c_in[first])
         for k in range(first, self.plan.steps):
-            leaf = (b.state if b.input is None else b.input).detach().requires_grad_(self.tracks[k])
-            with torch.set_grad_enabled(self.tracks[k]):
+            needs, tracked, x = self.needs[k], self.tracks[k], b.state
+            leaf = (x if b.input is None else b.input).detach().requires_grad_(tracked)
+            with torch.set_grad_enabled(tracked):
                 output = self.network(leaf, b.times[k])
-            tensors = {**b.past, "x": b.state, "F": self.own(output.detach(), leaf, b), "ybar": m.ybar}
-            if "r" in self.needs[k]:
+            tensors = {**b.past, "x": x, "F": output.detach(), "ybar": m.ybar}
+            if "F" in b.depth:
+                tensors["F"] = own(tensors["F"], leaf)
+            if "r" in needs:
                 tensors["r"] = b.cotangent_like(output if self.product.graph else leaf)
                 self.residual(k, tensors, m)
-            if self.needs_vjp[k]:
+            if "h" in needs:
                 at = Evaluation(leaf, b.times[k], output, tensors["r"])
                 tensors["h"] = self.product.take(self.network, at, b.scratch)
-            if b.noise is not None and "z" in self.needs[k]:
+            if b.noise is not None and "z" in needs:
                 tensors["z"] = b.noise
                 draw_noise(b.noise, k + 1)
             if m.auxiliary is not None:
                 m.auxiliary(k, tensors, b.slots)
                 tensors["u"] = b.slots[0]
-            stop = callback is not None and callback(k, m.ops.denoised(b.state, tensors["F"], self.p[k], self.q[k]))
+            stop = callback is not None and callback(k, m.ops.denoised(x, tensors["F"], self.p[k], self.q[k]))
             self.update(k, tensors, b, m)
             b.advance(tensors)
             if stop is True:
                 return k + 1 - first
         return self.plan.steps - first
 
-    def own(self, output: Tensor, leaf: Tensor, b: Buffers) -> Tensor:
-        """The output; a copy where it is kept for later and lies in the input, which the next step overwrites."""
-        return output.clone() if "F" in b.depth and output.data_ptr() == leaf.data_ptr() else output
-
     def residual(self, k: int, tensors: dict[str, Tensor], m: Measurement) -> None:
         if m.rule is not None:
-            x0hat = m.ops.denoised(tensors["x"], tensors["F"], self.p[k], self.q[k])
-            tensors["r"].copy_(m.rule(x0hat))
+            tensors["r"].copy_(m.rule(m.ops.denoised(tensors["x"], tensors["F"], self.p[k], self.q[k])))
             return
-        arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
-        if m.fields and "weight" in m.fields[k]:
-            m.reference.residual(*arguments, m.fields[k]["weight"], m.coordinates)
+        weight = m.fields[k].get("weight") if m.fields else None
+        if weight is None:
+            m.ops.residual(tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
         else:
-            m.ops.residual(*arguments)
+            arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
+            m.reference.residual(*arguments, weight, m.coordinates)
 
     def update(self, k: int, tensors: dict[str, Tensor], b: Buffers, m: Measurement) -> None:
         """The row of step k; what a backend may not know goes to the reference functions."""
-        arguments = (tensors, b.spare, b.input, self.c_in[k + 1])
+        if self.common[k]:
+            return m.ops.update(self.rows[k], tensors, b.spare, b.input, self.c_in[k + 1])
         fields = {name: f for name, f in m.fields[k].items() if name != "weight"} if m.fields else {}
-        reduction = self.plan.reduction
-        if reduction is not None and k >= reduction.first:
-            m.reference.update(self.reduced(k, tensors), *arguments, fields)
-        elif fields:
-            m.reference.update(self.rows[k], *arguments, fields)
-        else:
-            m.ops.update(self.rows[k], *arguments)
+        return m.reference.update(self.reduced(k, tensors), tensors, b.spare, b.input, self.c_in[k + 1], fields)
 
     def reduced(self, k: int, tensors: dict[str, Tensor]) -> dict[str, float | Tensor]:
         """The row of step k with the coefficients that the images of this batch ask for."""
+        row: dict[str, float | Tensor] = dict(self.rows[k])
         reduction = self.plan.reduction
-        assert reduction is not None
+        if reduction is None or k < reduction.first:
+            return row
         vectors = {}
         for name, columns in reduction.vectors.items():
             vector = {term: float(c[k]) * self.scale(term, k) for term, c in columns.items() if c[k] != 0}
@@ -189,8 +190,12 @@ class Program:
             for name, (a, b) in reduction.dots.items()
             if a in vectors and b in vectors
         }
-        row: dict[str, float | Tensor] = dict(self.rows[k])
         for name, value in reduction.coefficients(k, dots).items():
             if name in reduction.terms:
                 row[name] = value * self.scale(name, k) + row.get(name, 0.0)
         return row
+
+
+def own(output: Tensor, leaf: Tensor) -> Tensor:
+    """An output to be kept: a copy where it lies in the network's input, which the next step overwrites."""
+    return output.clone() if output.data_ptr() == leaf.data_ptr() else output

@@ -7,7 +7,8 @@ gradient of a scalar plus a multiple of x), so that J^T r = J r, which needs no 
     "finite_difference"   (F(x + delta r) - F(x))/delta, delta |r| = |x|/100 for every image, one more evaluation
     "rounded_difference"  the same for a network in bfloat16 or float16, whose rounding it amplifies a hundredfold
 
-Trained networks are only nearly symmetric. x here is the network's scaled input c_in x.
+Trained networks are only nearly symmetric: ``bench/products.py`` measures what that costs. x here is the network's
+scaled input c_in x.
 """
 
 from __future__ import annotations

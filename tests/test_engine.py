@@ -14,6 +14,8 @@ from ccfast.operators import AveragePooling, Bicubic, Compose, FourierBlur, Gray
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDNM, Conjugate, PiGDM
 
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
+
 SHAPE = (3, 16, 16)
 aten = torch.ops.aten
 SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.default, aten.equal.default}

@@ -199,7 +199,7 @@ def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
         start,
         end,
         1.0,
-        steps=1200,
+        steps=500,
         weight=weight,
     )
     centred = {"centred": "prior"}
@@ -289,7 +289,7 @@ def test_the_stochastic_sampler_has_the_posterior_s_standard_deviation(name, ord
     _, y, _ = observe(unit_prior(), BLUR, noise)
     mean, covariance = posterior(BLUR, y, noise)
     (first, first_c), (last, last_c) = (start_of(schedule, t, mean, covariance) for t in (start, end))
-    times = schedule.time(np.geomspace(*schedule.rho((start, end)), 321))
+    times = schedule.time(np.geomspace(*schedule.rho((start, end)), 161))
     times[0], times[-1] = start, end
     solver = Conjugate("bayes", eta=1.0, order=order)
     sampler = Sampler(unit_prior().denoiser(schedule), BLUR, solver, times=times, noise_std=noise)

@@ -71,7 +71,7 @@ def test_orders_of_convergence_to_the_guided_ode(prior, name, w):
     projector = OPERATOR.project(torch.eye(16, dtype=torch.float64).reshape(16, *SHAPE)).reshape(16, 16).numpy()
     ybar, x = OPERATOR.pinv(y).flatten().numpy(), x_init.flatten().numpy()
     arguments = (prior, projector, ybar, schedule, x, start, end, w)
-    truth = {jacobian: guided_ode.solve(*arguments, jacobian, 1200) for jacobian in (True, False)}
+    truth = {jacobian: guided_ode.solve(*arguments, jacobian, 500) for jacobian in (True, False)}
     for order, options in (
         (2, {"order": 2}),
         (2, {"order": 2, "jacobian": "none"}),

@@ -83,7 +83,7 @@ class Solver(ABC):
 
     Attributes:
         takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
-        needs_singular_values: whether it needs the singular values of the operator then.
+        needs_singular_values: whether it then needs those of the operator.
         product: how the plan takes h, a name of ``ccfast.products.PRODUCTS``.
     """
 
