@@ -84,8 +84,7 @@ class Program:
         """What the loop needs of a measurement."""
         ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
         rule = None if self.plan.residual is None else partial(self.plan.residual, operator, y)
-        own = self.plan.auxiliary
-        auxiliary = None if own is None else lambda k, registers, slots: own.take(k, operator, y, registers, slots)
+        auxiliary = None if self.plan.auxiliary is None else partial(self.plan.auxiliary.take, operator, y)
         if operator.kind == "krylov" or (self.plan.fields is None and not self.plan.noise_std):
             return Measurement(ops, general, ybar, rule=rule, auxiliary=auxiliary)
         with self._lock:

@@ -94,7 +94,7 @@ class Auxiliary(ABC):
 
     @abstractmethod
     def take(
-        self, k: int, operator: Operator, y: Tensor, registers: Mapping[str, Tensor], slots: Sequence[Tensor]
+        self, operator: Operator, y: Tensor, k: int, registers: Mapping[str, Tensor], slots: Sequence[Tensor]
     ) -> None:
         """Change the slots in place, before the row of step k. It must not wait for the device."""
 

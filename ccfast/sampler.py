@@ -51,9 +51,9 @@ class Sampler:
             Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
         times: the whole time grid (steps + 1 numbers) in place of steps, start and end. The default grid is uniform
             in schedule time.
-        noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The README's
-            table says which solvers take it into account; DDIM and its kind do in the initial state alone, and the
-            others refuse it.
+        noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The table
+            of the README says which solvers take it into account, which do in the initial state alone, and which
+            refuse it.
         backend: "auto" or a name of ``ccfast.backends.BACKENDS``.
         device: where it runs, None for the device of the network's parameters (the CPU if it has none).
         compile_network: run the network through torch.compile.

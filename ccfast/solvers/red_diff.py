@@ -40,7 +40,7 @@ class Adam(Auxiliary):
         self.rate, self.data = rate, data
 
     def take(
-        self, k: int, operator: Operator, y: Tensor, registers: Mapping[str, Tensor], slots: Sequence[Tensor]
+        self, operator: Operator, y: Tensor, k: int, registers: Mapping[str, Tensor], slots: Sequence[Tensor]
     ) -> None:
         mean, first, second = slots
         misfit = operator.forward(mean) - y
