@@ -377,7 +377,7 @@ def test_the_initial_mean_is_the_posterior_mean_of_a_unit_gaussian(prior):
     _, y, _ = observe(prior, BLUR, noise)
     sampler = Sampler(prior.denoiser(VP()), BLUR, noise_std=noise)
     mean, _ = posterior(BLUR, y, noise)
-    got = sampler._initial_mean(BLUR, sampler._program.measure(BLUR, y))
+    got = sampler._initial_mean(BLUR, y, sampler._program.measure(BLUR, y))
     np.testing.assert_allclose(got.numpy().ravel(), mean, rtol=1e-11, atol=1e-13)
 
 

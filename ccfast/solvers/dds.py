@@ -28,7 +28,8 @@ class DDS(Solver):
 
     Args:
         iterations: M.
-        gamma: weight of the measurement, > 0, where it is noisy.
+        gamma: weight of the measurement, > 0, where it is noisy: a mode of singular value s moves by
+            gamma s^2/(1 + gamma s^2) of the way to it. The default is made for s near 1.
         eta: fresh noise, a fraction of sigma' (not DDIM's).
     """
 
