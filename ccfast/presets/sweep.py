@@ -95,7 +95,7 @@ def candidates(prior: str, steps: int, around: Candidate | None) -> Iterator[Can
     starts, schedule = STARTS[prior], PRIORS[prior]()
     for jacobian, (i, w), (j, start) in itertools.product(JACOBIANS, enumerate(WEIGHTS), enumerate(starts)):
         clock = schedule.clock(uniform(start, schedule.default_end, steps))
-        if jacobian == "exact" and -w * np.diff(clock).min() > 0.75 * STABILITY_LIMIT:
+        if jacobian == "exact" and -w * np.diff(clock).min() > 0.75 * STABILITY_LIMIT[1]:
             continue
         if around is None or (
             jacobian == around[0] and abs(i - WEIGHTS.index(around[1])) <= 1 and abs(j - starts.index(around[2])) <= 1
