@@ -25,6 +25,7 @@ class Buffers:
         noise: where fresh noise goes; None without.
         scratch: for products that need one; None otherwise.
         times: (B,) network time of every step.
+        slots: those of the plan's auxiliary; none without.
         past: the registers of earlier steps, by name (x1, F1, ...).
     """
 
@@ -41,6 +42,8 @@ class Buffers:
         self.noise = torch.empty_like(self.state) if program.uses("z") else None
         self.scratch = torch.empty(shape, dtype=input_dtype, device=device) if program.needs_scratch else None
         self.cotangents: list[Tensor | None] = [None] * (1 + self.depth.get("r", 0))
+        slots = plan.auxiliary.slots if plan.auxiliary is not None else 0
+        self.slots = [torch.empty(shape, **like) for _ in range(slots)]
         self.past: dict[str, Tensor] = {}
         table = torch.tensor(plan.network_times, dtype=time_dtype, device=device)
         self.times = list(table[:, None].expand(-1, shape[0]).contiguous())
@@ -72,6 +75,12 @@ class Buffers:
             own.copy_(given)
         self.past = {f"x{age}": self.states[age] for age in range(1, len(states))}
 
+    def begin_slots(self, mean: Tensor) -> None:
+        """The slots before the first step: the mean of the initial state, and zeros."""
+        for own in self.slots:
+            own.zero_()
+        self.slots[0].copy_(mean)
+
     def advance(self, registers: dict[str, Tensor]) -> None:
         """The spare becomes the state, and the registers of this step the youngest of the past."""
         self.states.insert(0, self.states.pop())
@@ -87,5 +96,5 @@ class Buffers:
 
     @property
     def bytes(self) -> int:
-        tensors = (*self.states, *self.cotangents, self.input, self.noise, self.scratch, *self.times)
+        tensors = (*self.states, *self.cotangents, self.input, self.noise, self.scratch, *self.slots, *self.times)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)

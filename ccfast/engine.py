@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -36,6 +37,8 @@ class Measurement:
         coordinates: encode(y), where the plan has fields or the measurement is noisy.
         shrink: s^2/(s^2 + noise_std^2) over the modes of the operator, where the measurement is noisy.
         fields: those of each step, over the modes of the operator; empty without.
+        rule: the plan's own rule for r, of x0hat, for this operator and measurement; None: r = H+ y - P x0hat.
+        auxiliary: the plan's rule for u, as auxiliary(k, registers, slots); None: there is no u.
     """
 
     ops: Ops
@@ -44,6 +47,8 @@ class Measurement:
     coordinates: Tensor | None = None
     shrink: Tensor | None = None
     fields: Sequence[dict[str, Tensor]] = ()
+    rule: Callable[[Tensor], Tensor] | None = None
+    auxiliary: Callable[[int, dict[str, Tensor], list[Tensor]], None] | None = None
 
 
 class Program:
@@ -78,8 +83,10 @@ class Program:
     def measure(self, operator: Operator, y: Tensor) -> Measurement:
         """What the loop needs of a measurement."""
         ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
-        if self.plan.fields is None and (not self.plan.noise_std or operator.kind == "krylov"):
-            return Measurement(ops, general, ybar)
+        rule = None if self.plan.residual is None else partial(self.plan.residual, operator, y)
+        auxiliary = None if self.plan.auxiliary is None else partial(self.plan.auxiliary.take, operator, y)
+        if operator.kind == "krylov" or (self.plan.fields is None and not self.plan.noise_std):
+            return Measurement(ops, general, ybar, rule=rule, auxiliary=auxiliary)
         with self._lock:
             cache = self._fields.setdefault(operator, {})
             key = (y.dtype, y.device)
@@ -87,7 +94,7 @@ class Program:
                 with torch.inference_mode(False):
                     cache[key] = self._on(operator, y)
             shrink, fields = cache[key]
-        return Measurement(ops, general, ybar, operator.encode(y), shrink, fields)
+        return Measurement(ops, general, ybar, operator.encode(y), shrink, fields, rule, auxiliary)
 
     def _on(self, operator: Operator, like: Tensor) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
         """What the plan has over the modes of an operator, in the dtype and on the device of ``like``."""
@@ -138,6 +145,9 @@ class Program:
             if b.noise is not None and "z" in needs:
                 tensors["z"] = b.noise
                 draw_noise(b.noise, k + 1)
+            if m.auxiliary is not None:
+                m.auxiliary(k, tensors, b.slots)
+                tensors["u"] = b.slots[0]
             stop = callback is not None and callback(k, m.ops.denoised(x, tensors["F"], self.p[k], self.q[k]))
             self.update(k, tensors, b, m)
             b.advance(tensors)
@@ -146,6 +156,9 @@ class Program:
         return self.plan.steps - first
 
     def residual(self, k: int, tensors: dict[str, Tensor], m: Measurement) -> None:
+        if m.rule is not None:
+            tensors["r"].copy_(m.rule(m.ops.denoised(tensors["x"], tensors["F"], self.p[k], self.q[k])))
+            return
         weight = m.fields[k].get("weight") if m.fields else None
         if weight is None:
             m.ops.residual(tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])

@@ -13,12 +13,15 @@ history that some row names is kept. Beyond that a plan may carry
     fields       V diag(f_T(s)) V^T T, coefficients over the singular values s of the operator (``ccfast.fields``), and
                  with the name "weight" the factor omega(s) of the residual: r = V omega V^T (H+ y - x0hat)
     reduction    coefficients of one image each, from dot products taken on the device
+    residual     another rule for r than H+ y - P x0hat, from H and H^T themselves
+    auxiliary    tensors of its own that a rule changes in every step, the first of which is the register u
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -27,15 +30,20 @@ import numpy as np
 from torch import Tensor
 
 from .fields import Fields
+from .operators import Operator
 from .schedules import Array
 
-__all__ = ["DEPTH", "TERMS", "Plan", "Reduction", "Term", "parse"]
+__all__ = ["DEPTH", "TERMS", "Auxiliary", "Plan", "Reduction", "Residual", "Term", "parse"]
 
 TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
 """The terms of the common rows, which look back at nothing."""
 
 DEPTH = 3
 """How many steps back a register may reach."""
+
+
+Residual = Callable[[Operator, Tensor, Tensor], Tensor]
+"""A rule for r: of the operator, y and x0hat, an image. It must not wait for the device."""
 
 
 class Term(NamedTuple):
@@ -48,9 +56,9 @@ class Term(NamedTuple):
 
 def parse(name: str) -> Term:
     """The term that a name such as "x", "Ph" or "PF2" stands for, or ValueError."""
-    match = re.fullmatch(rf"(P?)(?:(ybar|z)|([xFrh])([1-{DEPTH}]?))", name)
+    match = re.fullmatch(rf"(P?)(?:(ybar|z|u)|([xFrh])([1-{DEPTH}]?))", name)
     if match is None:
-        raise ValueError(f"update: terms are x, F, r, h, ybar, z, with P before or 1 to {DEPTH} after, got {name!r}")
+        raise ValueError(f"update: terms are x, F, r, h, ybar, z, u, with P before or 1 to {DEPTH} after, got {name!r}")
     projected, alone, aged, age = match.groups()
     return Term(alone or aged, int(age or 0), bool(projected))
 
@@ -75,6 +83,22 @@ class Reduction:
     first: int = 0
 
 
+class Auxiliary(ABC):
+    """State-like tensors that a sampler carries beside the state, such as the moments of an optimiser.
+
+    Attributes:
+        slots: how many. The first begins as the mean of the initial state, mu apart, and the others as zero.
+    """
+
+    slots: int
+
+    @abstractmethod
+    def take(
+        self, operator: Operator, y: Tensor, k: int, registers: Mapping[str, Tensor], slots: Sequence[Tensor]
+    ) -> None:
+        """Change the slots in place, before the row of step k. It must not wait for the device."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The coefficients of every step, written once by a solver and only looked up by the engine.
@@ -89,6 +113,8 @@ class Plan:
         reduction: coefficients of one image each, or None.
         product: how h is taken: a name of ``ccfast.products.PRODUCTS``.
         noise_std: of the measurement, in the data range; it shrinks the initial state.
+        residual: the rule for r, or None for H+ y - P x0hat (with the weight of the fields).
+        auxiliary: the rule for u, or None.
 
     Raises:
         ValueError: an unknown term, a coefficient that is not finite, or history used before there is any.
@@ -107,6 +133,8 @@ class Plan:
     reduction: Reduction | None = None
     product: str = "reverse"
     noise_std: float = 0.0
+    residual: Residual | None = None
+    auxiliary: Auxiliary | None = None
 
     def __post_init__(self) -> None:
         steps = len(self.times) - 1
@@ -121,6 +149,10 @@ class Plan:
             if np.any(column != 0):
                 used[name] = column
         object.__setattr__(self, "update", MappingProxyType(used))
+        if self.auxiliary is None and any(parse(name).register == "u" for name in used):
+            raise ValueError(f"update: u needs an auxiliary, got none in {self.solver}")
+        if self.residual is not None and self.fields is not None and "weight" in self.fields.table:
+            raise ValueError(f"residual: must be None where the fields have a weight, got {self.residual!r}")
         for column in (self.times, self.mu, self.sigma, self.network_times, self.c_in, self.p, self.q, *used.values()):
             column.setflags(write=False)
 

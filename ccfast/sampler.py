@@ -20,12 +20,16 @@ from .kernels.reference import Ops, seed_words
 from .memory import MemoryEstimate, estimate_memory
 from .network import Network, same_device
 from .operators import Operator
+from .operators.conjugate_gradients import damped
 from .plan import Plan
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
 from .times import uniform
 
 __all__ = ["Sampler"]
+
+INITIAL_ITERATIONS = 30
+"""Conjugate gradient steps for the initial state of an operator that does not say how many it takes."""
 
 
 class Sampler:
@@ -47,8 +51,9 @@ class Sampler:
             Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
         times: the whole time grid (steps + 1 numbers) in place of steps, start and end. The default grid is uniform
             in schedule time.
-        noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). Conjugate
-            and PiGDM take it into account, DDIM in the initial state alone; the other solvers refuse it.
+        noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The table
+            of the README says which solvers take it into account, which do in the initial state alone, and which
+            refuse it.
         backend: "auto" or a name of ``ccfast.backends.BACKENDS``.
         device: where it runs, None for the device of the network's parameters (the CPU if it has none).
         compile_network: run the network through torch.compile.
@@ -250,11 +255,13 @@ class Sampler:
             self._network.prepare()
             measurement = self._program.measure(operator, y)
             draw_noise = self._noise(measurement.ops, seeds, samples, draws)
+            mean = self._initial_mean(operator, y, measurement) if buffers.slots or not states else measurement.ybar
+            if buffers.slots:
+                buffers.begin_slots(mean)
             if states:
                 buffers.begin(states)
             else:
                 draw_noise(buffers.state, 0)
-                mean = self._initial_mean(operator, measurement)
                 buffers.state.mul_(float(self._plan.sigma[0])).add_(mean, alpha=float(self._plan.mu[0]))
             first = len(states) == 2
             steps = self._program.run(buffers, measurement, draw_noise, callback, int(first))
@@ -276,8 +283,16 @@ class Sampler:
             self._stats["seconds"] += time.perf_counter() - started
         return x
 
-    def _initial_mean(self, operator: Operator, measurement: Measurement) -> Tensor:
-        """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm."""
+    def _initial_mean(self, operator: Operator, y: Tensor, measurement: Measurement) -> Tensor:
+        """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm.
+
+        That is (H^T H + noise_std^2)^-1 H^T y, which an operator without singular values finds by conjugate gradients.
+        """
+        noise = self._plan.noise_std
+        if noise and operator.kind == "krylov":
+            right = operator.adjoint(y).mul_(noise**-2)
+            count = getattr(operator, "iterations", INITIAL_ITERATIONS)
+            return damped(operator.forward, operator.adjoint, right, noise**-2, count)
         if measurement.shrink is None or measurement.coordinates is None:
             return measurement.ybar
         return operator.lift(measurement.coordinates * measurement.shrink)

@@ -26,6 +26,7 @@ from ccfast.operators import (
     SoftMask,
     soft_prefix,
 )
+from ccfast.solvers.registry import REGISTRY
 
 # on a machine that is doing something else two threads wait for each other, many times longer than they work
 torch.set_num_threads(1)
@@ -136,6 +137,10 @@ KRYLOV_OPERATORS = [
 """Operators without: H+ and P by conjugate gradients, in float64 exact but for rounding at these sizes."""
 
 
+SOLVERS = {entry.name: entry for entry in REGISTRY}
+"""Solvers: the rows of the registry, of which the README's table is made too."""
+
+
 def _wrapped(operator):
     return LinearOperator(operator.forward, operator.adjoint, operator.shape, iterations=10)
 
@@ -147,6 +152,11 @@ def _fixture(members):
 @_fixture(OPERATORS)
 def operator(request):
     return request.param()
+
+
+@pytest.fixture(params=SOLVERS.values(), ids=SOLVERS)
+def solver_entry(request):
+    return request.param
 
 
 @_fixture(OPERATORS + KRYLOV_OPERATORS)

@@ -280,7 +280,7 @@ def test_rules_of_a_plan():
     for update, message in (
         ({"x1": 1.0}, r"update: x1 does not exist before step 1, got \[1.0, 1.0, 1.0\]"),
         ({"Ph3": np.array([0.0, 0.0, 1.0])}, "update: Ph3 does not exist before step 3"),
-        ({"x4": 0.0}, "update: terms are x, F, r, h, ybar, z, with P before or 1 to 3 after, got 'x4'"),
+        ({"x4": 0.0}, "update: terms are x, F, r, h, ybar, z, u, with P before or 1 to 3 after, got 'x4'"),
         ({"z1": 0.0}, "update: terms are .*, got 'z1'"),
     ):
         with pytest.raises(ValueError, match=message):

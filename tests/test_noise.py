@@ -15,7 +15,7 @@ from ccfast.fields import NODES, interpolate, nodes
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
 from ccfast.schedules import EDM, VP, Flow
-from ccfast.solvers import DDIM, DDNM, Conjugate, PiGDM
+from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered
 from ccfast.solvers.conjugate_modes import Guidance, modes
 from ccfast.testing import Gaussian, relative_error
 
@@ -446,7 +446,7 @@ class Krylov(Diagonal):
 @pytest.mark.parametrize(
     ("solver", "operator", "options", "message"),
     [
-        (DDNM(), BLUR, {}, r"noise_std: DDNM\(eta=0.0\) handles noiseless .* 0, got 0.1; Conjugate and PiGDM take"),
+        (Steered(), BLUR, {}, r"noise_std: Steered\(.*\) handles noiseless .* 0, got 0.1; Conjugate, PiGDM, DDRM"),
         (Conjugate(), Krylov(np.ones(16)), {}, "noise_std: .* needs the singular values .* got 0.1; DDS and DPS"),
         (Conjugate(lam=0.1), BLUR, {}, "lam: must be 0 where the measurement is noisy, got 0.1 with 0.1"),
         (Conjugate(centred="rayleigh"), BLUR, {}, "centred: must be False or 'prior' .* got 'rayleigh' with"),

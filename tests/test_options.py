@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ccfast import Denoiser, Sampler
 from ccfast.operators import AveragePooling, SeparableBlur
 from ccfast.schedules import EDM, VE, VP, Flow
-from ccfast.solvers import DDIM, Conjugate
+from ccfast.solvers import DDIM, DDNM, DDRM, DDS, DPS, Conjugate, DiffPIR, PiGDM, REDDiff
 from ccfast.testing import Gaussian, GaussianMixture, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
@@ -305,6 +305,7 @@ SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.defau
         (Conjugate(centred="rayleigh", order=2, jacobian="auto"), 0.0),
         (Conjugate(product="forward"), 0.0),
         (Conjugate(product="finite_difference"), 0.1),
+        *((solver, 0.1) for solver in (PiGDM(), DDRM(), DDNM(eta=0.5), DiffPIR(), DDS(), DPS(), REDDiff())),
     ],
 )
 def test_the_loop_never_waits_and_repeats_itself(solver, noise, monkeypatch):

@@ -5,7 +5,33 @@ from .bdia import BDIA
 from .conjugate import Conjugate
 from .ddim import DDIM
 from .ddnm import DDNM
+from .ddrm import DDRM
+from .dds import DDS
+from .deis import DEIS
+from .diffpir import DiffPIR
+from .dpm_solver_pp import DPMSolverPP
+from .dps import DPS
 from .lml import LML
 from .pigdm import PiGDM
+from .red_diff import REDDiff
+from .steered import Steered
+from .unipc import UniPC
 
-__all__ = ["BDIA", "DDIM", "DDNM", "LML", "Conjugate", "PiGDM", "Solver"]
+__all__ = [
+    "BDIA",
+    "DDIM",
+    "DDNM",
+    "DDRM",
+    "DDS",
+    "DEIS",
+    "DPS",
+    "LML",
+    "Conjugate",
+    "DPMSolverPP",
+    "DiffPIR",
+    "PiGDM",
+    "REDDiff",
+    "Solver",
+    "Steered",
+    "UniPC",
+]

@@ -11,7 +11,7 @@ import numpy as np
 from ..denoiser import Denoiser
 from ..fields import Fields
 from ..operators import Operator
-from ..plan import Plan, Reduction
+from ..plan import Auxiliary, Plan, Reduction, Residual
 from ..schedules import Array, Schedule
 
 __all__ = ["Grid", "Integrals", "Solver", "check_fraction", "check_weight"]
@@ -83,7 +83,7 @@ class Solver(ABC):
 
     Attributes:
         takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
-        needs_singular_values: whether it then needs those of the operator; without them the start is not shrunk.
+        needs_singular_values: whether it then needs those of the operator.
         product: how the plan takes h, a name of ``ccfast.products.PRODUCTS``.
     """
 
@@ -103,6 +103,14 @@ class Solver(ABC):
         """Coefficients from dot products of every image; None: there are none."""
         return None
 
+    def residual(self, grid: Grid) -> Residual | None:
+        """Another rule for r; None: H+ y - P x0hat."""
+        return None
+
+    def auxiliary(self, grid: Grid) -> Auxiliary | None:
+        """A rule for the register u; None: there is none."""
+        return None
+
     def inverse(self, denoiser: Denoiser, times: Array) -> Plan:
         """The plan that takes the last state back to the first two; ValueError where there is none."""
         raise ValueError(f"invert: {self!r} has no exact inverse; BDIA() has")
@@ -113,7 +121,7 @@ class Solver(ABC):
         if noise_std and not self.takes_noise:
             raise ValueError(
                 f"noise_std: {self!r} handles noiseless measurements only, so it must be 0, got {noise_std}; "
-                "Conjugate and PiGDM take noise"
+                "Conjugate, PiGDM, DDRM, DiffPIR, DDS and DPS take noise"
             )
         if noise_std and self.needs_singular_values and operator.kind == "krylov":
             raise ValueError(
@@ -135,6 +143,8 @@ class Solver(ABC):
             self.reduction(grid),
             self.product,
             noise_std,
+            self.residual(grid),
+            self.auxiliary(grid),
         )
 
     def grid(self, denoiser: Denoiser, times: Array, noise_std: float = 0.0) -> Grid:

@@ -35,6 +35,7 @@ class BDIA(Solver):
     gamma: float = 1.0
 
     takes_noise = True
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:

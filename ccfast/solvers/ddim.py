@@ -24,6 +24,7 @@ class DDIM(Solver):
     eta: float = 0.0
 
     takes_noise = True
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         check_fraction("eta", self.eta)

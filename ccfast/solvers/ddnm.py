@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..fields import Fields
 from ..operators import Operator
 from ..schedules import Array
 from .base import Grid, Solver, check_fraction
@@ -18,14 +21,39 @@ class DDNM(Solver):
     On a flow the velocity of the unprojected estimate is kept instead of its eps, so that r has weight 1.
     No derivative of the network is taken. It is the limit w -> infinity of ``Conjugate(w, jacobian="none")``.
 
+    With noise in the measurement it is DDNM+ (section 3.3): the mode of singular value s brings noise sigma_y/s into
+    x', which takes the place of as much fresh noise, and where that does not suffice r is scaled down:
+
+        lambda_s = min(1, s s_z/(mu' sigma_y)) of r,   (s_z^2 - (mu' lambda_s sigma_y/s)^2)^(1/2) z,   s_z = s above
+
     Args:
-        eta: 0 deterministic, 1 ancestral noise.
+        eta: 0 deterministic, 1 ancestral noise. With noise in the measurement it must be > 0.
     """
 
     eta: float = 0.0
+
+    takes_noise = True
 
     def __post_init__(self) -> None:
         check_fraction("eta", self.eta)
 
     def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+        if grid.noise_std and not self.eta:
+            raise ValueError(
+                f"eta: must be > 0 where the measurement is noisy, got {self.eta} with noise_std={grid.noise_std}: the "
+                "measurement's noise takes the place of fresh noise"
+            )
         return {**grid.ddim(grid.ddim_noise(self.eta)), "r": grid.data_scale}
+
+    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
+        if not grid.noise_std:
+            return None
+        fresh, scale = grid.ddim_noise(self.eta)[:, None], grid.data_scale[:, None]
+
+        def evaluate(s: Array) -> dict[str, Array]:
+            measured = scale * grid.noise_std / s
+            weight = np.minimum(1.0, fresh / measured)
+            rest = np.sqrt(np.maximum(fresh**2 - measured**2, 0.0))
+            return {"weight": weight, "z": rest - fresh}
+
+        return Fields(evaluate, operator)

@@ -44,6 +44,7 @@ class LML(Solver):
     freeze: float = 0.0
 
     takes_noise = True
+    needs_singular_values = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.kappa < 1:

@@ -1,0 +1,65 @@
+"""What multistep solvers share: estimates of earlier steps as terms of a row, and polynomials through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ..schedules import Array
+from .base import Grid
+from .quadrature import integrate
+
+__all__ = ["add_estimates", "add_noises", "decaying", "lagrange", "lambdas", "usable_orders"]
+
+
+def add_estimates(row: Mapping[str, Array], grid: Grid, weights: Mapping[int, Array]) -> dict[str, Array]:
+    """A row plus sum_j weights[j] x0hat_j, with x0hat_j the estimate of j steps ago."""
+    return add_forms(row, grid.p, grid.q, weights)
+
+
+def add_noises(row: Mapping[str, Array], grid: Grid, weights: Mapping[int, Array]) -> dict[str, Array]:
+    """A row plus sum_j weights[j] eps_j, with eps_j the noise estimate of j steps ago."""
+    return add_forms(row, grid.e, grid.f, weights)
+
+
+def add_forms(row: Mapping[str, Array], a: Array, b: Array, weights: Mapping[int, Array]) -> dict[str, Array]:
+    """A row plus sum_j weights[j] (a x + b F) of j steps ago; weights are zero in the first j steps."""
+    total = dict(row)
+    for age, weight in weights.items():
+        for register, form in (("x", a), ("F", b)):
+            name = f"{register}{age or ''}"
+            shifted = np.concatenate([np.zeros(age), form[: len(form) - age]])[: len(form)]
+            total[name] = total.get(name, 0.0) + weight * shifted
+    return total
+
+
+def lambdas(grid: Grid) -> Array:
+    """Half the log signal-to-noise ratio at all n + 1 times; -inf where mu = 0, inf where sigma = 0."""
+    with np.errstate(divide="ignore"):
+        return -np.log(grid.schedule.rho(grid.times))
+
+
+def usable_orders(grid: Grid, order: int) -> Array:
+    """How many estimates (n,) each step may use: no more than there are, and none of where mu = 0 beside others.
+
+    A step to sigma = 0 is infinitely long in lambda, and takes one.
+    """
+    finite = np.isfinite(lambdas(grid))
+    steps = np.arange(len(grid.t))
+    since = steps - (0 if finite[0] else 1) + 1
+    return np.where(finite[1:], np.clip(since, 1, order), 1)
+
+
+def lagrange(nodes: Array, at: Array) -> Array:
+    """(m, Q): the polynomials that are 1 at one of the nodes (m,) and 0 at the others, at points (Q,)."""
+    rows = []
+    for j, node in enumerate(nodes):
+        others = np.delete(nodes, j)
+        rows.append(np.prod((at[:, None] - others) / (node - others), axis=1))
+    return np.array(rows)
+
+
+def decaying(h: float, f: Callable[[Array], Array]) -> Array:
+    """int_0^h exp(u - h) f(u) du, by Gauss-Legendre: no cancellation at small h."""
+    return integrate(lambda u: f(u) * np.exp(u - h), 0.0, h, panel=1.0)

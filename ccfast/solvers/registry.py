@@ -1,0 +1,119 @@
+"""The table of solvers: what each costs and can do. The README's table and the SOLVERS of the tests are made from it.
+
+python -m ccfast.solvers.registry README.md     # writes the table between its markers
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .base import Solver
+from .bdia import BDIA
+from .conjugate import Conjugate
+from .ddim import DDIM
+from .ddnm import DDNM
+from .ddrm import DDRM
+from .dds import DDS
+from .deis import DEIS
+from .diffpir import DiffPIR
+from .dpm_solver_pp import DPMSolverPP
+from .dps import DPS
+from .lml import LML
+from .pigdm import PiGDM
+from .red_diff import REDDiff
+from .steered import Steered
+from .unipc import UniPC
+
+__all__ = ["BEGIN", "END", "REGISTRY", "Entry", "fill", "table"]
+
+BEGIN, END = "<!-- solvers: made by ccfast/solvers/registry.py -->", "<!-- solvers end -->"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row. All but the paper and the order is checked against what a run does.
+
+    Attributes:
+        solver: an instance; the row shows the arguments that are not the default.
+        paper: arXiv number, or venue.
+        order: of convergence to the ODE that it discretises, "-" if it discretises none.
+        projections: applications of P, or of H and H^T, in a noiseless step; "M" is DDS's number of iterations.
+        noise: "yes": the steps know of noise in the measurement, "start": the first state alone does, "no": refused.
+        measurement: whether the steps see the measurement; those that do not start from it.
+        evaluations, vjps, history: network evaluations and products with its Jacobian a step; steps looked back.
+    """
+
+    solver: Solver
+    paper: str
+    order: str
+    projections: str
+    noise: str
+    measurement: bool = True
+    evaluations: int = 1
+    vjps: int = 0
+    history: int = 0
+
+    @property
+    def name(self) -> str:
+        """The call that makes the solver, without defaults."""
+        arguments: Any = self.solver
+        given = {f.name: (getattr(arguments, f.name), f.default) for f in fields(arguments)}
+        shown = ", ".join(f"{name}={value!r}" for name, (value, default) in given.items() if value != default)
+        return f"{type(self.solver).__name__}({shown})"
+
+
+REGISTRY = (
+    Entry(Conjugate(), "2405.17673", "1", "2", "yes", vjps=1),
+    Entry(Conjugate(order=2), "2405.17673", "2", "2", "yes", vjps=1, history=1),
+    Entry(Conjugate(jacobian="one_projection"), "2405.17673", "1", "1", "yes", vjps=1),
+    Entry(Conjugate(jacobian="none"), "2405.17673", "1", "1", "yes"),
+    Entry(Conjugate(product="finite_difference"), "2405.17673", "1", "2", "yes", evaluations=2),
+    Entry(PiGDM(), "ICLR 2023", "1", "1", "yes", vjps=1),
+    Entry(DPS(), "2209.14687", "-", "1", "start", vjps=1),
+    Entry(DDNM(eta=0.85), "2212.00490", "-", "1", "yes"),
+    Entry(DDRM(), "2201.11793", "-", "2", "yes"),
+    Entry(DiffPIR(), "2305.08995", "-", "1", "yes"),
+    Entry(DDS(), "2303.05754", "-", "1 + M", "yes"),
+    Entry(REDDiff(), "2305.04391", "-", "1", "start"),
+    Entry(Steered(), "2310.00224", "-", "1", "no"),
+    Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False),
+    Entry(DDIM(eta=1.0), "2006.11239", "1", "0", "start", measurement=False),
+    Entry(DPMSolverPP(), "2211.01095", "2", "0", "start", measurement=False, history=1),
+    Entry(DPMSolverPP(order=3), "2211.01095", "3", "0", "start", measurement=False, history=2),
+    Entry(DPMSolverPP(sde=True), "2211.01095", "2", "0", "start", measurement=False, history=1),
+    Entry(DEIS(), "2204.13902", "4", "0", "start", measurement=False, history=3),
+    Entry(DEIS(order=2, basis="rho"), "2204.13902", "3", "0", "start", measurement=False, history=2),
+    Entry(UniPC(), "2302.04867", "3", "0", "start", measurement=False, history=2),
+    Entry(UniPC(order=3), "2302.04867", "4", "0", "start", measurement=False, history=3),
+    Entry(BDIA(), "2307.10829", "2", "0", "start", measurement=False, history=1),
+    Entry(LML(kappa=0.5, lam=100.0), "2505.24222", "1", "0", "start", measurement=False, history=1),
+)
+
+
+def table() -> str:
+    """The rows as a table in Markdown."""
+    head = ("solver", "paper", "order", "evaluations", "VJPs", "projections", "measurement", "noise", "history")
+    rows = [head, ("---",) * len(head)]
+    for e in REGISTRY:
+        paper = f"[{e.paper}](https://arxiv.org/abs/{e.paper})" if e.paper[0].isdigit() else e.paper
+        numbers = (str(e.evaluations), str(e.vjps), e.projections)
+        uses = "in every step" if e.measurement else "at the start"
+        rows.append((f"`{e.name}`", paper, e.order, *numbers, uses, e.noise, str(e.history)))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def fill(document: str) -> str:
+    """The document with the table between its markers; ValueError if it has none."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"document: must have the markers {BEGIN!r} and {END!r}, got {document[:40]!r}...")
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,53 @@
+"""Steered Diffusion, linear case (Nair et al., ICCV 2023, arXiv 2310.00224): the measured part by up(down(x))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ..operators import Operator
+from ..plan import Residual
+from ..schedules import Array
+from .base import Grid, Solver, check_fraction
+
+__all__ = ["Steered"]
+
+
+@dataclass(frozen=True)
+class Steered(Solver):
+    """x0' = x0hat + r,   x' = mu' x0' + sqrt(sigma'^2 - s^2) eps' + s z,   s = eta sigma' sqrt(1 - rho'^2/rho^2)
+
+    with r = up(y) - up(H x0hat) for a linear map ``up`` from measurements to images, such as bicubic enlargement, or
+    r = H+ y - P x0hat without one. eps' = (x - mu x0')/sigma, or the network's own eps, and then, without ``up``, this
+    is DDNM on a diffusion schedule.
+
+    Args:
+        up: (B, *measurement_shape) to (B, *shape), linear; it must not wait for the device. None: H+.
+        eta: 1 ancestral noise, as published; 0 deterministic.
+        direction: "derived", as published, or "network", the eps that follows from x0' or from x0hat.
+    """
+
+    up: Callable[[Tensor], Tensor] | None = None
+    eta: float = 1.0
+    direction: str = "derived"
+
+    def __post_init__(self) -> None:
+        if self.up is not None and not callable(self.up):
+            raise TypeError(f"up: must be a function or None, got {type(self.up).__name__}")
+        check_fraction("eta", self.eta)
+        if self.direction not in ("derived", "network"):
+            raise ValueError(f"direction: must be 'derived' or 'network', got {self.direction!r}")
+
+    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+        noise = grid.ddim_noise(self.eta)
+        kept = np.sqrt(np.maximum(grid.sigma_to**2 - noise**2, 0.0)) if self.direction == "derived" else 0.0
+        return {**grid.ddim(noise), "r": grid.mu_to - kept * grid.mu / grid.sigma}
+
+    def residual(self, grid: Grid) -> Residual | None:
+        up = self.up
+        if up is None:
+            return None
+        return lambda operator, y, x0hat: up(y - operator.forward(x0hat))
