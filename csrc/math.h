@@ -48,7 +48,7 @@ template <class U, class F>
 CCF_HD U to_bfloat16(F value) {
     const U bits = bit_cast<U>(value), quiet = U{} + 0x7FC0u;
     const U rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    return (bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded;
+    return value == value ? rounded : quiet;
 }
 
 // Round to nearest even by an addition whose exponent puts the last bit of the half where the float's last bit is.

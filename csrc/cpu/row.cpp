@@ -5,13 +5,13 @@
 namespace ccf::cpu {
 namespace {
 
-std::int64_t element_offset(const std::int64_t* stride, Place at) {
+std::int64_t element_offset(const std::int64_t* stride, const Place& at) {
     return at.image * stride[0] + at.channel * stride[1];
 }
 
 // y[i] = T at pixel at.pixel + i, any strides
 template <class T>
-void copy_strided(const T* source, const std::int64_t* stride, std::int64_t width, Place at, float* y) {
+void copy_strided(const T* source, const std::int64_t* stride, std::int64_t width, const Place& at, float* y) {
     source += element_offset(stride, at);
     std::int64_t h = at.pixel / width, w = at.pixel % width;
     for (std::int64_t i = 0; i < at.size; ++i) {
@@ -20,7 +20,7 @@ void copy_strided(const T* source, const std::int64_t* stride, std::int64_t widt
     }
 }
 
-void copy_strided(const void* data, Dtype dtype, const std::int64_t* stride, std::int64_t width, Place at, float* y) {
+void copy_strided(const void* data, Dtype dtype, const std::int64_t* stride, std::int64_t width, const Place& at, float* y) {
     switch (dtype) {
         case Dtype::float32: return copy_strided(static_cast<const float*>(data), stride, width, at, y);
         case Dtype::bfloat16: return copy_strided(static_cast<const bfloat16*>(data), stride, width, at, y);
@@ -49,14 +49,14 @@ bool plane_contiguous(const std::int64_t* stride, const Shape& shape) {
 
 Reader::Reader(const Row& row, std::int64_t largest, std::int64_t places) : row_(row), largest_(largest) {
     std::int64_t copies = 0;
-    for (int k = 0; k < row.count; ++k) copies += needs_copy(row.terms[k], row.shape);
+    for (int k = 0; k < row.count; ++k) copies += copied_[k] = needs_copy(row.terms[k], row.shape);
     // one more for coefficients that are strided themselves
     if (copies) scratch_.resize(static_cast<std::size_t>((copies * places + 1) * largest));
     sources_.reserve(static_cast<std::size_t>(row.count * places + 1));
 }
 
 // The run of the term at the place, made contiguous and float.
-const float* Reader::copy(const Term& term, Place at) {
+const float* Reader::copy(const Term& term, const Place& at) {
     const std::int64_t width = row_.shape.width;
     float* const value = scratch_.data() + copies_++ * largest_;
     copy_strided(term.data, term.dtype, term.stride, width, at, value);
@@ -69,7 +69,7 @@ const float* Reader::copy(const Term& term, Place at) {
 }
 
 // Adds every term with the coefficients direct a_k + projected b_k, and m masked b_k.
-void Reader::terms(Place at, float direct, float projected, float masked) {
+void Reader::terms(const Place& at, float direct, float projected, float masked) {
     for (int k = 0; k < row_.count; ++k) {
         const Term& term = row_.terms[k];
         const bool per_sample = term.scale && !term.scale_per_element;
@@ -77,7 +77,7 @@ void Reader::terms(Place at, float direct, float projected, float masked) {
         Source source{nullptr, term.dtype, scale * (direct * term.direct + projected * term.projected),
                       scale * masked * term.projected};
         if (source.plain == 0.0f && source.masked == 0.0f) continue;
-        if (needs_copy(term, row_.shape)) source.data = copy(term, at), source.dtype = Dtype::float32;
+        if (copied_[k]) source.data = copy(term, at), source.dtype = Dtype::float32;
         else source.data = advance(term.data, term.dtype, element_offset(term.stride, at) + at.pixel);
         sources_.push_back(source);
     }
@@ -90,7 +90,7 @@ void Reader::combine_to(std::int64_t size, const Sink& sink) {
 
 void Reader::sum(std::int64_t size, float* y) { combine_to(size, {y, Dtype::float32}); }
 
-void Reader::store(Place at) {
+void Reader::store(const Place& at) {
     const std::int64_t offset = (at.image * row_.shape.channels + at.channel) * row_.shape.plane() + at.pixel;
     combine_to(at.size, {advance(row_.out, row_.out_dtype, offset), row_.out_dtype,
                          advance(row_.next, row_.next_dtype, offset), row_.next_dtype, row_.c_in});

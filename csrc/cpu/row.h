@@ -27,23 +27,27 @@ public:
     // largest: most pixels of a place; places: most of them that are added up in one sum
     Reader(const Row& row, std::int64_t largest, std::int64_t places = 1);
 
-    void direct(Place at) { terms(at, 1.0f, 0.0f, 0.0f); }                              // + sum_k a_k T_k
-    void projected(Place at, float weight = 1.0f) { terms(at, 0.0f, weight, 0.0f); }   // + weight sum_k b_k T_k
-    void masked(Place at, const float* mask) { mask_ = mask, terms(at, 1.0f, 0.0f, 1.0f); }  // + sum_k (a_k + m b_k) T_k
-    void field(const float* field, float weight = 1.0f) {                               // + weight field
+    void direct(const Place& at) { terms(at, 1.0f, 0.0f, 0.0f); }                            // + sum_k a_k T_k
+    void projected(const Place& at, float weight = 1.0f) { terms(at, 0.0f, weight, 0.0f); }  // + weight sum_k b_k T_k
+    void masked(const Place& at, const float* mask) {  // + sum_k (a_k + m b_k) T_k
+        mask_ = mask;
+        terms(at, 1.0f, 0.0f, 1.0f);
+    }
+    void field(const float* field, float weight = 1.0f) {  // + weight field
         sources_.push_back({field, Dtype::float32, weight, 0.0f});
     }
 
     void sum(std::int64_t size, float* y);  // to y, which may be a field
-    void store(Place at);                   // to out and next of the row
+    void store(const Place& at);            // to out and next of the row
 
 private:
-    void terms(Place at, float direct, float projected, float masked);
-    const float* copy(const Term& term, Place at);
+    void terms(const Place& at, float direct, float projected, float masked);
+    const float* copy(const Term& term, const Place& at);
     void combine_to(std::int64_t size, const Sink& sink);
 
     const Row& row_;
-    std::int64_t largest_, copies_ = 0;  // scratch that is in use
+    bool copied_[max_terms];             // read from a copy
+    std::int64_t largest_, copies_ = 0;  // copies in use
     const float* mask_ = nullptr;
     std::vector<Source> sources_;
     std::vector<float> scratch_;
