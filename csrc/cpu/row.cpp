@@ -37,15 +37,14 @@ void* advance(void* data, Dtype dtype, std::int64_t elements) {
     return data ? static_cast<char*>(data) + bytes(dtype, elements) : nullptr;
 }
 
+// Whether the pixels of a plane of the term do not follow each other, or have coefficients of their own.
 bool needs_copy(const Term& term, const Shape& shape) {
-    return term.scale_per_element || !plane_contiguous(term.stride, shape);
+    const bool rows = shape.width == 1 || term.stride[3] == 1;
+    const bool plane = shape.height == 1 || term.stride[2] == shape.width;
+    return term.scale_per_element || !rows || !plane;
 }
 
 }  // namespace
-
-bool plane_contiguous(const std::int64_t* stride, const Shape& shape) {
-    return (shape.width == 1 || stride[3] == 1) && (shape.height == 1 || stride[2] == shape.width);
-}
 
 Reader::Reader(const Row& row, std::int64_t largest, std::int64_t places) : row_(row), largest_(largest) {
     std::int64_t copies = 0;

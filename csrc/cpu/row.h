@@ -53,8 +53,6 @@ private:
     std::vector<float> scratch_;
 };
 
-bool plane_contiguous(const std::int64_t* stride, const Shape& shape);
-
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace ccf::cpu
