@@ -63,8 +63,10 @@ CCF_HD void save(T* data, F value) {
 // Bytes ahead. Pieces of many tensors in turn are runs too short for the processor's own prefetching: 3 to 10 %.
 constexpr std::int64_t ahead = 2048;
 
-template <int lanes, int n, class T, class F>
-CCF_HD void add_source(const T* data, const Source& source, bool masked, F* u, F* v) {
+// u += plain s and v += masked s, from element i of the source on
+template <class T, int lanes, int n, class F>
+CCF_HD void add_source(const Source& source, std::int64_t i, bool masked, F* u, F* v) {
+    const T* const data = static_cast<const T*>(source.data) + i;
     if constexpr (lanes > 1) {
         for (std::int64_t line = 0; line < static_cast<std::int64_t>(n * lanes * sizeof(T)); line += 64)
             __builtin_prefetch(reinterpret_cast<const char*>(data) + ahead + line);
@@ -103,9 +105,9 @@ CCF_HD std::int64_t pass(std::int64_t i, const Source* sources, int count, const
         for (int k = 0; k < count; ++k) {
             const Source& s = sources[k];
             switch (s.dtype) {
-                case Dtype::float32: add_source<lanes, n>(static_cast<const float*>(s.data) + i, s, masked, u, v); break;
-                case Dtype::bfloat16: add_source<lanes, n>(static_cast<const bfloat16*>(s.data) + i, s, masked, u, v); break;
-                case Dtype::float16: add_source<lanes, n>(static_cast<const float16*>(s.data) + i, s, masked, u, v); break;
+                case Dtype::float32: add_source<float, lanes, n>(s, i, masked, u, v); break;
+                case Dtype::bfloat16: add_source<bfloat16, lanes, n>(s, i, masked, u, v); break;
+                case Dtype::float16: add_source<float16, lanes, n>(s, i, masked, u, v); break;
             }
         }
         if constexpr (masked) {

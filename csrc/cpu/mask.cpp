@@ -6,6 +6,7 @@
 #include "row.h"
 
 namespace ccf::cpu {
+
 void mask(const Row& row, const Mask& mask) {
     const Shape& shape = row.shape;
     const std::int64_t plane = shape.plane(), pieces = ceil_div(plane, piece);

@@ -20,7 +20,8 @@ void copy_strided(const T* source, const std::int64_t* stride, std::int64_t widt
     }
 }
 
-void copy_strided(const void* data, Dtype dtype, const std::int64_t* stride, std::int64_t width, const Place& at, float* y) {
+void copy_strided(const void* data, Dtype dtype, const std::int64_t* stride, std::int64_t width, const Place& at,
+                  float* y) {
     switch (dtype) {
         case Dtype::float32: return copy_strided(static_cast<const float*>(data), stride, width, at, y);
         case Dtype::bfloat16: return copy_strided(static_cast<const bfloat16*>(data), stride, width, at, y);

@@ -1,7 +1,7 @@
 // What all kinds share: the terms of a row as the sources of sums, and its outputs.
 //
-// A kernel works on pieces small enough for the caches: it sums b_k T_k of a piece, applies P, and then sums a_k T_k and
-// that field straight into out and next. Pieces, and the order of additions in them, do not depend on the threads.
+// A kernel works on pieces small enough for the caches: it sums b_k T_k of a piece, applies P, and then sums a_k T_k
+// and that field straight into out and next. Pieces, and the order of additions in them, do not depend on the threads.
 #pragma once
 
 #include <cstdint>
