@@ -20,8 +20,8 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 TORCH_TARGET = (2, 10)
 FLAGS = (
-    "-O3 -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -fopenmp-simd -fno-math-errno -fno-trapping-math "
-    f"-DTORCH_TARGET_VERSION=0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
+    "-O3 -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -fopenmp-simd -fno-math-errno "
+    f"-fno-trapping-math -DTORCH_TARGET_VERSION=0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
 ).split()
 
 

@@ -28,18 +28,44 @@ CCF_HD To bit_cast(From from) {
     return to;
 }
 
-CCF_HD float to_float(float value) { return value; }
-
-CCF_HD float to_float(bfloat16 value) { return bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+// The same with F and U one number, or vectors of as many lanes (F float, U std::uint32_t).
+template <class F, class U>
+CCF_HD F from_bfloat16(U bits) {
+    return bit_cast<F>(bits << 16);
+}
 
 // Exponent moved by a multiplication with a power of two; subnormals through a float whose last bits are the mantissa.
-CCF_HD float to_float(float16 value) {
-    const std::uint32_t w = static_cast<std::uint32_t>(value.bits) << 16;
-    const std::uint32_t sign = w & 0x80000000u, twice = w + w;
-    const float normal = bit_cast<float>((twice >> 4) + (0xE0u << 23)) * 0x1.0p-112f;
-    const float subnormal = bit_cast<float>((twice >> 17) | (126u << 23)) - 0.5f;
-    return bit_cast<float>(sign | bit_cast<std::uint32_t>(twice < (1u << 27) ? subnormal : normal));
+template <class F, class U>
+CCF_HD F from_float16(U bits) {
+    const U w = bits << 16, sign = w & 0x80000000u, twice = w + w;
+    const F normal = bit_cast<F>((twice >> 4) + (0xE0u << 23)) * 0x1.0p-112f;
+    const F subnormal = bit_cast<F>((twice >> 17) | (126u << 23)) - 0.5f;
+    return bit_cast<F>(sign | (twice < (1u << 27) ? bit_cast<U>(subnormal) : bit_cast<U>(normal)));
 }
+
+// Round to nearest even; every NaN becomes the quiet 0x7FC0, as in torch.
+template <class U, class F>
+CCF_HD U to_bfloat16(F value) {
+    const U bits = bit_cast<U>(value), quiet = U{} + 0x7FC0u;
+    const U rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+    return value == value ? rounded : quiet;
+}
+
+// Round to nearest even by an addition whose exponent puts the last bit of the half where the float's last bit is.
+template <class U, class F>
+CCF_HD U to_float16(F value) {
+    const U w = bit_cast<U>(value), twice = w + w, exponent = twice & 0xFF000000u;
+    const F scaled = (bit_cast<F>(w & 0x7FFFFFFFu) * 0x1.0p+112f) * 0x1.0p-110f;  // infinite from 65536 on
+    const U least = U{} + 0x71000000u, quiet = U{} + 0x7E00u;
+    const U bias = exponent < least ? least : exponent;
+    const U sum = bit_cast<U>(bit_cast<F>((bias >> 1) + 0x07800000u) + scaled);
+    const U rounded = ((sum >> 13) & 0x7C00u) + (sum & 0x0FFFu);
+    return ((w & 0x80000000u) >> 16) | (twice > 0xFF000000u ? quiet : rounded);
+}
+
+CCF_HD float to_float(float value) { return value; }
+CCF_HD float to_float(bfloat16 value) { return from_bfloat16<float, std::uint32_t>(value.bits); }
+CCF_HD float to_float(float16 value) { return from_float16<float, std::uint32_t>(value.bits); }
 
 template <class T>
 CCF_HD T from_float(float value);
@@ -48,28 +74,13 @@ template <>
 CCF_HD float from_float<float>(float value) {
     return value;
 }
-
-// Round to nearest even; every NaN becomes the quiet 0x7FC0, as in torch.
 template <>
 CCF_HD bfloat16 from_float<bfloat16>(float value) {
-    const auto bits = bit_cast<std::uint32_t>(value);
-    const std::uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-    return {static_cast<std::uint16_t>(nan ? 0x7FC0u : rounded)};
+    return {static_cast<std::uint16_t>(to_bfloat16<std::uint32_t>(value))};
 }
-
-// Round to nearest even by an addition whose exponent puts the last bit of the half where the float's last bit is.
 template <>
 CCF_HD float16 from_float<float16>(float value) {
-    const auto w = bit_cast<std::uint32_t>(value);
-    const float magnitude = bit_cast<float>(w & 0x7FFFFFFFu);
-    const float scaled = (magnitude * 0x1.0p+112f) * 0x1.0p-110f;  // infinite from 65536 on
-    const std::uint32_t twice = w + w;
-    const std::uint32_t exponent = twice & 0xFF000000u;
-    const std::uint32_t bias = exponent < 0x71000000u ? 0x71000000u : exponent;
-    const auto sum = bit_cast<std::uint32_t>(bit_cast<float>((bias >> 1) + 0x07800000u) + scaled);
-    const std::uint32_t rounded = ((sum >> 13) & 0x7C00u) + (sum & 0x0FFFu);
-    return {static_cast<std::uint16_t>(((w & 0x80000000u) >> 16) | (twice > 0xFF000000u ? 0x7E00u : rounded))};
+    return {static_cast<std::uint16_t>(to_float16<std::uint32_t>(value))};
 }
 
 }  // namespace ccf

@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -32,26 +33,39 @@ void check(bool condition, const Parts&... parts) {
     throw std::runtime_error(message.str());
 }
 
-std::string sizes_of(const Tensor& tensor) {
-    std::ostringstream text;
-    text << '(';
-    for (std::int64_t k = 0; k < tensor.dim(); ++k) text << (k ? ", " : "") << tensor.size(k);
-    text << ')';
-    return text.str();
+// Parts of messages, written out only when a check fails: a call has a few microseconds in all.
+struct Sizes {
+    const Tensor& tensor;
+};
+std::ostream& operator<<(std::ostream& stream, const Sizes& sizes) {
+    stream << '(';
+    for (std::int64_t k = 0; k < sizes.tensor.dim(); ++k) stream << (k ? ", " : "") << sizes.tensor.size(k);
+    return stream << ')';
+}
+Sizes sizes_of(const Tensor& tensor) { return {tensor}; }
+
+struct Name {
+    const char* text;
+    int place = -1;  // in a list
+};
+std::ostream& operator<<(std::ostream& stream, const Name& name) {
+    stream << name.text;
+    return name.place < 0 ? stream : stream << '[' << name.place << ']';
 }
 
 // -------------------------------------------------------------------------------------------------- rows
-Dtype dtype_of(const std::string& name, const Tensor& tensor) {
+Dtype dtype_of(Name name, const Tensor& tensor) {
     check(tensor.is_cpu(), name, ": must be on the CPU");
     switch (tensor.scalar_type()) {
         case ScalarType::Float: return Dtype::float32;
         case ScalarType::BFloat16: return Dtype::bfloat16;
         case ScalarType::Half: return Dtype::float16;
-        default: throw std::runtime_error(name + ": must be float32, bfloat16 or float16");
+        default: check(false, name, ": must be float32, bfloat16 or float16");
     }
+    return {};
 }
 
-Shape shape_of(const std::string& name, const Tensor& tensor) {
+Shape shape_of(Name name, const Tensor& tensor) {
     check(tensor.dim() == 3 || tensor.dim() == 4, name, ": must be (B, C, H, W) or (B, C, L), got ", sizes_of(tensor));
     const bool image = tensor.dim() == 4;
     return {tensor.size(0), tensor.size(1), image ? tensor.size(2) : 1, tensor.size(image ? 3 : 2)};
@@ -64,10 +78,8 @@ void strides_of(const Tensor& tensor, std::int64_t* stride) {
 }
 
 bool same_sizes(const Tensor& a, const Tensor& b) {
-    if (a.dim() != b.dim()) return false;
-    for (std::int64_t k = 0; k < a.dim(); ++k)
-        if (a.size(k) != b.size(k)) return false;
-    return true;
+    const auto x = a.sizes(), y = b.sizes();
+    return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin());
 }
 
 Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected) {
@@ -78,10 +90,10 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
     check(projected.empty() || projected.size() == terms.size(), "projected: must be one number for each term, got ",
           projected.size());
     Row row{};
-    row.shape = shape_of("terms[0]", terms[0]);
+    row.shape = shape_of({"terms", 0}, terms[0]);
     for (const Tensor& tensor : terms) {
         const int k = row.count++;
-        const auto name = "terms[" + std::to_string(k) + "]";
+        const Name name{"terms", k};
         check(same_sizes(tensor, terms[0]), name, ": must be of shape ", sizes_of(terms[0]), ", got ",
               sizes_of(tensor));
         ccf::Term& term = row.terms[k];
@@ -95,7 +107,7 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
 }
 
 void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::optional<Tensor>& next, double c_in) {
-    const auto output = [&](const std::string& name, const Tensor& tensor, void*& data, Dtype& dtype) {
+    const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
         check(same_sizes(tensor, like), name, ": must be of the terms' shape ", sizes_of(like), ", got ",
               sizes_of(tensor));
         check(tensor.is_contiguous(), name, ": must be contiguous");
@@ -104,8 +116,8 @@ void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::opt
         for (int k = 0; k < row.count; ++k)
             check(!data || row.terms[k].data != data, name, ": must not be terms[", k, "]");
     };
-    output("out", out, row.out, row.out_dtype);
-    if (next) output("next", *next, row.next, row.next_dtype);
+    output({"out"}, out, row.out, row.out_dtype);
+    if (next) output({"next"}, *next, row.next, row.next_dtype);
     row.c_in = static_cast<float>(c_in);
 }
 

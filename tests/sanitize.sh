@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 build=build/sanitize
 mkdir -p "$build"
-common="-O1 -g -std=c++20 -fopenmp-simd -ffp-contract=off -fno-omit-frame-pointer -DCCF_STANDALONE"
+common="-O1 -g -std=c++20 -fopenmp-simd -Wno-psabi -ffp-contract=off -fno-omit-frame-pointer -DCCF_STANDALONE"
 
 run() { # name, flags
     # shellcheck disable=SC2086

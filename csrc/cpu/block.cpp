@@ -10,10 +10,6 @@
 namespace ccf::cpu {
 namespace {
 
-CCF_CLONES void add(std::int64_t size, const float* __restrict x, float* __restrict y) {
-    for (std::int64_t i = 0; i < size; ++i) y[i] += x[i];
-}
-
 // Every entry of a row of column sums becomes the mean of its tile; the additions in the order of the columns.
 template <std::int64_t fixed>
 CCF_HD void tile_means(std::int64_t size, std::int64_t any, float scale, float* columns) {
@@ -44,30 +40,29 @@ void block(const Row& row, std::int64_t height, std::int64_t width) {
     const float scale = 1.0f / static_cast<float>(height * width);
     // whole rows follow each other in memory and are read as one run; parts of rows one by one
     const std::int64_t run = span == shape.width ? height : 1;
+    constexpr std::int64_t together = 8;  // rows added up in one sum
     parallel_for(shape.planes() * bands * spans, height * span, [&](std::int64_t begin, std::int64_t end) {
-        Reader reader(row, run * span);
-        std::vector<float> buffer(3 * run * span + span);  // of a run: value, sum, field; and the sums of the columns
-        float* const scratch = buffer.data();
-        float *const sum = scratch + run * span, *const field = sum + run * span, *const means = field + run * span;
+        Reader reader(row, run * span, together);
+        std::vector<float> field(run * span);
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t index = item / (bands * spans), band = item / spans % bands;
             const std::int64_t column = item % spans * span, columns = std::min(span, shape.width - column);
-            const auto place = [&](std::int64_t r) {
+            const auto place = [&](std::int64_t r, std::int64_t rows) {
                 const std::int64_t pixel = (band * height + r) * shape.width + column;
-                return Place{index / shape.channels, index % shape.channels, pixel, run * columns};
+                return Place{index / shape.channels, index % shape.channels, pixel, rows * columns};
             };
-            std::fill_n(means, columns, 0.0f);
-            for (std::int64_t r = 0; r < height; r += run) {
-                reader.projected(place(r), sum);
-                for (std::int64_t k = 0; k < run; ++k) add(columns, sum + k * columns, means);
+            for (std::int64_t r = 0; r < height; ++r) {
+                reader.projected(place(r, 1));
+                if ((r + 1) % together && r + 1 < height) continue;
+                if (r >= together) reader.field(field.data());
+                reader.sum(columns, field.data());
             }
-            tile_means(columns, width, scale, means);
-            for (std::int64_t k = 0; k < run; ++k) std::copy_n(means, columns, field + k * columns);
+            tile_means(columns, width, scale, field.data());
+            for (std::int64_t k = 1; k < run; ++k) std::copy_n(field.data(), columns, field.data() + k * columns);
             for (std::int64_t r = 0; r < height; r += run) {
-                const std::int64_t offset = index * shape.plane() + place(r).pixel;
-                float* const value = target(row, offset, scratch);
-                reader.direct(place(r), value, field);
-                store(row, offset, run * columns, value);
+                reader.direct(place(r, run));
+                reader.field(field.data());
+                reader.store(place(r, run));
             }
         }
     });

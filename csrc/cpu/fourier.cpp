@@ -15,8 +15,8 @@ CCF_CLONES void interleave(std::int64_t size, const float* __restrict x, const f
     for (std::int64_t i = 0; i < size; ++i) z[2 * i] = x[i], z[2 * i + 1] = y[i];
 }
 
-CCF_CLONES void add_part(std::int64_t size, const float* __restrict z, float* __restrict y) {
-    for (std::int64_t i = 0; i < size; ++i) y[i] += z[2 * i];
+CCF_CLONES void part(std::int64_t size, const float* __restrict z, float* __restrict y) {
+    for (std::int64_t i = 0; i < size; ++i) y[i] = z[2 * i];
 }
 
 CCF_CLONES void multiply(std::int64_t size, const float* __restrict m, const float* __restrict x, float* __restrict z) {
@@ -52,11 +52,13 @@ void fourier_pack(const Row& row, const Packing& packing) {
             const std::int64_t first = 2 * (pair % packing.pairs());  // plane of the group
             const std::int64_t index = pair / packing.pairs() * packing.planes + first;
             const std::int64_t size = std::min(piece, plane - pixel);
-            reader.projected({index / shape.channels, index % shape.channels, pixel, size}, real);
-            if (first + 1 < packing.planes)
-                reader.projected({(index + 1) / shape.channels, (index + 1) % shape.channels, pixel, size}, imaginary);
-            else
-                std::fill_n(imaginary, size, 0.0f);
+            const auto read = [&](std::int64_t k, float* y) {
+                reader.projected({k / shape.channels, k % shape.channels, pixel, size});
+                reader.sum(size, y);
+            };
+            read(index, real);
+            if (first + 1 < packing.planes) read(index + 1, imaginary);
+            else std::fill_n(imaginary, size, 0.0f);
             interleave(size, real, imaginary, packing.spectrum + 2 * (pair * plane + pixel));
         }
     });
@@ -106,17 +108,16 @@ void fourier_unpack(const Row& row, const Packing& packing) {
     const std::int64_t plane = shape.plane(), pieces = ceil_div(plane, piece);
     parallel_for(shape.planes() * pieces, piece, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, piece);
-        float scratch[piece];
+        float projected[piece];
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t index = item / pieces, pixel = item % pieces * piece;
             const std::int64_t group = index / packing.planes, member = index % packing.planes;
             const std::int64_t pair = group * packing.pairs() + member / 2;
             const Place at{index / shape.channels, index % shape.channels, pixel, std::min(piece, plane - pixel)};
-            const std::int64_t offset = index * plane + pixel;
-            float* const value = target(row, offset, scratch);
-            reader.direct(at, value);
-            add_part(at.size, packing.spectrum + 2 * (pair * plane + pixel) + member % 2, value);
-            store(row, offset, at.size, value);
+            part(at.size, packing.spectrum + 2 * (pair * plane + pixel) + member % 2, projected);
+            reader.direct(at);
+            reader.field(projected);
+            reader.store(at);
         }
     });
 }

@@ -12,14 +12,11 @@ void lincomb(const Row& row) {
     const std::int64_t plane = shape.plane(), pieces = ceil_div(plane, piece);
     parallel_for(shape.planes() * pieces, piece, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, piece);
-        float scratch[piece];
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t index = item / pieces, pixel = item % pieces * piece;
             const Place at{index / shape.channels, index % shape.channels, pixel, std::min(piece, plane - pixel)};
-            const std::int64_t offset = index * plane + pixel;
-            float* const value = target(row, offset, scratch);
-            reader.direct(at, value);
-            store(row, offset, at.size, value);
+            reader.direct(at);
+            reader.store(at);
         }
     });
 }

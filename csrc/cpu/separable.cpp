@@ -83,7 +83,8 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
             std::fill(low.begin(), low.end(), 0.0f);
             const Range range = touched(rows.down, first, last);
             for (std::int64_t h = range.begin; h < range.end; ++h) {
-                reader.projected({index / shape.channels, index % shape.channels, h * width, width}, high.data());
+                reader.projected({index / shape.channels, index % shape.channels, h * width, width});
+                reader.sum(width, high.data());
                 for (std::int64_t i = first; i < last; ++i) {
                     const std::int64_t t = h - rows.down.start[i];
                     if (t < 0 || t >= rows.down.width) continue;
@@ -104,7 +105,7 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
     const std::int64_t up_bands = ceil_div(shape.height, band);
     parallel_for(shape.planes() * up_bands, band * width, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, width);
-        std::vector<float> narrow(low_width), wide, value(width);
+        std::vector<float> narrow(low_width), wide;
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t index = item / up_bands, first = item % up_bands * band;
             const std::int64_t last = std::min(first + band, shape.height);
@@ -117,12 +118,12 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
                 apply_transposed(columns.down, narrow.data(), wide.data() + (i - range.begin) * width);
             }
             for (std::int64_t h = first; h < last; ++h) {
-                const std::int64_t offset = (index * shape.height + h) * width;
-                float* const out = target(row, offset, value.data());
-                reader.direct({index / shape.channels, index % shape.channels, h * width, width}, out);
-                const float* const taps = rows.up.taps + h * rows.up.width;
-                add_rows(rows.up.width, taps, width, wide.data() + (rows.up.start[h] - range.begin) * width, out);
-                store(row, offset, width, out);
+                const Place at{index / shape.channels, index % shape.channels, h * width, width};
+                reader.direct(at);
+                for (std::int64_t t = 0; t < rows.up.width; ++t)
+                    reader.field(wide.data() + (rows.up.start[h] - range.begin + t) * width,
+                                 rows.up.taps[h * rows.up.width + t]);
+                reader.store(at);
             }
         }
     });

@@ -12,6 +12,7 @@ state, for reference runs) the functions of ``reference`` are called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -57,15 +58,15 @@ def bind(operator: Operator) -> Ops:
         input_out: Tensor | None,
         c_in: float,
     ) -> None:
-        names = dict.fromkeys(name.removeprefix("P") for name in row)
+        names, projected_names, projects = _layout(tuple(row))
         terms = [tensors[name] for name in names]
         if not terms or not _fits(out, terms if input_out is None else (*terms, input_out)):
             return reference.update(operator, row, tensors, out, input_out, c_in)
         if not out.numel():
             return
         direct = [row.get(name, 0.0) for name in names]
-        if len(names) < len(row) or any(name.startswith("P") for name in row):
-            project(out, input_out, c_in, terms, direct, [row.get("P" + name, 0.0) for name in names])
+        if projects:
+            project(out, input_out, c_in, terms, direct, [row.get(name, 0.0) for name in projected_names])
         else:
             ops.lincomb(out, input_out, c_in, terms, direct, [], [])
 
@@ -96,7 +97,14 @@ def _fits(state: Tensor, others: Sequence[Tensor]) -> bool:
             "native backend: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use "
             "backend='reference'"
         )
-    return state.dtype == torch.float32 and all(t.dtype in _DTYPES for t in others)
+    return state.dtype == torch.float32 and _DTYPES.issuperset([t.dtype for t in others])
+
+
+@lru_cache
+def _layout(row: tuple[str, ...]) -> tuple[list[str], list[str], bool]:
+    """Names of the tensors of a row, of their projections, and whether it has any; the same for all steps of a plan."""
+    names = list(dict.fromkeys(name.removeprefix("P") for name in row))
+    return names, ["P" + name for name in names], any(name.startswith("P") for name in row)
 
 
 # ---------------------------------------------------------------------------------------- rows of the kinds
