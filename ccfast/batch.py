@@ -121,7 +121,7 @@ class Restorer:
     """Restores measurement files; the sampler is planned again only when the size of the image changes.
 
     ``progress`` is called once a step. Sample k of a file has the seed ``seed + k``; a random mask always ``seed``.
-    The network of ``denoiser`` must be on ``device`` already.
+    The network of ``denoiser`` must be on ``device`` already; ``noise_std`` is that of the measurements.
     """
 
     def __init__(
@@ -132,12 +132,14 @@ class Restorer:
         steps: int,
         seed: int,
         force: bool,
+        noise_std: float = 0.0,
         drop_alpha: bool = False,
         device: torch.device | str = "cpu",
         progress: Callable[[], object] | None = None,
     ) -> None:
         self.denoiser, self.degradation = denoiser, degradation
-        self.steps, self.seed, self.force, self.drop_alpha, self.device = steps, seed, force, drop_alpha, device
+        self.steps, self.seed, self.force, self.noise_std = steps, seed, force, noise_std
+        self.drop_alpha, self.device = drop_alpha, device
         # Without progress the sampler gets no callback, so that it may replay a graph.
         self._callback = None if progress is None else _after_each_step(progress)
         self._sampler: Sampler | None = None
@@ -162,7 +164,7 @@ class Restorer:
         shape = self.degradation.image_shape(tuple(measurement.shape))
         if self._sampler is None or self._operator is None or self._operator.shape != shape:
             self._operator = self.degradation.build(shape, self.seed)
-            self._sampler = Sampler(self.denoiser, self._operator, steps=self.steps)
+            self._sampler = Sampler(self.denoiser, self._operator, steps=self.steps, noise_std=self.noise_std)
         return self._sampler
 
 

@@ -117,6 +117,7 @@ def _restore(arguments: argparse.Namespace) -> int:
             steps=arguments.steps,
             seed=arguments.seed,
             force=arguments.force,
+            noise_std=arguments.noise_std,
             drop_alpha=arguments.drop_alpha,
             device=arguments.device,
             progress=None if bar.disable else bar.update,
@@ -190,6 +191,7 @@ def _restore_arguments(parser: argparse.ArgumentParser) -> None:
         "1/255, so that it agrees with the operator to that precision and no better."
     )
     _file_arguments(parser, ".png or .jpg")
+    _noise_argument(parser, "that the measurements are known to have")
     _sampling_arguments(parser)
     parser.add_argument(
         "--samples", type=_whole(1), default=1, metavar="N",
@@ -201,14 +203,10 @@ def _degrade_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Make the measurement y = H x + noise of images, rounded to 8 bits, as PNG. Hidden pixels are mid-grey. Sides\n"
         "that a sub-sampling factor does not divide are padded by reflection, and their true size is noted in the\n"
-        "PNG; restore crops to it. Restore with the same --operator and --seed. restore takes measurements as\n"
-        "noiseless: noise (--noise-std) is kept as if it belonged to the image."
+        "PNG; restore crops to it. Restore with the same --operator, --seed and --noise-std."
     )
     _file_arguments(parser, ".png")
-    parser.add_argument(
-        "--noise-std", type=_nonnegative, default=0.0, metavar="STD",
-        help="standard deviation of the noise in y, where black is -1 and white is 1 (default: %(default)s)",
-    )  # fmt: skip
+    _noise_argument(parser, "to add")
     _seed_and_force(parser)
 
 
@@ -219,6 +217,13 @@ def _file_arguments(parser: argparse.ArgumentParser, kinds: str) -> None:
     parser.add_argument(
         "--drop-alpha", action="store_true", help="take images that are not opaque, without their transparency"
     )
+
+
+def _noise_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--noise-std", type=_nonnegative, default=0.0, metavar="STD",
+        help=f"standard deviation of the noise in y {what}, where black is -1 and white is 1 (default: %(default)s)",
+    )  # fmt: skip
 
 
 def _sampling_arguments(parser: argparse.ArgumentParser) -> None:

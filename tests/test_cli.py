@@ -239,6 +239,17 @@ def test_noise_has_its_standard_deviation(tmp_path):
     assert abs(load_image(tmp_path / "y.png").std().item() - 0.2) < 0.01
 
 
+def test_restore_knows_of_the_noise(tmp_path):
+    """Told of the noise, a noisy grey image comes back nearer to grey than when the noise is taken for the image."""
+    save_image(torch.zeros(3, 64, 64), tmp_path / "grey.png")
+    noise = ("--operator", "inpaint:1", "--noise-std", 0.2)
+    run("degrade", tmp_path / "grey.png", "-o", tmp_path / "y.png", *noise)
+    assert run("restore", tmp_path / "y.png", "-o", tmp_path / "told.png", *noise) == 0
+    assert run("restore", tmp_path / "y.png", "-o", tmp_path / "not.png", "--operator", "inpaint:1") == 0
+    told, untold = (load_image(tmp_path / name).std().item() for name in ("told.png", "not.png"))
+    assert told < 0.98 * untold
+
+
 def test_samples_are_numbered_and_differ(tmp_path, photo):
     assert run("degrade", photo, "-o", tmp_path / "y.png", "--operator", "pool:4") == 0
     options = ("--operator", "pool:4", "--steps", 2)
