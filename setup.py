@@ -1,4 +1,4 @@
-"""The package layout (``kernels/``, beside ``ccfast/``, is installed as ``ccfast.kernels``) and the native code.
+"""The package: ``ccfast/``, in which ``kernels`` is a link to the folder beside it, and its native code.
 
 Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no
 Python in it), and ``ccfast._C``, the pybind11 module that loads it. Without a compiler or without torch's headers the
@@ -114,8 +114,7 @@ assert version is not None
 
 setup(
     version=version[1],
-    packages=[*find_packages(include=["ccfast", "ccfast.*"]), "ccfast.kernels", "ccfast.kernels.native"],
-    package_dir={"ccfast.kernels": "kernels"},
+    packages=find_packages(include=["ccfast", "ccfast.*"]),
     ext_modules=[Extension("ccfast._C", sources=[])],
     cmdclass={"build_ext": BuildNative},
 )

@@ -4,7 +4,7 @@ Denoiser (network, schedule, parametrisation) and Operator (the degradation) go 
 plan. See the README for the four words, and ``ccfast.show_config()`` for what can run here.
 """
 
-from . import operators, schedules, solvers, times
+from . import operators, presets, schedules, solvers, times
 from .config import show_config
 from .denoiser import Denoiser
 from .priors import load_prior
@@ -17,6 +17,7 @@ __all__ = [
     "Sampler",
     "load_prior",
     "operators",
+    "presets",
     "schedules",
     "show_config",
     "solvers",

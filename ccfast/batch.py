@@ -52,6 +52,7 @@ def plan_jobs(inputs: Sequence[str], output: str, *, force: bool, samples: int =
             raise FileNotFoundError(f"output: its folder must exist, got {output!r}")
         targets = [folder]
     jobs = [Job(Path(s), _numbered(t, samples)) for s, t in zip(inputs, targets, strict=True)]
+    sources = {_identity(job.source) for job in jobs if job.source.exists()}
     owners: dict[Path, Path] = {}
     for job in jobs:
         for target in job.targets:
@@ -60,11 +61,16 @@ def plan_jobs(inputs: Sequence[str], output: str, *, force: bool, samples: int =
                     f"output: must differ for every input, got {target} for {owners[target]}, {job.source}"
                 )
             owners[target] = job.source
-            for source in map(Path, inputs):
-                if target.exists() and source.exists() and target.samefile(source):
-                    raise ValueError(f"output: must not replace an input, got {target}")
+            if target.exists() and _identity(target) in sources:
+                raise ValueError(f"output: must not replace an input, got {target}")
             check_output(target, overwrite=force)
     return jobs
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Equal for two paths to one file, through links too."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _numbered(target: Path, samples: int) -> tuple[Path, ...]:
@@ -83,11 +89,10 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None]) -> int:
     for job in jobs:
         try:
             work(job)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            # RuntimeError is torch out of memory, or an option that a solver does not have. Other exceptions are
-            # mistakes in ccfast and keep their traceback.
+        except (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError) as error:
+            # RuntimeError: torch out of memory. Other exceptions are mistakes in ccfast and keep their traceback.
             failed += 1
-            tqdm.write(f"ccfast: error: {job.source}: {error or type(error).__name__}", file=sys.stderr)
+            tqdm.write(f"ccfast: error: {job.source}: {str(error) or type(error).__name__}", file=sys.stderr)
         else:
             tqdm.write("\n".join(map(str, job.targets)), file=sys.stdout)
     return failed
@@ -115,7 +120,8 @@ def degrade(
 class Restorer:
     """Restores measurement files; the sampler is planned again only when the size of the image changes.
 
-    ``progress`` is called once a step.
+    ``progress`` is called once a step. Sample k of a file has the seed ``seed + k``; a random mask always ``seed``.
+    The network of ``denoiser`` must be on ``device`` already.
     """
 
     def __init__(
@@ -124,15 +130,14 @@ class Restorer:
         degradation: Degradation,
         *,
         steps: int,
-        noise_std: float,
         seed: int,
         force: bool,
         drop_alpha: bool = False,
+        device: torch.device | str = "cpu",
         progress: Callable[[], object] | None = None,
     ) -> None:
         self.denoiser, self.degradation = denoiser, degradation
-        self.steps, self.noise_std, self.seed = steps, noise_std, seed
-        self.force, self.drop_alpha = force, drop_alpha
+        self.steps, self.seed, self.force, self.drop_alpha, self.device = steps, seed, force, drop_alpha, device
         # Without progress the sampler gets no callback, so that it may replay a graph.
         self._callback = None if progress is None else _after_each_step(progress)
         self._sampler: Sampler | None = None
@@ -145,7 +150,7 @@ class Restorer:
             measurement = _single_channel(measurement, job.source)
         sampler = self._sampler_for(measurement)
         results = [
-            sampler(measurement[None], seed=self.seed + index, callback=self._callback)[0]
+            sampler(measurement[None].to(self.device), seed=self.seed + index, callback=self._callback)[0]
             for index in range(len(job.targets))
         ]
         hw = _recorded_size(job.source, self.degradation.factor, measurement)
@@ -157,7 +162,7 @@ class Restorer:
         shape = self.degradation.image_shape(tuple(measurement.shape))
         if self._sampler is None or self._operator is None or self._operator.shape != shape:
             self._operator = self.degradation.build(shape, self.seed)
-            self._sampler = Sampler(self.denoiser, self._operator, steps=self.steps, noise_std=self.noise_std)
+            self._sampler = Sampler(self.denoiser, self._operator, steps=self.steps)
         return self._sampler
 
 

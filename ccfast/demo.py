@@ -6,18 +6,17 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .degradations import parse_operator
 from .denoiser import Denoiser
 from .gallery import Panel, Row
 from .metrics import psnr, ssim
+from .priors import heldout
 from .sampler import Sampler
 
-__all__ = ["TASKS", "Result", "photograph", "restore_tasks"]
+__all__ = ["TASKS", "Result", "restore_tasks"]
 
 # Photographs that come inside the scikit-image wheel (nothing is downloaded), and that no bundled prior has seen.
 TASKS = (
@@ -58,38 +57,27 @@ class Result(NamedTuple):
         )
 
 
-def photograph(name: str, size: int) -> Tensor:
-    """The centre square of a scikit-image photograph, resized to (3, size, size) in [-1, 1].
+def restore_tasks(
+    denoiser: Denoiser, *, steps: int, seed: int, size: int, device: torch.device | str = "cpu"
+) -> Iterator[Result]:
+    """Degrade and restore the photograph of each task, one after the other.
+
+    ``seconds`` is the wall time of the one call of the sampler. Scores are those of the images clamped to [-1, 1].
+    The network of ``denoiser`` must be on ``device`` already.
 
     Raises:
-        ImportError: scikit-image is not installed.
+        ImportError: scikit-image, which brings the photographs, is not installed.
         ValueError: ``size`` is not one of ``SIZES``.
     """
     if size not in SIZES:
         raise ValueError(f"size: must be a multiple of {SIZES.step} from {SIZES[0]} to {SIZES[-1]}, got {size}")
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ImportError("the demo's photographs come with scikit-image: pip install 'ccfast[demo]'") from error
-    picture = Image.fromarray(getattr(data, name)())
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).to(torch.float32) / 127.5 - 1.0
-
-
-def restore_tasks(denoiser: Denoiser, *, steps: int, seed: int, size: int) -> Iterator[Result]:
-    """Degrade and restore the photograph of each task, one after the other.
-
-    ``seconds`` is the wall time of the one call of the sampler. Scores are those of the images clamped to [-1, 1].
-    """
     for task, word, name in TASKS:
-        truth = photograph(name, size)
+        truth = heldout.square(name, size)
         operator = parse_operator(word, tuple(truth.shape), seed)
         measurement = operator.forward(truth[None])
         sampler = Sampler(denoiser, operator, steps=steps)
         started = time.perf_counter()
-        restored = sampler(measurement, seed=seed)
+        restored = sampler(measurement.to(device), seed=seed).cpu()
         seconds = time.perf_counter() - started
         images = torch.cat([operator.pinv(measurement), restored]).clamp(-1.0, 1.0)
         truths = truth.expand_as(images)

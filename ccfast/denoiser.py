@@ -48,6 +48,8 @@ class Denoiser:
     Args:
         network: called as ``network(x, t, **network_kwargs)``; x is (B, C, H, W) or (B, C, L), t is (B,) with the
             network time. Returns a tensor like x; with 2C channels the second half (learned variance) is dropped.
+            A torch.nn.Module is run on the device and in the dtype of its parameters, which are frozen meanwhile;
+            any other callable runs in the dtype of the state.
         schedule: the path that the network was trained on, from ``ccfast.schedules``.
         prediction: "epsilon", "sample", "v_prediction", "velocity" or "edm"; see the table above.
         time_map: schedule time (float) to network time (float). None: the default of the schedule (VP and Flow

@@ -91,7 +91,7 @@ class Program:
                 ops.residual(b.state, tensors["F"], ybar, self.p[k], self.q[k], tensors["r"])
             if self.needs_vjp[k]:
                 tensors["h"] = vector_jacobian_product(self.network, output, leaf, tensors["r"])
-            if "z" in row:
+            if b.noise is not None and "z" in row:
                 tensors["z"] = b.noise
                 draw_noise(b.noise, k + 1)
             stop = callback is not None and callback(k, ops.denoised(b.state, tensors["F"], self.p[k], self.q[k]))

@@ -31,7 +31,11 @@ class MemoryEstimate(NamedTuple):
 
 
 def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryEstimate:
-    """Trace the network once on tensors without storage, counting what autograd would keep."""
+    """Trace the network once on tensors without storage, counting what autograd would keep.
+
+    Raises:
+        RuntimeError: the network looks at values (numpy, .item() and the like), so that it cannot be traced.
+    """
     network = program.network
     saved: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in network.parameters}
@@ -50,8 +54,13 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
         if any(program.needs_vjp):
             source = buffers.state if buffers.input is None else buffers.input
             leaf = source.requires_grad_()
-            with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
-                output = network.eager(leaf, buffers.times[0])
+            try:
+                with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+                    output = network.eager(leaf, buffers.times[0])
+            except Exception as error:
+                raise RuntimeError(
+                    f"memory_estimate: network {network.denoiser!r} cannot be traced without values: {error}"
+                ) from error
             buffers.cotangent_like(output)
         own = buffers.bytes + 2 * buffers.state.numel() * buffers.state.element_size()  # and H+ y, and the result
     return MemoryEstimate(own, sum(saved.values()), sum(weights.values()))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import backends, times
+from . import backends, presets
 from .denoiser import Denoiser
 from .engine import Buffers, Callback, Program
 from .kernels.reference import Ops, seed_words
@@ -22,6 +22,7 @@ from .operators import Operator
 from .plan import Plan
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
+from .times import uniform
 
 __all__ = ["Sampler"]
 
@@ -38,7 +39,8 @@ class Sampler:
     Args:
         denoiser: the pretrained network with its schedule and parametrisation.
         operator: the degradation H. Another of the same kind and shape may be given in every call.
-        solver: writes the plan; None is ``Conjugate()``.
+        solver: writes the plan. None: what ``ccfast.presets.lookup(denoiser.name, operator, steps)`` found best, start
+            included; ``Conjugate()`` where it has no entry or ``times`` is given.
         steps: number of steps, one network evaluation each.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
             Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
@@ -79,7 +81,12 @@ class Sampler:
         for name, value, kind in (("denoiser", denoiser, Denoiser), ("operator", operator, Operator)):
             if not isinstance(value, kind):
                 raise TypeError(f"{name}: must be a ccfast {kind.__name__}, got {type(value).__name__}")
-        solver = Conjugate() if solver is None else solver
+        steps = check_steps(steps)
+        if solver is None:
+            preset = presets.lookup(denoiser.name, operator, steps) if times is None else None
+            solver, start = (
+                (preset.solver, preset.start if start is None else start) if preset else (Conjugate(), start)
+            )
         if not isinstance(solver, Solver):
             raise TypeError(f"solver: must be one of ccfast.solvers, got {solver!r}")
         if noise_std != 0:
@@ -119,7 +126,7 @@ class Sampler:
         Args:
             y: (B, *measurement_shape), float32 (or float64, for reference runs), on the sampler's device.
             seed: an int, or one for each image. All randomness of image b follows from its seed and, where one int
-                serves the batch, its place b, never from the rest of the batch. None draws one from torch's default generator.
+                serves the batch, its place b, never from the rest of the batch. None: a seed from torch's generator.
             x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise.
             operator: H of this call, of the same class, kind and shape as the sampler's: nothing is planned again.
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised
@@ -174,12 +181,8 @@ class Sampler:
 
         The run is not counted in ``stats``.
         """
-        if batch < 1:
-            raise ValueError(f"batch: must be at least 1, got {batch}")
-        operator = self.operator
-        if operator.batch is not None and operator.batch != batch:
-            raise ValueError(f"batch: the operator holds parts for {operator.batch} images, got {batch}")
-        y = torch.zeros((batch, *operator.measurement_shape), dtype=torch.float32, device=self.device)
+        self._check_batch(batch)
+        y = torch.zeros((batch, *self.operator.measurement_shape), dtype=torch.float32, device=self.device)
         before = self.stats()
         started = time.perf_counter()
         self(y, seed=0)
@@ -196,8 +199,7 @@ class Sampler:
 
     def memory_estimate(self, batch: int = 1) -> MemoryEstimate:
         """Bytes that a call needs for a batch of this size, without running it; see ``MemoryEstimate``."""
-        if batch < 1:
-            raise ValueError(f"batch: must be at least 1, got {batch}")
+        self._check_batch(batch)
         return estimate_memory(self._program, self.operator, batch)
 
     # ------------------------------------------------------------------------------------ one run
@@ -284,6 +286,17 @@ class Sampler:
             raise ValueError(f"operator: must have the kind and shapes of the sampler's {own!r}, got {operator!r}")
         return operator
 
+    def _check_batch(self, batch: int) -> None:
+        own = self.operator
+        if batch < 1:
+            raise ValueError(f"batch: must be at least 1, got {batch}")
+        if own.batch is not None and own.batch != batch:
+            raise ValueError(f"batch: the operator holds parts for {own.batch} images, got {batch}")
+        if own.any_channels:
+            raise ValueError(
+                f"shape: the number of channels is open in {own!r}; give Inpainting(mask, shape=(C, H, W))"
+            )
+
     def _check_measurement(self, y: Tensor, operator: Operator) -> None:
         self._check_tensor("y", y, None)
         operator.check_measurement(y)
@@ -303,6 +316,13 @@ class Sampler:
             raise ValueError(f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}")
 
 
+def check_steps(steps: int) -> int:
+    """A positive integer, or ValueError."""
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps: must be an integer >= 1, got {steps!r}")
+    return int(steps)
+
+
 def time_grid(
     schedule: Schedule,
     steps: int,
@@ -313,11 +333,9 @@ def time_grid(
     """The checked grid of a sampler."""
     if given is not None:
         return schedule.check_times(given)
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"steps: must be an integer >= 1, got {steps!r}")
     start = schedule.default_start if start is None else start
     end = schedule.default_end if end is None else end
-    return schedule.check_times(times.uniform(start, end, int(steps)))
+    return schedule.check_times(uniform(start, end, steps))
 
 
 def per_sample_seeds(seed: int | Sequence[int] | None, batch: int) -> tuple[list[int], list[int]]:

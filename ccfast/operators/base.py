@@ -40,6 +40,7 @@ class Operator(ABC):
         singular_values: float64, broadcastable to the coordinates of one image (or of a batch, for an operator with
             parts of its own for every image); zero marks a mode outside the range.
         batch: number of images that the operator was made for, None for any number.
+        any_channels: whether images with any number of channels are taken, whatever shape[0] says.
         parts: names of the tensors whose first dimension is ``batch`` where that is not None.
     """
 
@@ -49,6 +50,7 @@ class Operator(ABC):
     measurement_shape: tuple[int, ...]
     singular_values: Tensor
     batch: int | None = None
+    any_channels: bool = False
 
     def __init__(self, shape: tuple[int, ...], measurement_shape: tuple[int, ...]) -> None:
         self.shape = check_shape(type(self).__name__, shape)

@@ -55,7 +55,9 @@ def correlation_matrix(kernel: np.ndarray, n: int, center: int, stride: int, bou
 
 
 @lru_cache(maxsize=16)
-def correlation_factor(name: str, kernel: bytes, n: int, center: int, stride: int, boundary: str, cutoff: float):
+def correlation_factor(
+    name: str, kernel: bytes, n: int, center: int, stride: int, boundary: str, cutoff: float
+) -> Factor:
     """The Factor of correlation_matrix, kept: a square image needs one SVD, and a second operator like it none."""
     return thin_svd(name, correlation_matrix(np.frombuffer(kernel), n, center, stride, boundary), cutoff)
 
@@ -180,12 +182,17 @@ class SeparableBlur(Separable):
 
 @contextmanager
 def true_float32() -> Iterator[None]:
-    """Float32 matmuls in float32, whatever torch.set_float32_matmul_precision says: tf32 would cost P four digits."""
-    settings = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
-    saved = [(setting, setting.fp32_precision) for setting in settings]
-    lowered = [(setting, value) for setting, value in saved if value not in ("none", "ieee")]
-    for setting, _ in lowered:
-        setting.fp32_precision = "ieee"
+    """Float32 matmuls in float32, whatever torch.set_float32_matmul_precision says: tf32 would cost P four digits.
+
+    Code that torch.compile traces cannot change the setting, and keeps the one in force.
+    """
+    lowered = []
+    if not torch.compiler.is_compiling():
+        cpu = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+        for setting in (torch.backends.cuda.matmul, cpu):
+            if setting.fp32_precision not in ("none", "ieee"):
+                lowered.append((setting, setting.fp32_precision))
+                setting.fp32_precision = "ieee"
     try:
         yield
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from ..denoiser import Denoiser
 from ..schedules import VP
 
@@ -28,6 +30,9 @@ def load_prior(name: str) -> Denoiser:
 
     from .unet import UNet
 
-    network = UNet(head="vp")
+    network = UNet(head="vp").eval().requires_grad_(False)
     network.load_state_dict({key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()})
-    return Denoiser(network.eval().requires_grad_(False), PRIORS[name](), "epsilon", name=name)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # convolutions are faster with channels last, on the CPU too
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return Denoiser(network, PRIORS[name](), "epsilon", name=name)

@@ -83,19 +83,19 @@ PHOTOGRAPHS: list[Photograph] = [
     *_table(
         "plasma-workspace-wallpapers",
         "usr/share/wallpapers",
-        "GPL-2+",
+        "LGPL-3.0",
         """
         BytheWater/contents/images/2560x1600.jpg   | Maciej Wiklo
-        ColdRipple/contents/images/2560x1600.jpg   | KDE Visual Design Group
-        ColorfulCups/contents/images/2560x1600.jpg | KDE Visual Design Group
-        DarkestHour/contents/images/2560x1600.jpg  | KDE Visual Design Group
-        EveningGlow/contents/images/2560x1600.jpg  | KDE Visual Design Group
-        FallenLeaf/contents/images/2560x1600.jpg   | KDE Visual Design Group
-        Grey/contents/images/2560x1600.jpg         | KDE Visual Design Group
+        ColdRipple/contents/images/2560x1600.jpg   | Risto Saukonpää
+        ColorfulCups/contents/images/2560x1600.jpg | Dmitri Popov
+        DarkestHour/contents/images/2560x1600.jpg  | Risto Saukonpää
+        EveningGlow/contents/images/2560x1600.jpg  | Ian Hex
+        FallenLeaf/contents/images/2560x1600.jpg   | Martin Klapetek
+        Grey/contents/images/2560x1600.jpg         | Sigi Sagi
         Kite/contents/images/2560x1600.jpg         | Risto Saukonpää
-        OneStandsOut/contents/images/2560x1600.jpg | KDE Visual Design Group
-        Path/contents/images/2560x1600.jpg         | KDE Visual Design Group
-        summer_1am/contents/images/2560x1600.jpg   | KDE Visual Design Group
+        OneStandsOut/contents/images/2560x1600.jpg | Risto Saukonpää
+        Path/contents/images/2560x1600.jpg         | Risto Saukonpää
+        summer_1am/contents/images/2560x1600.jpg   | Risto Saukonpää
         """,
     ),
 ]
@@ -137,7 +137,7 @@ class Patches:
     """Endless random patches in [-1, 1], float32 (batch, 3, size, size).
 
     Every patch has its own photograph, reduction, place, flip, quarter turn, and (one in four) order of the colour
-    channels and (one in two) contrast, so that 37 photographs go further.
+    channels and (one in two) contrast, so that a few dozen photographs go further.
 
     Args:
         folder: where ``fetch`` unpacked the packages.

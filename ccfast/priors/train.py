@@ -29,7 +29,7 @@ EMA = 0.9995
 
 
 def noise_levels(name: str, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Times, mu and sigma, each (count,); two thirds of the times are drawn where five-step sampling spends its steps."""
+    """Times, mu and sigma, each (count,); two thirds of the times lie where few-step sampling spends its steps."""
     u = torch.rand(count, generator=generator)
     focused = torch.rand(count, generator=generator) < 2 / 3
     if name == "photo":
@@ -48,7 +48,8 @@ def learning_rate(progress: float, step: int) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, step: int) -> None:
     decay = min(EMA, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
 
 
 def export(model: nn.Module, path: Path, facts: dict[str, str]) -> None:
@@ -61,7 +62,8 @@ def train(name: str, photos: Path, run: Path, hours: float, seed: int, batch: in
     run.mkdir(parents=True, exist_ok=True)
     checkpoint, log = run / "checkpoint.pt", run / "loss.jsonl"
     torch.manual_seed(seed)
-    model = UNet(head="vp" if name == "photo" else "plain").to(memory_format=torch.channels_last)
+    model = UNet(head="vp" if name == "photo" else "plain")
+    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (missing from torch's stubs)
     if initial is not None:
         model.load_state_dict({key: value.float() for key, value in load_file(initial).items()})
     average = copy.deepcopy(model)

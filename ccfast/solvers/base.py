@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ..operators import Operator
 from ..plan import Plan
 from ..schedules import Array, Schedule
 
-__all__ = ["Grid", "Solver", "check_fraction", "check_weight"]
+__all__ = ["Grid", "Integrals", "Solver", "check_fraction", "check_weight"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,27 @@ class Grid:
             "z": np.broadcast_to(noise, self.t.shape),
         }
 
+    @property
+    def data_scale(self) -> Array:
+        """Change of x' with x0hat while the frozen quantity stays: mu' with eps frozen, 1 with the velocity frozen."""
+        return np.ones_like(self.t) if self.schedule.frozen == "velocity" else self.mu_to
+
     def ddim_noise(self, eta: float) -> Array:
         """Standard deviation eta sigma' sqrt(1 - rho'^2/rho^2) of DDIM's fresh noise (arXiv 2010.02502, any path)."""
         rho, rho_to = self.schedule.rho(self.t), self.schedule.rho(self.t_to)
         return eta * self.sigma_to * np.sqrt(1.0 - np.square(rho_to / rho))
+
+
+class Integrals(NamedTuple):
+    """x' = a x + b (frozen quantity) + d g + c ybar: arrays over the steps, on the null space and on the range of P."""
+
+    a_null: Array
+    a_range: Array
+    b_null: Array
+    b_range: Array
+    c: Array
+    d_null: Array
+    d_range: Array
 
 
 class Solver(ABC):

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..operators import Operator
 from ..schedules import Array
-from .base import Grid, Solver, check_weight
-from .quadrature import integrate
+from . import conjugate_diffusion, conjugate_flow
+from .base import Grid, Integrals, Solver, check_weight
 
 __all__ = ["Conjugate"]
 
@@ -59,16 +59,15 @@ class Conjugate(Solver):
             raise ValueError(f"jacobian: must be 'exact', 'one_projection', 'none' or 'auto', got {self.jacobian!r}")
 
     def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        flow = grid.schedule.frozen == "velocity"
-        relaxation = flow_relaxation(grid, self.w) if flow else self.w * (grid.clock - grid.clock_to) / 2
+        path = conjugate_flow if grid.schedule.frozen == "velocity" else conjugate_diffusion
+        relaxation = path.relaxation(grid, self.w)
         if self.lam:
-            row = (flow_general if flow else diffusion_general)(grid, self.w, self.lam, relaxation)
-            update = general_row(grid, *row[:5])
-            d_null, d_range = row[5:]
+            row = path.general(grid, self.w, self.lam)
+            update = general_row(grid, row)
+            d_null, d_range = row.d_null, row.d_range
         else:
-            scale = np.ones_like(grid.t) if flow else grid.mu_to
-            update = {**grid.ddim(), "r": -scale * np.expm1(-relaxation)}
-            d_null, d_range = (flow_jacobian if flow else diffusion_jacobian)(grid, self.w)
+            update = {**grid.ddim(), "r": -grid.data_scale * np.expm1(-relaxation)}
+            d_null, d_range = path.jacobian(grid, self.w)
         if self.jacobian == "none":
             return update
         if self.jacobian == "one_projection":
@@ -80,116 +79,13 @@ class Conjugate(Solver):
         return {**update, "h": d_null * grid.beta, "Ph": (d_range - d_null) * grid.beta}
 
 
-def general_row(grid: Grid, a_null: Array, a_range: Array, b_null: Array, b_range: Array, c: Array) -> dict[str, Array]:
-    """x' = a x + b (alpha x + beta F) + c ybar with a, b of the null space, and of the range under P."""
-    a, b = a_range - a_null, b_range - b_null
+def general_row(grid: Grid, row: Integrals) -> dict[str, Array]:
+    """x' = a x + b (alpha x + beta F) + c ybar, with a and b of the null space and, under P, of the range."""
+    a, b = row.a_range - row.a_null, row.b_range - row.b_null
     return {
-        "x": a_null + b_null * grid.alpha,
-        "F": b_null * grid.beta,
+        "x": row.a_null + row.b_null * grid.alpha,
+        "F": row.b_null * grid.beta,
         "Px": a + b * grid.alpha,
         "PF": b * grid.beta,
-        "ybar": c,
+        "ybar": row.c,
     }
-
-
-# ------------------------------------------------------------------------------------------------ eps frozen
-def diffusion_jacobian(grid: Grid, w: float) -> tuple[Array, Array]:
-    """d_N in closed form and d_P by quadrature in ln rho, where the integrand is analytic."""
-    rho, rho_to = grid.schedule.rho(grid.t), grid.schedule.rho(grid.t_to)
-    if grid.schedule.unit_variance:  # artanh(sigma) - sigma, with artanh(sigma) = B/2 + ln(1 + sigma)
-        high, low = (b / 2 + np.log1p(s) - s for b, s in ((grid.clock, grid.sigma), (grid.clock_to, grid.sigma_to)))
-    else:
-        high, low = rho - np.arctan(rho), rho_to - np.arctan(rho_to)
-    d_null = -w * grid.mu_to * (high - low)
-
-    def d_range(k: int) -> float:
-        def kernel(u: Array) -> Array:
-            r = np.exp(u)
-            clock = np.log1p(r * r)
-            return np.exp(-0.5 * w * (clock - grid.clock_to[k])) * r * r * path_std(grid, r) / (1.0 + r * r)
-
-        # the tail below rho = 1e-6 adds less than 1e-18, so that a step to sigma' = 0 is no special case
-        low = max(rho_to[k], 1e-6 * min(1.0, rho[k]))
-        return -w * grid.mu_to[k] * float(integrate(kernel, np.log(low), np.log(rho[k]), min(1.0, 20.0 / w)))
-
-    return d_null, np.array([d_range(k) if w else 0.0 for k in range(len(grid.t))])
-
-
-def diffusion_general(grid: Grid, w: float, lam: float, relaxation: Array) -> tuple[Array, ...]:
-    """a_N, a_P, b_N, b_P, c, d_N, d_P for lam != 0 (ALGORITHM: integrating factor e^{lam t}/mu on the null space)."""
-    rho, rho_to = grid.schedule.rho(grid.t), grid.schedule.rho(grid.t_to)
-    step = grid.t - grid.t_to
-    a_null = np.exp(lam * step) * (1.0 - lam * step) * grid.mu_to / grid.mu
-
-    def integrals(k: int) -> Array:
-        def kernels(u: Array) -> Array:
-            r = np.exp(u)
-            square = r * r
-            shift = np.exp(lam * (grid.schedule.time(r) - grid.t_to[k]))
-            decay = shift * np.exp(-0.5 * w * (np.log1p(square) - grid.clock_to[k]))
-            pull = w * r / (1.0 + square)
-            std = path_std(grid, r)
-            return r * np.stack(
-                [-shift, -decay * (1.0 - pull * r), decay * pull, -shift * pull * std, -decay * pull * std]
-            )
-
-        low = max(rho_to[k], 1e-16 * min(1.0, rho[k]))
-        return grid.mu_to[k] * integrate(kernels, np.log(low), np.log(rho[k]), min(1.0, 20.0 / max(w, 1e-9)))
-
-    b_null, b_range, c, d_null, d_range = np.array([integrals(k) for k in range(len(grid.t))]).T
-    return a_null, a_null * np.exp(-relaxation), b_null, b_range, c, d_null, d_range
-
-
-def path_std(grid: Grid, rho: Array) -> Array:
-    """sigma as a function of rho."""
-    return rho / np.sqrt(1.0 + rho * rho) if grid.schedule.unit_variance else rho
-
-
-# ------------------------------------------------------------------------------------------------ velocity frozen
-def flow_primitive(t: Array) -> Array:
-    """Integral of t (1 - t) from 0."""
-    return t * t / 2.0 - t**3 / 3.0
-
-
-def flow_relaxation(grid: Grid, w: float) -> Array:
-    return w * (flow_primitive(grid.t_to) - flow_primitive(grid.t))
-
-
-def flow_jacobian(grid: Grid, w: float) -> tuple[Array, Array]:
-    def primitive(t: Array) -> Array:
-        return t * t / 2.0 - 2.0 * t**3 / 3.0 + t**4 / 4.0
-
-    def d_range(k: int) -> float:
-        def kernel(s: Array) -> Array:
-            return w * s * (1.0 - s) ** 2 * np.exp(w * (flow_primitive(s) - flow_primitive(grid.t_to[k])))
-
-        return float(integrate(kernel, grid.t[k], grid.t_to[k], 1.0, nodes=32))
-
-    d_null = w * (primitive(grid.t_to) - primitive(grid.t))
-    return d_null, np.array([d_range(k) for k in range(len(grid.t))])
-
-
-def flow_general(grid: Grid, w: float, lam: float, relaxation: Array) -> tuple[Array, ...]:
-    """a_N, a_P, b_N, b_P, c, d_N, d_P for lam != 0: integrating factor e^{lam t} on the null space."""
-    step = grid.t_to - grid.t
-    a_null = np.exp(-lam * step) * (1.0 + lam * step)
-
-    def integrals(k: int) -> Array:
-        def kernels(s: Array) -> Array:
-            shift = np.exp(lam * (s - grid.t_to[k]))
-            decay = shift * np.exp(w * (flow_primitive(s) - flow_primitive(grid.t_to[k])))
-            pull = w * s * (1.0 - s)
-            return np.stack(
-                [
-                    shift,
-                    decay * (1.0 - pull * (1.0 - s)),
-                    decay * pull,
-                    shift * pull * (1.0 - s),
-                    decay * pull * (1.0 - s),
-                ]
-            )
-
-        return integrate(kernels, grid.t[k], grid.t_to[k], 1.0, nodes=32)
-
-    b_null, b_range, c, d_null, d_range = np.array([integrals(k) for k in range(len(grid.t))]).T
-    return a_null, a_null * np.exp(-relaxation), b_null, b_range, c, d_null, d_range

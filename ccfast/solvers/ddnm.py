@@ -15,6 +15,7 @@ __all__ = ["DDNM"]
 class DDNM(Solver):
     """x' = mu' (x0hat + r) + sqrt(sigma'^2 - s^2) eps + s z,   r = H+ y - P x0hat, eps of the unprojected x0hat.
 
+    On a flow the velocity of the unprojected estimate is kept instead of its eps, so that r has weight 1.
     No derivative of the network is taken. It is the limit w -> infinity of ``Conjugate(w, jacobian="none")``.
 
     Args:
@@ -27,4 +28,4 @@ class DDNM(Solver):
         check_fraction("eta", self.eta)
 
     def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        return {**grid.ddim(grid.ddim_noise(self.eta)), "r": grid.mu_to}
+        return {**grid.ddim(grid.ddim_noise(self.eta)), "r": grid.data_scale}

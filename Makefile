@@ -1,0 +1,31 @@
+# Everything runs in .venv, made from this checkout; no target needs another to have run before.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# the CPU build of torch, unless this machine has an NVIDIA GPU
+TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
+TORCH_ELSE ?= torch==2.13.0
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
+	$(BIN)/ccfast demo --out gallery.png --force
+
+test: .venv/installed  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: .venv/installed  ## ruff and pyright
+	$(BIN)/pip install --quiet "ruff==0.15.*" "pyright==1.1.*"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+.venv/installed: pyproject.toml setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip setuptools
+	$(BIN)/pip install --quiet "$(TORCH)" || $(BIN)/pip install --quiet "$(TORCH_ELSE)"
+	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

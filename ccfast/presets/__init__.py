@@ -1,0 +1,80 @@
+"""Presets: solver parameters and start found by the documented sweep, for a prior, an operator and a number of steps.
+
+The table is ``table.json`` beside this file, written by ``python -m ccfast.presets.sweep`` from *training* photographs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..operators import Inpainting, Operator
+from ..solvers import Conjugate
+
+__all__ = ["Preset", "lookup", "strength"]
+
+TABLE = Path(__file__).parent / "table.json"
+
+
+class Preset(NamedTuple):
+    """What a Sampler takes for ``solver=None`` and ``start=None``."""
+
+    solver: Conjugate
+    start: float
+
+
+def lookup(name: str | None, operator: Operator, steps: int) -> Preset | None:
+    """The preset nearest to an operator and a number of steps, None for a prior or an operator without entries.
+
+    Entries of the operator's class are preferred to others of its kind; among them the one nearest in strength (see
+    ``strength``), then in steps, both as ratios.
+    """
+    entries = [entry for entry in table() if entry["prior"] == name]
+    near = [entry for entry in entries if entry["operator"] == type(operator).__name__]
+    near = near or [entry for entry in entries if entry["kind"] == operator.kind]
+    if not near:
+        return None
+    own = strength(operator)
+    best = min(near, key=lambda entry: (distance(entry["strength"], own), distance(entry["steps"], steps)))
+    return Preset(Conjugate(best["w"], jacobian=best["jacobian"]), best["start"])
+
+
+def strength(operator: Operator) -> float:
+    """How much an operator hides, one number >= 1 to compare operators of one class by.
+
+    For masks 1 + the mean distance, in pixels, of a hidden pixel from an observed one (50 % at random: about 2; a box
+    of side n: about 1 + n/6). For other operators the number of pixels for every singular value that is not zero.
+    """
+    if isinstance(operator, Inpainting):
+        return 1.0 + mean_hole_depth(operator.singular_values)
+    coordinates = operator.down(torch.zeros(operator.batch or 1, *operator.shape, dtype=torch.float64))[0]
+    values = operator.singular_values
+    kept = (values[0] if operator.batch is not None else values).expand_as(coordinates)
+    return math.prod(operator.shape) / max(1, int((kept > 0).sum()))
+
+
+def mean_hole_depth(mask: Tensor) -> float:
+    """Mean chessboard distance of the hidden pixels of a mask (..., H, W) or (C, L) from the nearest observed pixel."""
+    hidden = 1.0 - mask.to(torch.float32).reshape(-1, 1, *(mask.shape[-2:] if mask.ndim > 2 else (1, mask.shape[-1])))
+    count, depth = float(hidden.sum()), 0.0
+    while hidden.any():
+        depth += float(hidden.sum())
+        padding = (1, 1, 1, 1)  # beyond the border nothing is observed
+        hidden = -functional.max_pool2d(-functional.pad(hidden, padding, value=1.0), 3, stride=1)
+    return depth / count if count else 0.0
+
+
+def distance(a: float, b: float) -> float:
+    return abs(math.log(a / b))
+
+
+@lru_cache(maxsize=1)
+def table() -> list[dict]:
+    return json.loads(TABLE.read_text())["entries"]

@@ -1,0 +1,147 @@
+"""The loop: what it calls, how often, and that nothing in it waits for the device or shrinks and grows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ccfast import Denoiser, Sampler
+from ccfast.operators import AveragePooling, Bicubic, FourierBlur, Grayscale, Inpainting
+from ccfast.schedules import EDM, VP
+from ccfast.solvers import DDIM, DDNM, Conjugate, PiGDM
+
+SHAPE = (3, 16, 16)
+aten = torch.ops.aten
+SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.default, aten.equal.default}
+OPERATORS = {
+    "mask": lambda: Inpainting(torch.ones(1, 16, 16), SHAPE),
+    "block": lambda: AveragePooling(SHAPE, 4),
+    "channel": lambda: Grayscale(SHAPE),
+    "separable": lambda: Bicubic(SHAPE, 4),
+    "fourier": lambda: FourierBlur(SHAPE, torch.ones(3, 3) / 9),
+}
+SOLVERS = {
+    "exact": Conjugate(),
+    "general": Conjugate(lam=0.1),
+    "one_projection": Conjugate(jacobian="one_projection"),
+    "none": Conjugate(jacobian="none"),
+    "pigdm": PiGDM(eta=0.5),
+    "ddim": DDIM(eta=0.5),
+    "ddnm": DDNM(),
+}
+
+
+class Network(nn.Module):
+    """Notes when it is called; the engine must call it once a step, on an input that only a VJP step tracks."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+        self.tracked: list[bool] = []
+
+    def forward(self, x, t):
+        self.tracked.append(x.requires_grad)
+        return torch.tanh(self.convolution(x))
+
+
+class Recorder(TorchDispatchMode):
+    """The names of all operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations.append(function)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+def test_the_loop_never_waits_and_repeats_itself(operator, solver, monkeypatch):
+    operator, network = operator(), Network()
+    sampler = Sampler(Denoiser(network, VP()), operator, solver, steps=4)
+    y = operator.forward(torch.rand(2, *SHAPE))
+    sampler(y, seed=0)  # constants of the operator are moved once
+    inside = []
+    original = sampler._program.run
+
+    def recorded(*args, **kwargs):
+        with Recorder() as recorder:
+            steps = original(*args, **kwargs)
+        inside.append(recorder.operations)
+        return steps
+
+    monkeypatch.setattr(sampler._program, "run", recorded)
+    pinv_calls = []
+    pinv = type(operator).pinv
+    monkeypatch.setattr(type(operator), "pinv", lambda self, y: pinv_calls.append(1) or pinv(self, y))
+    network.tracked.clear()
+    sampler(y, seed=0)
+    sampler(y, seed=1)
+    assert not SYNCS & set(inside[0])
+    assert inside[0] == inside[1]  # nothing depends on values
+    assert len(pinv_calls) == 2  # H+ y once a call
+    needs_vjp = sampler.plan.vjp_steps > 0
+    assert network.tracked == [needs_vjp] * 8
+    backward = [op for op in inside[0] if op is aten.convolution_backward.default]
+    assert len(backward) == sampler.plan.vjp_steps
+
+
+def test_buffers_are_kept_between_calls():
+    operator = AveragePooling(SHAPE, 4)
+    sampler = Sampler(Denoiser(Network(), VP()), operator)
+    y = torch.rand(2, 3, 4, 4)
+    addresses = []
+    for seed in range(3):
+        sampler(y, seed=seed)
+        (buffers,) = next(iter(sampler._pool.values()))
+        addresses.append(sorted(t.data_ptr() for t in (buffers.state, buffers.spare, buffers.cotangent)))
+    assert addresses[0] == addresses[1] == addresses[2]
+    assert next(iter(sampler._pool.values()))[0].input is None  # the state itself is the network's input
+
+
+def test_a_scaled_network_gets_an_input_of_its_own():
+    seen = []
+
+    class Scaled(Network):
+        def forward(self, x, t):
+            seen.append((float(x.detach().abs().max()), float(t[0])))
+            return super().forward(x, t)
+
+    operator = AveragePooling(SHAPE, 4)
+    sampler = Sampler(Denoiser(Scaled(), EDM(), "edm"), operator, start=5.0, end=0.1, steps=3)
+    x_init = torch.full((1, *SHAPE), 2.0)
+    sampler(torch.rand(1, 3, 4, 4), x_init=x_init)
+    assert seen[0][0] == pytest.approx(2.0 / (25 + 0.25) ** 0.5)
+    assert [t for _, t in seen] == pytest.approx(sampler.plan.network_times.tolist())
+
+
+def test_the_gradient_is_with_respect_to_the_unscaled_state():
+    """An EDM network gives the trajectory of the x0 network it is made of."""
+    operator = AveragePooling(SHAPE, 4)
+    schedule, network = EDM(), Network()
+
+    def raw(x, t):
+        return network(x, t)
+
+    def sample(x, t):
+        sigma = torch.exp(4 * t)[:, None, None, None]
+        norm = (sigma**2 + 0.25).sqrt()
+        return 0.25 / norm**2 * x + sigma * 0.5 / norm * network(x / norm, t)
+
+    y = operator.forward(torch.rand(2, *SHAPE))
+    for solver in (Conjugate(5.0), Conjugate(5.0, lam=0.1), PiGDM(0.5)):
+        results = [
+            Sampler(
+                Denoiser(function, schedule, prediction, time_map=schedule.default_time_map),
+                operator,
+                solver,
+                start=2.0,
+            )(y, seed=0)
+            for function, prediction in ((raw, "edm"), (sample, "sample"))
+        ]
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
