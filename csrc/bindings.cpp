@@ -39,8 +39,8 @@ py::dict build_info() {
 
 // The four words behind the noise, for the test that every backend draws the same.
 std::array<std::uint32_t, 4> philox(const std::array<std::uint32_t, 4>& counter, std::uint64_t key) {
-    const ccf::Words words = ccf::philox({counter[0], counter[1], counter[2], counter[3]}, static_cast<std::uint32_t>(key),
-                                         static_cast<std::uint32_t>(key >> 32));
+    const auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+    const ccf::Words words = ccf::philox({counter[0], counter[1], counter[2], counter[3]}, k0, k1);
     return {words.c0, words.c1, words.c2, words.c3};
 }
 
@@ -49,5 +49,5 @@ std::array<std::uint32_t, 4> philox(const std::array<std::uint32_t, 4>& counter,
 PYBIND11_MODULE(_C, m) {
     m.doc() = "Loads the ops of torch.ops.ccfast; torch must have been imported before.";
     m.def("build_info", &build_info, "Compiler, copies of the loops by instruction set, CUDA architectures, torch.");
-    m.def("philox", &philox, py::arg("counter"), py::arg("key"), "Philox 4x32-10: four words from a counter and a key.");
+    m.def("philox", &philox, py::arg("counter"), py::arg("key"), "Philox 4x32-10: four words of a counter.");
 }

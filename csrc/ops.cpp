@@ -73,7 +73,8 @@ bool same_sizes(const Tensor& a, const Tensor& b) {
 Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected) {
     check(!terms.empty() && terms.size() <= ccf::max_terms, "terms: must be 1 to ", ccf::max_terms, " tensors, got ",
           terms.size());
-    check(direct.empty() || direct.size() == terms.size(), "direct: must be one number for each term, got ", direct.size());
+    check(direct.empty() || direct.size() == terms.size(), "direct: must be one number for each term, got ",
+          direct.size());
     check(projected.empty() || projected.size() == terms.size(), "projected: must be one number for each term, got ",
           projected.size());
     Row row{};
@@ -81,7 +82,8 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
     for (const Tensor& tensor : terms) {
         const int k = row.count++;
         const auto name = "terms[" + std::to_string(k) + "]";
-        check(same_sizes(tensor, terms[0]), name, ": must be of shape ", sizes_of(terms[0]), ", got ", sizes_of(tensor));
+        check(same_sizes(tensor, terms[0]), name, ": must be of shape ", sizes_of(terms[0]), ", got ",
+              sizes_of(tensor));
         ccf::Term& term = row.terms[k];
         term.data = tensor.const_data_ptr();
         term.dtype = dtype_of(name, tensor);
@@ -94,7 +96,8 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
 
 void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::optional<Tensor>& next, double c_in) {
     const auto output = [&](const std::string& name, const Tensor& tensor, void*& data, Dtype& dtype) {
-        check(same_sizes(tensor, like), name, ": must be of the terms' shape ", sizes_of(like), ", got ", sizes_of(tensor));
+        check(same_sizes(tensor, like), name, ": must be of the terms' shape ", sizes_of(like), ", got ",
+              sizes_of(tensor));
         check(tensor.is_contiguous(), name, ": must be contiguous");
         dtype = dtype_of(name, tensor);
         data = tensor.mutable_data_ptr();
@@ -152,7 +155,8 @@ void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Nu
     const std::int64_t channels = mask.size(own ? 1 : 0);
     check((!own || mask.size(0) == shape.batch) && (channels == 1 || channels == shape.channels),
           "mask: must fit out, got ", sizes_of(mask), " for ", sizes_of(out));
-    const auto* data = constant<float>("mask", mask, ScalarType::Float, (own ? shape.batch : 1) * channels * shape.plane());
+    const std::int64_t count = (own ? shape.batch : 1) * channels * shape.plane();
+    const auto* data = constant<float>("mask", mask, ScalarType::Float, count);
     ccf::cpu::mask(row, {data, own ? channels * shape.plane() : 0, channels == 1 ? 0 : shape.plane()});
 }
 
@@ -195,7 +199,8 @@ void separable(Tensor out, std::optional<Tensor> next, double c_in, Tensors term
     const Row row = make_row(out, next, c_in, terms, direct, projected);
     const BandedAxis vertical = banded_axis("rows", rows, row.shape.height);
     const BandedAxis horizontal = banded_axis("columns", columns, row.shape.width);
-    constant<float>("scratch", scratch, ScalarType::Float, row.shape.planes() * vertical.down.rows * horizontal.down.rows);
+    const std::int64_t low = vertical.down.rows * horizontal.down.rows;
+    constant<float>("scratch", scratch, ScalarType::Float, row.shape.planes() * low);
     ccf::cpu::separable(row, vertical, horizontal, static_cast<float*>(scratch.mutable_data_ptr()));
 }
 
@@ -245,7 +250,8 @@ void fourier_alias(Tensor out, Tensor spectrum, Tensor basis, std::int64_t group
     const Shape shape = spectrum_shape(spectrum);
     if (!shape.planes()) return;
     check(low_height > 0 && low_width > 0 && shape.height % low_height == 0 && shape.width % low_width == 0,
-          "low_height, low_width: must divide the sides of ", sizes_of(spectrum), ", got ", low_height, ", ", low_width);
+          "low_height, low_width: must divide the sides of ", sizes_of(spectrum), ", got ", low_height, ", ",
+          low_width);
     const Packing to = packing("out", out, shape, groups), from = packing("spectrum", spectrum, shape, groups);
     const std::int64_t stride = constant_stride(basis, groups, shape);
     const auto* v = constant<float>("basis", basis, ScalarType::ComplexFloat, basis.size(0) * shape.plane());
@@ -275,7 +281,8 @@ STABLE_TORCH_LIBRARY(ccfast, m) {
     m.def("separable" CCF_ROW "float[] projected, Tensor[] rows, Tensor[] columns, Tensor(c!) scratch) -> ()");
     m.def("fourier_pack(Tensor(a!) spectrum, Tensor[] terms, float[] projected, int groups) -> ()");
     m.def("fourier_multiply(Tensor(a!) out, Tensor spectrum, Tensor multiplier, int groups) -> ()");
-    m.def("fourier_alias(Tensor(a!) out, Tensor spectrum, Tensor basis, int groups, int low_height, int low_width) -> ()");
+    m.def(
+        "fourier_alias(Tensor(a!) out, Tensor spectrum, Tensor basis, int groups, int low_height, int low_width) -> ()");
     m.def("fourier_unpack" CCF_ROW "Tensor spectrum, int groups) -> ()");
     m.def("normal(Tensor(a!) out, Tensor seeds, Tensor samples, Tensor draws, int step) -> ()");
 }

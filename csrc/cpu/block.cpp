@@ -39,7 +39,7 @@ CCF_CLONES void tile_means(std::int64_t size, std::int64_t tile, float scale, fl
 void block(const Row& row, std::int64_t height, std::int64_t width) {
     const Shape& shape = row.shape;
     // columns of a piece: whole tiles, and about as many elements as other kinds take
-    const std::int64_t span = std::min(shape.width, std::max(width, 2 * piece / height / width * width));
+    const std::int64_t span = std::min(shape.width, std::max(width, piece / height / width * width));
     const std::int64_t bands = shape.height / height, spans = ceil_div(shape.width, span);
     const float scale = 1.0f / static_cast<float>(height * width);
     // whole rows follow each other in memory and are read as one run; parts of rows one by one
@@ -66,7 +66,7 @@ void block(const Row& row, std::int64_t height, std::int64_t width) {
             for (std::int64_t r = 0; r < height; r += run) {
                 const std::int64_t offset = index * shape.plane() + place(r).pixel;
                 float* const value = target(row, offset, scratch);
-                reader.direct(place(r), value, {.values = field});
+                reader.direct(place(r), value, field);
                 store(row, offset, run * columns, value);
             }
         }

@@ -1,4 +1,4 @@
-// P x = v (v . x) at each pixel, v a unit vector over the channels: one pass, all channels of a piece of pixels at once.
+// P x = v (v . x) at each pixel, v a unit vector over the channels: one pass, all channels of a piece at once.
 #include <algorithm>
 
 #include "kernels.h"
@@ -22,7 +22,7 @@ void channel(const Row& row, const float* direction) {
             for (std::int64_t c = 0; c < shape.channels; ++c) {
                 const std::int64_t offset = (image * shape.channels + c) * plane + pixel;
                 float* const value = target(row, offset, scratch);
-                reader.direct({image, c, pixel, size}, value, {.values = inner, .weight = direction[c]});
+                reader.direct({image, c, pixel, size}, value, inner, direction[c]);
                 store(row, offset, size, value);
             }
         }

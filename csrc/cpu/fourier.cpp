@@ -10,7 +10,8 @@
 namespace ccf::cpu {
 namespace {
 
-CCF_CLONES void interleave(std::int64_t size, const float* __restrict x, const float* __restrict y, float* __restrict z) {
+CCF_CLONES void interleave(std::int64_t size, const float* __restrict x, const float* __restrict y,
+                           float* __restrict z) {
     for (std::int64_t i = 0; i < size; ++i) z[2 * i] = x[i], z[2 * i + 1] = y[i];
 }
 

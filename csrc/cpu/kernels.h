@@ -11,7 +11,7 @@ void block(const Row& row, std::int64_t height, std::int64_t width);   // P x = 
 void channel(const Row& row, const float* direction);                  // P x = v (v . x) at each pixel, |v| = 1
 void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns, float* scratch);
 
-// P x of complex planes: pack, (FFT by torch), one of the two products, (inverse FFT), unpack as row's direct sum + P x.
+// P x of complex planes: pack, (FFT by torch), one of the two products, (inverse FFT), unpack: direct sum + P x.
 void fourier_pack(const Row& row, const Packing& packing);
 void fourier_multiply(const Packing& packing, const Shape& shape, const float* spectrum, const float* multiplier,
                       std::int64_t multiplier_stride);

@@ -11,15 +11,14 @@ void mask(const Row& row, const Mask& mask) {
     const std::int64_t plane = shape.plane(), pieces = ceil_div(plane, piece);
     parallel_for(shape.planes() * pieces, piece, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, piece);
-        alignas(64) float scratch[piece], projected[piece];
+        alignas(64) float scratch[piece];
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t index = item / pieces, pixel = item % pieces * piece;
             const Place at{index / shape.channels, index % shape.channels, pixel, std::min(piece, plane - pixel)};
             const std::int64_t offset = index * plane + pixel;
             float* const value = target(row, offset, scratch);
             const float* const m = mask.data + at.image * mask.batch_stride + at.channel * mask.channel_stride + pixel;
-            reader.projected(at, projected);
-            reader.direct(at, value, {.values = projected, .mask = m});
+            reader.masked(at, m, value);
             store(row, offset, at.size, value);
         }
     });

@@ -13,8 +13,8 @@
 
 namespace ccf::cpu {
 
-// f(begin, end) over disjoint ranges that cover [0, items); a thread gets at least `elements` elements of work, of which
-// an item has `per_item`. What an item computes must not depend on the range that it is in.
+// f(begin, end) over disjoint ranges that cover [0, items). An item has per_item elements, by which the work is shared
+// out; what it computes must not depend on the range that it is in.
 template <class F>
 void parallel_for(std::int64_t items, std::int64_t per_item, const F& f) {
     if (items <= 0) return;

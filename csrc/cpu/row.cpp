@@ -9,54 +9,59 @@ namespace {
 
 constexpr int group = 6;  // terms summed in registers in one pass
 
-// m f, the field of a projection under a mask, where there is one
-struct Product {
-    const float *mask, *field;
-};
-
-// y = sum a_k s_k (+ y) (+ m f)
+// y = sum a_k s_k (+ m sum b_k s_k) (+ y)
 template <class T, int N, bool fresh, bool masked>
-CCF_HD void sum_terms(const T* const* source, const float* a, Product product, std::int64_t size, float* __restrict y) {
+CCF_HD void sum_terms(const T* const* source, const float* a, const float* b, const float* m, std::int64_t size,
+                      float* __restrict y) {
     // copies that the compiler can keep in registers
-    const T* s[N ? N : 1];
-    float c[N ? N : 1];
-    for (int k = 0; k < N; ++k) s[k] = source[k], c[k] = a[k];
+    const T* s[N];
+    float a_[N], b_[N];
+    for (int k = 0; k < N; ++k) s[k] = source[k], a_[k] = a[k], b_[k] = b[k];
     for (std::int64_t i = 0; i < size; ++i) {
-        float u = fresh ? 0.0f : y[i];
-        for (int k = 0; k < N; ++k) u += c[k] * to_float(s[k][i]);
-        if constexpr (masked) u += product.mask[i] * product.field[i];
+        float u = fresh ? 0.0f : y[i], v = 0.0f;
+        for (int k = 0; k < N; ++k) {
+            const float value = to_float(s[k][i]);
+            u += a_[k] * value;
+            if constexpr (masked) v += b_[k] * value;
+        }
+        if constexpr (masked) u += m[i] * v;
         y[i] = u;
     }
 }
 
 template <class T, bool fresh, bool masked>
-CCF_HD void sum_any(int count, const T* const* s, const float* a, Product product, std::int64_t size, float* y) {
+CCF_HD void sum_group(int count, const T* const* s, const float* a, const float* b, const float* m, std::int64_t size,
+                      float* y) {
     switch (count) {
-        case 0: return sum_terms<T, 0, fresh, masked>(s, a, product, size, y);
-        case 1: return sum_terms<T, 1, fresh, masked>(s, a, product, size, y);
-        case 2: return sum_terms<T, 2, fresh, masked>(s, a, product, size, y);
-        case 3: return sum_terms<T, 3, fresh, masked>(s, a, product, size, y);
-        case 4: return sum_terms<T, 4, fresh, masked>(s, a, product, size, y);
-        case 5: return sum_terms<T, 5, fresh, masked>(s, a, product, size, y);
-        default: return sum_terms<T, 6, fresh, masked>(s, a, product, size, y);
+        case 1: return sum_terms<T, 1, fresh, masked>(s, a, b, m, size, y);
+        case 2: return sum_terms<T, 2, fresh, masked>(s, a, b, m, size, y);
+        case 3: return sum_terms<T, 3, fresh, masked>(s, a, b, m, size, y);
+        case 4: return sum_terms<T, 4, fresh, masked>(s, a, b, m, size, y);
+        case 5: return sum_terms<T, 5, fresh, masked>(s, a, b, m, size, y);
+        default: return sum_terms<T, 6, fresh, masked>(s, a, b, m, size, y);
     }
 }
 
-CCF_CLONES void sum(int count, const float* const* s, const float* a, std::int64_t size, bool fresh, float* y) {
-    if (fresh) sum_any<float, true, false>(count, s, a, {}, size, y);
-    else sum_any<float, false, false>(count, s, a, {}, size, y);
+template <class T>
+CCF_HD void sum_any(int count, const T* const* s, const float* a, const float* b, const float* m, std::int64_t size,
+                    bool fresh, float* y) {
+    if (m && fresh) sum_group<T, true, true>(count, s, a, b, m, size, y);
+    else if (m) sum_group<T, false, true>(count, s, a, b, m, size, y);
+    else if (fresh) sum_group<T, true, false>(count, s, a, b, m, size, y);
+    else sum_group<T, false, false>(count, s, a, b, m, size, y);
 }
-CCF_CLONES void sum(int count, const bfloat16* const* s, const float* a, std::int64_t size, bool fresh, float* y) {
-    if (fresh) sum_any<bfloat16, true, false>(count, s, a, {}, size, y);
-    else sum_any<bfloat16, false, false>(count, s, a, {}, size, y);
+
+CCF_CLONES void sum(int count, const float* const* s, const float* a, const float* b, const float* m, std::int64_t size,
+                    bool fresh, float* y) {
+    sum_any(count, s, a, b, m, size, fresh, y);
 }
-CCF_CLONES void sum(int count, const float16* const* s, const float* a, std::int64_t size, bool fresh, float* y) {
-    if (fresh) sum_any<float16, true, false>(count, s, a, {}, size, y);
-    else sum_any<float16, false, false>(count, s, a, {}, size, y);
+CCF_CLONES void sum(int count, const bfloat16* const* s, const float* a, const float* b, const float* m,
+                    std::int64_t size, bool fresh, float* y) {
+    sum_any(count, s, a, b, m, size, fresh, y);
 }
-CCF_CLONES void sum_masked(int count, const float* const* s, const float* a, Product product, std::int64_t size,
-                           float* y) {
-    sum_any<float, true, true>(count, s, a, product, size, y);
+CCF_CLONES void sum(int count, const float16* const* s, const float* a, const float* b, const float* m,
+                    std::int64_t size, bool fresh, float* y) {
+    sum_any(count, s, a, b, m, size, fresh, y);
 }
 
 CCF_CLONES void scale_to(std::int64_t size, float c, const float* __restrict x, float* __restrict y) {
@@ -138,38 +143,35 @@ const float* Reader::copy(const Term& term, Place at, std::int64_t slot) {
     return value;
 }
 
-// y = sum of the terms with these coefficients and of the field; or y += that.
-void Reader::gather(Place at, float Term::*coefficient, float weight, bool fresh, Field field, float* y) {
+// y = weight times the sum of the terms, with the coefficients that are wanted, and the field; or y += that.
+void Reader::gather(Place at, Want want, float* y) {
     int k = 0;
     for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16, Dtype::float16}) {
         const void* data[max_terms + 1];
-        float a[max_terms + 1];
+        float a[max_terms + 1], b[max_terms + 1];
         int count = 0;
-        if (field.values && !field.mask && dtype == Dtype::float32) {
-            a[count] = field.weight;
-            data[count++] = field.values;
+        if (want.field && dtype == Dtype::float32) {
+            a[count] = want.field_weight, b[count] = 0.0f;
+            data[count++] = want.field;
         }
+        bool masked = false;
         for (; k < count_ && sources_[k].dtype == dtype; ++k) {
             const Term& term = *sources_[k].term;
-            if (term.*coefficient == 0.0f) continue;
             const bool per_sample = term.scale && !term.scale_per_element;
-            a[count] = weight * (per_sample ? term.scale[at.image * term.scale_stride[0]] : 1.0f) * term.*coefficient;
+            const float scale = want.weight * (per_sample ? term.scale[at.image * term.scale_stride[0]] : 1.0f);
+            a[count] = scale * (want.direct ? term.direct : term.projected);
+            b[count] = want.mask ? scale * term.projected : 0.0f;
+            if (a[count] == 0.0f && b[count] == 0.0f) continue;
+            masked = masked || b[count] != 0.0f;
             data[count++] = sources_[k].slot >= 0
                                 ? copy(term, at, sources_[k].slot)
                                 : advance(term.data, dtype, element_offset(term.stride, at) + at.pixel);
         }
-        if (field.mask && dtype == Dtype::float32) {
-            const auto* floats = reinterpret_cast<const float* const*>(data);
-            const int first = std::min(count, group);
-            sum_masked(first, floats, a, {field.mask, field.values}, at.size, y);
-            if (count > first) sum(count - first, floats + first, a + first, at.size, false, y);
-            fresh = false;
-            continue;
-        }
-        for (int done = 0; done < count; done += group, fresh = false) {
+        for (int done = 0; done < count; done += group, want.fresh = false) {
             const int n = std::min(count - done, group);
             const auto sum_as = [&]<class T>(T) {
-                sum(n, reinterpret_cast<const T* const*>(data) + done, a + done, at.size, fresh, y);
+                sum(n, reinterpret_cast<const T* const*>(data) + done, a + done, b + done, masked ? want.mask : nullptr,
+                    at.size, want.fresh, y);
             };
             switch (dtype) {
                 case Dtype::float32: sum_as(float{}); break;
@@ -178,14 +180,15 @@ void Reader::gather(Place at, float Term::*coefficient, float weight, bool fresh
             }
         }
     }
-    if (fresh) std::fill_n(y, at.size, 0.0f);  // nothing to add up
+    if (want.fresh) std::fill_n(y, at.size, 0.0f);  // nothing to add up
 }
 
-void Reader::direct(Place at, float* sum, Field field) { gather(at, &Term::direct, 1.0f, true, field, sum); }
-void Reader::projected(Place at, float* sum) { gather(at, &Term::projected, 1.0f, true, {}, sum); }
-void Reader::add_projected(Place at, float weight, float* sum) {
-    gather(at, &Term::projected, weight, false, {}, sum);
+void Reader::direct(Place at, float* sum, const float* field, float weight) {
+    gather(at, {.direct = true, .field = field, .field_weight = weight}, sum);
 }
+void Reader::masked(Place at, const float* mask, float* sum) { gather(at, {.direct = true, .mask = mask}, sum); }
+void Reader::projected(Place at, float* sum) { gather(at, {}, sum); }
+void Reader::add_projected(Place at, float weight, float* sum) { gather(at, {.fresh = false, .weight = weight}, sum); }
 
 void store(const Row& row, std::int64_t offset, std::int64_t size, const float* value) {
     if (row.out_dtype != Dtype::float32) store_as(row.out_dtype, row.out, offset, size, 1.0f, value);

@@ -1,7 +1,7 @@
 // What all kinds share: reading the terms of a row piece by piece, and writing out and next.
 //
-// A kernel works on pieces small enough for the L1 cache: it sums b_k T_k of a piece, applies P, adds that to the sum of
-// a_k T_k, and stores. Pieces, and the order of additions in them, do not depend on the threads.
+// A kernel works on pieces small enough for the L1 cache: it sums b_k T_k of a piece, applies P, adds that to the sum
+// of a_k T_k, and stores. Pieces, and the order of additions in them, do not depend on the threads.
 #pragma once
 
 #include <cstdint>
@@ -18,18 +18,11 @@
 
 namespace ccf::cpu {
 
-constexpr std::int64_t piece = 1024;  // elements: a sum and seven terms of them fit the L1 cache
+constexpr std::int64_t piece = 2048;  // elements: a sum, a field and four terms of them fit the L1 cache
 
 // A run of pixels [pixel, pixel + size) of one plane.
 struct Place {
     std::int64_t image, channel, pixel, size;
-};
-
-// What a projection adds to a piece: weight times values or, with a mask, mask times values.
-struct Field {
-    const float* values = nullptr;
-    float weight = 1.0f;
-    const float* mask = nullptr;
 };
 
 // Reads the terms of a row; one for each thread, since it holds the scratch for terms that are not contiguous.
@@ -37,9 +30,14 @@ class Reader {
 public:
     Reader(const Row& row, std::int64_t largest);  // largest: most pixels of a place
 
-    void direct(Place at, float* sum, Field field = {});           // sum = sum_k a_k T_k + field
-    void projected(Place at, float* sum);                          // sum = sum_k b_k T_k
-    void add_projected(Place at, float weight, float* sum);        // sum += weight sum_k b_k T_k
+    // sum = sum_k a_k T_k + weight field
+    void direct(Place at, float* sum, const float* field = nullptr, float weight = 1.0f);
+    // sum = sum_k (a_k + m b_k) T_k
+    void masked(Place at, const float* mask, float* sum);
+    // sum = sum_k b_k T_k
+    void projected(Place at, float* sum);
+    // sum += weight sum_k b_k T_k
+    void add_projected(Place at, float weight, float* sum);
 
 private:
     struct Source {
@@ -48,7 +46,16 @@ private:
         std::int64_t slot;  // of its copy, -1 where it is read in place
     };
 
-    void gather(Place at, float Term::*coefficient, float weight, bool fresh, Field field, float* y);
+    struct Want {
+        bool direct = false;  // coefficients a, else b
+        bool fresh = true;    // overwrite the sum
+        float weight = 1.0f;  // of all terms
+        const float* field = nullptr;
+        float field_weight = 1.0f;
+        const float* mask = nullptr;  // and b times this
+    };
+
+    void gather(Place at, Want want, float* sum);
     const float* copy(const Term& term, Place at, std::int64_t slot);
 
     const Row& row_;

@@ -53,10 +53,18 @@ CCF_CLONES void apply_transposed(const Band& band, const float* __restrict y, fl
     }
 }
 
-// y (columns) = sum_k a[k] x[k, :]
-void combine_rows(std::int64_t count, const float* a, std::int64_t columns, const float* x, float* y) {
-    std::fill_n(y, columns, 0.0f);
-    for (std::int64_t k = 0; k < count; ++k) axpy(columns, a[k], x + k * columns, y);
+// y (columns) += sum_k a[k] x[k, :], four rows in one pass over y
+CCF_CLONES void add_rows(std::int64_t count, const float* a, std::int64_t columns, const float* __restrict x,
+                         float* __restrict y) {
+    std::int64_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+        const float *const x0 = x + k * columns, *const x1 = x0 + columns, *const x2 = x1 + columns;
+        const float* const x3 = x2 + columns;
+        const float a0 = a[k], a1 = a[k + 1], a2 = a[k + 2], a3 = a[k + 3];
+        for (std::int64_t j = 0; j < columns; ++j) y[j] += a0 * x0[j] + a1 * x1[j] + a2 * x2[j] + a3 * x3[j];
+    }
+    for (; k < count; ++k)
+        for (std::int64_t j = 0; j < columns; ++j) y[j] += a[k] * x[k * columns + j];
 }
 
 }  // namespace
@@ -65,8 +73,8 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
     const Shape& shape = row.shape;
     const std::int64_t low_height = rows.down.rows, low_width = columns.down.rows, width = shape.width;
     const std::int64_t down_bands = ceil_div(low_height, band_rows);
-    parallel_for(shape.planes() * down_bands, band_rows * shape.plane() / low_height, [&](std::int64_t begin,
-                                                                                          std::int64_t end) {
+    const std::int64_t band_elements = band_rows * shape.plane() / low_height;
+    parallel_for(shape.planes() * down_bands, band_elements, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, width);
         std::vector<float> high(width), low(band_rows * width), narrow(low_width);
         for (std::int64_t item = begin; item < end; ++item) {
@@ -78,13 +86,16 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
                 reader.projected({index / shape.channels, index % shape.channels, h * width, width}, high.data());
                 for (std::int64_t i = first; i < last; ++i) {
                     const std::int64_t t = h - rows.down.start[i];
-                    if (t >= 0 && t < rows.down.width)
-                        axpy(width, rows.down.taps[i * rows.down.width + t], high.data(), low.data() + (i - first) * width);
+                    if (t < 0 || t >= rows.down.width) continue;
+                    const float tap = rows.down.taps[i * rows.down.width + t];
+                    axpy(width, tap, high.data(), low.data() + (i - first) * width);
                 }
             }
             for (std::int64_t i = first; i < last; ++i) {
                 apply(columns.down, low.data() + (i - first) * width, narrow.data());
-                combine_rows(low_width, narrow.data(), low_width, columns.inverse, scratch + (index * low_height + i) * low_width);
+                float* const z = scratch + (index * low_height + i) * low_width;
+                std::fill_n(z, low_width, 0.0f);
+                add_rows(low_width, narrow.data(), low_width, columns.inverse, z);
             }
         }
     });
@@ -100,16 +111,17 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
             const Range range = touched(rows.up, first, last);
             wide.assign((range.end - range.begin) * width, 0.0f);
             for (std::int64_t i = range.begin; i < range.end; ++i) {
-                combine_rows(low_height, rows.inverse + i * low_height, low_width,
-                             scratch + index * low_height * low_width, narrow.data());
+                const float* const z = scratch + index * low_height * low_width;
+                std::fill(narrow.begin(), narrow.end(), 0.0f);
+                add_rows(low_height, rows.inverse + i * low_height, low_width, z, narrow.data());
                 apply_transposed(columns.down, narrow.data(), wide.data() + (i - range.begin) * width);
             }
             for (std::int64_t h = first; h < last; ++h) {
                 const std::int64_t offset = (index * shape.height + h) * width;
                 float* const out = target(row, offset, value.data());
                 reader.direct({index / shape.channels, index % shape.channels, h * width, width}, out);
-                for (std::int64_t t = 0; t < rows.up.width; ++t)
-                    axpy(width, rows.up.taps[h * rows.up.width + t], wide.data() + (rows.up.start[h] + t - range.begin) * width, out);
+                const float* const taps = rows.up.taps + h * rows.up.width;
+                add_rows(rows.up.width, taps, width, wide.data() + (rows.up.start[h] - range.begin) * width, out);
                 store(row, offset, width, out);
             }
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from ... import _C
+from ..._C import build_info, philox
 
 __all__ = [
     "block",
@@ -23,8 +23,6 @@ __all__ = [
     "philox",
     "separable",
 ]
-
-build_info, philox = _C.build_info, _C.philox
 
 # The overload itself, since looking it up costs as much as a small kernel.
 lincomb = torch.ops.ccfast.lincomb.default
