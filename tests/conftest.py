@@ -5,17 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mri import MRI
+from tomography import Tomography
 
 from ccfast.operators import (
     AveragePooling,
+    BandLimit,
     Bicubic,
+    Compose,
     Denoising,
     FourierBlur,
     FourierDownsampling,
     GaussianBlur,
     Grayscale,
+    Hadamard,
     Inpainting,
+    LinearOperator,
+    Matrix,
     SeparableBlur,
+    SoftMask,
+    soft_prefix,
 )
 
 # on a machine that is doing something else two threads wait for each other, many times longer than they work
@@ -28,6 +37,25 @@ def _random(*shape, seed=0):
 
 def _mask(*shape):
     return _random(*shape) < 0.6
+
+
+def _weights(*shape):
+    return torch.where(_random(*shape) < 0.4, 0.0, 0.1 + 0.9 * _random(*shape, seed=1))
+
+
+def _matrix(rows, columns, rank):
+    return _random(rows, rank, seed=2) @ (_random(rank, columns, seed=3) - 0.5)
+
+
+def _linear(matrix, shape, measurement_shape, **keywords):
+    """A matrix that is only known by its products; 40 iterations are twice what its rank takes in theory."""
+    return LinearOperator(
+        lambda x: (x.flatten(1) @ matrix.mT.to(x)).reshape(-1, *measurement_shape),
+        lambda y: (y.flatten(1) @ matrix.to(y)).reshape(-1, *shape),
+        shape,
+        iterations=40,
+        **keywords,
+    )
 
 
 SMOOTH = [0.05, 0.25, 0.4, 0.25, 0.05]
@@ -73,9 +101,54 @@ OPERATORS = [
     ("fourier-downsampling-cut", lambda: FourierDownsampling((3, 8, 8), np.outer(SMOOTH, SMOOTH), 2, 0.3)),
     ("fourier-downsampling-per-image", lambda: FourierDownsampling((2, 6, 8), _random(3, 3, 3) / 4, 2)),
     ("fourier-downsampling-signal", lambda: FourierDownsampling((2, 20), SKEW, 4)),
+    ("soft-mask", lambda: SoftMask(_weights(3, 6, 9))),
+    ("soft-mask-per-image", lambda: SoftMask(_weights(3, 1, 6, 9), shape=(2, 6, 9))),
+    ("soft-mask-prefix", lambda: SoftMask(soft_prefix(12, 3, 8), shape=(4, 12))),
+    ("band-limit", lambda: BandLimit((2, 20), 300.0, 1100.0, rate=4000.0)),
+    ("band-limit-low-odd", lambda: BandLimit((1, 21), 0.0, 0.2)),
+    ("band-limit-image", lambda: BandLimit((2, 8, 9), 0.0, 0.3)),
+    ("matrix", lambda: Matrix(_matrix(7, 60, 7), (3, 4, 5))),
+    ("matrix-tall", lambda: Matrix(_matrix(30, 20, 20), (1, 4, 5))),
+    ("matrix-rank-deficient", lambda: Matrix(_matrix(24, 40, 15), (2, 4, 5), measurement_shape=(2, 3, 4))),
+    ("matrix-per-channel", lambda: Matrix(_matrix(6, 20, 6), (3, 4, 5))),
+    ("matrix-signal-cutoff", lambda: Matrix(_matrix(8, 12, 8), (2, 12), cutoff=0.5)),
+    ("hadamard", lambda: Hadamard((3, 4, 8), [0, 3, 17, 30, 4, 9, 11])),
+    ("hadamard-sequency", lambda: Hadamard((2, 4, 4), list(range(6)), order="sequency")),
+    ("hadamard-signal", lambda: Hadamard((2, 16), [5, 1, 15])),
+    ("compose-gray-pooling", lambda: Compose(AveragePooling((3, 6, 8), 2), Grayscale((3, 3, 4)))),
+    ("compose-gray-mask-per-image", lambda: Compose(Inpainting(_mask(3, 1, 4, 5), (3, 4, 5)), Grayscale((3, 4, 5)))),
+    ("compose-gray-blur", lambda: Compose(Grayscale((3, 6, 7)), FourierBlur((1, 6, 7), _random(3, 3, 3) / 4, 0.1))),
+    ("compose-separable", lambda: Compose(SeparableBlur((2, 8, 12), SKEW), Bicubic((2, 8, 12), 2), cutoff=0.05)),
+    ("compose-fourier", lambda: Compose(FourierBlur((2, 8, 8), _random(3, 3) / 4), AveragePooling((2, 8, 8), 2))),
+    ("mri", lambda: MRI(_mask(6, 7))),
 ]  # fmt: skip
+"""Operators with a thin SVD."""
+
+KRYLOV_OPERATORS = [
+    ("linear", lambda: _linear(_matrix(10, 48, 10), (3, 4, 4), (10,))),
+    ("linear-tall", lambda: _linear(_matrix(20, 12, 12), (1, 3, 4), (4, 5))),
+    ("linear-rank-deficient", lambda: _linear(_matrix(15, 24, 9), (2, 12), (3, 5))),
+    ("linear-wrapped", lambda: _wrapped(AveragePooling((2, 4, 6), 2))),
+    ("chain", lambda: Compose(Inpainting(_mask(3, 4, 6)), AveragePooling((3, 4, 6), 2), iterations=40)),
+    ("chain-per-image", lambda: Compose(Inpainting(_mask(3, 1, 6, 6), (2, 6, 6)), Bicubic((2, 6, 6), 3))),
+    ("tomography", lambda: Tomography((1, 5, 5), angles=4, iterations=40)),
+]
+"""Operators without: H+ and P by conjugate gradients, in float64 exact but for rounding at these sizes."""
 
 
-@pytest.fixture(params=[builder for _, builder in OPERATORS], ids=[name for name, _ in OPERATORS])
+def _wrapped(operator):
+    return LinearOperator(operator.forward, operator.adjoint, operator.shape, iterations=10)
+
+
+def _fixture(members):
+    return pytest.fixture(params=[builder for _, builder in members], ids=[name for name, _ in members])
+
+
+@_fixture(OPERATORS)
 def operator(request):
+    return request.param()
+
+
+@_fixture(OPERATORS + KRYLOV_OPERATORS)
+def any_operator(request):
     return request.param()

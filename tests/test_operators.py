@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import OPERATORS
+from conftest import KRYLOV_OPERATORS, OPERATORS
 
 from ccfast.operators import (
     AveragePooling,
@@ -56,16 +56,22 @@ def dense(op, transform, shape):
 
 
 # ---------------------------------------------------------------------------------------- laws
-def test_matrices(operator):
-    """Everything against the dense SVD of H: H^T, H+, P and the singular values with their multiplicity."""
-    op = operator
+def test_matrices(any_operator):
+    """Everything against the dense SVD of H: H^T, H+, P."""
+    op = any_operator
     h = dense(op, "forward", op.shape)
     pinv = torch.from_numpy(np.linalg.pinv(h.numpy(), rcond=1e-9))
     close(dense(op, "adjoint", op.measurement_shape), h.mT, 1e-12)
     close(dense(op, "pinv", op.measurement_shape), pinv, 1e-10)
     projection = dense(op, "project", op.shape)
     close(projection, pinv @ h, 1e-10)
-    close(projection, projection.mT, 1e-12)
+    close(projection, projection.mT, 1e-10 if op.kind == "krylov" else 1e-12)
+
+
+def test_singular_values(operator):
+    """Those of the dense H, with their multiplicity."""
+    op = operator
+    h = dense(op, "forward", op.shape)
     coordinates = op.down(image(op)).shape[1:]
     values = op.singular_values.expand(op.batch or 1, *coordinates).flatten(1)
     assert op.singular_values.dtype == torch.float64
@@ -78,8 +84,8 @@ def test_matrices(operator):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
-def test_laws(operator, dtype, tolerance):
-    op = operator
+def test_laws(any_operator, dtype, tolerance):
+    op = any_operator
     x, y = image(op, 0, dtype), measurement(op, 1, dtype)
     hx, p = op.forward(x), op.project(x)
     assert hx.shape == y.shape
@@ -87,15 +93,25 @@ def test_laws(operator, dtype, tolerance):
     close(op(x), hx, 0)
     left, right = (hx * y).double().sum(), (x * op.adjoint(y)).double().sum()
     assert abs(left - right) < 10 * tolerance * hx.double().norm() * y.double().norm()
-    close(op.project(p), p, tolerance)
-    close(op.lift(op.down(x)), p, tolerance)
-    condition = (op.singular_values.max() / op.singular_values[op.singular_values > 0].min()).item()
-    close(op.forward(p), hx, 5 * tolerance)
+    s = torch.linalg.svdvals(dense(op, "forward", op.shape))
+    condition = (s.max() / s[s > 1e-9].min()).item()
+    # P of conjugate gradients is a quotient of H and H, not of orthonormal factors
+    projection = tolerance * (5 * condition if op.kind == "krylov" else 1)
+    close(op.project(p), p, projection)
+    close(op.lift(op.down(x)), p, projection)
+    close(op.forward(p), hx, 5 * tolerance + projection)
     close(op.forward(op.pinv(hx)), hx, 5 * condition * tolerance)
     close(op.lift(op.encode(y)), op.pinv(y), 5 * condition * tolerance)
     close(op.encode(hx), op.down(x), 5 * condition * tolerance)
     close(op.pinv(hx), p, 5 * condition * tolerance)
-    c = op.down(x)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_laws_of_coordinates(operator, dtype, tolerance):
+    op = operator
+    x = image(op, 0, dtype)
+    hx, c = op.forward(x), op.down(x)
+    condition = (op.singular_values.max() / op.singular_values[op.singular_values > 0].min()).item()
     close(op.down(op.lift(c)), c, 2 * tolerance)
     close(op.decode(op.scale(c, 1)), hx, 5 * tolerance)
     close(op.encode(op.decode(op.scale(c, 1))), c, 5 * condition * tolerance)
@@ -119,9 +135,9 @@ def test_coordinates(operator):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half(operator, dtype):
+def test_half(any_operator, dtype):
     """Computed in float32, returned in the dtype of the input: one rounding of the float32 result."""
-    op = operator
+    op = any_operator
     x, y = image(op, 0, dtype), measurement(op, 1, dtype)
     for name, value in [(n, x) for n in ("forward", "project", "down")] + [
         (n, y) for n in ("adjoint", "pinv", "encode")
@@ -129,13 +145,18 @@ def test_half(operator, dtype):
         got, want = getattr(op, name)(value), getattr(op, name)(value.float())
         assert got.dtype == dtype
         close(got, want.to(dtype), 0)
-    for name in ("lift", "decode"):
-        assert getattr(op, name)(op.down(x)).dtype == dtype
+    assert op.lift(op.down(x)).dtype == dtype
 
 
-def test_strides_and_purity(operator):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_coordinates(operator, dtype):
+    c = operator.down(image(operator, 0, dtype))
+    assert operator.decode(c).dtype == dtype
+
+
+def test_strides_and_purity(any_operator):
     """Any strides give the same values, and neither inputs nor outputs of H, H^T, H+, P share memory."""
-    op = operator
+    op = any_operator
     x, y = image(op), measurement(op)
     for name, value in [("forward", x), ("project", x), ("down", x), ("adjoint", y), ("pinv", y), ("encode", y)]:
         strided = torch.empty((*value.shape[:-1], 2 * value.shape[-1]), dtype=value.dtype)[..., ::2].copy_(value)
@@ -148,8 +169,8 @@ def test_strides_and_purity(operator):
             assert want.untyped_storage().data_ptr() != value.untyped_storage().data_ptr()
 
 
-def test_empty_batch(operator):
-    op = operator
+def test_empty_batch(any_operator):
+    op = any_operator
     x, y = torch.empty((0, *op.shape)), torch.empty((0, *op.measurement_shape))
     if op.batch is not None:
         with pytest.raises(ValueError, match=f"holds parts for {op.batch} images, got 0"):
@@ -162,11 +183,12 @@ def test_empty_batch(operator):
     c = op.down(x)
     assert op.encode(y).shape == c.shape
     assert op.lift(c).shape == x.shape
-    assert op.decode(c).shape == y.shape
+    if op.kind != "krylov":
+        assert op.decode(c).shape == y.shape
 
 
-def test_repeat(operator):
-    op = operator
+def test_repeat(any_operator):
+    op = any_operator
     if op.batch is None:
         assert op.repeat(3) is op
         return
@@ -183,8 +205,8 @@ def test_repeat(operator):
         op.repeat(0)
 
 
-def test_shapes_are_checked(operator):
-    op, b = operator, operator.batch or 2
+def test_shapes_are_checked(any_operator):
+    op, b = any_operator, any_operator.batch or 2
     image_maps, measurement_maps = (op.forward, op.project), (op.pinv, op.adjoint)
     for method in image_maps + measurement_maps:
         own = op.shape if method in image_maps else op.measurement_shape
@@ -212,10 +234,12 @@ def test_inference_mode_and_autograd():
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
 def test_default_dtype_is_not_used(default):
     def outputs():
-        for _, build in OPERATORS:
+        for _, build in OPERATORS + KRYLOV_OPERATORS:
             op = build()
             x, y = image(op, 0, torch.float32), measurement(op, 1, torch.float32)
-            yield from [op.singular_values, op.forward(x), op.adjoint(y), op.pinv(y), op.project(x), op.down(x)]
+            if op.kind != "krylov":
+                yield op.singular_values
+            yield from [op.forward(x), op.adjoint(y), op.pinv(y), op.project(x), op.down(x)]
 
     want = list(outputs())
     saved = torch.get_default_dtype()

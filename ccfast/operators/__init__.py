@@ -1,25 +1,40 @@
 """Degradations H, one file each, given by their thin singular value decomposition (see base.py)."""
 
 from .average_pooling import AveragePooling
+from .band_limit import BandLimit
 from .base import Operator
 from .bicubic import Bicubic
+from .check_adjoint import check_adjoint
+from .compose import Compose
 from .denoising import Denoising
 from .fourier import FourierBlur
 from .fourier_downsampling import FourierDownsampling
 from .gaussian_blur import GaussianBlur
 from .grayscale import Grayscale
+from .hadamard import Hadamard
 from .inpainting import Inpainting
+from .linear_operator import LinearOperator
+from .matrix import Matrix
 from .separable import SeparableBlur
+from .soft_mask import SoftMask, soft_prefix
 
 __all__ = [
     "AveragePooling",
+    "BandLimit",
     "Bicubic",
+    "Compose",
     "Denoising",
     "FourierBlur",
     "FourierDownsampling",
     "GaussianBlur",
     "Grayscale",
+    "Hadamard",
     "Inpainting",
+    "LinearOperator",
+    "Matrix",
     "Operator",
     "SeparableBlur",
+    "SoftMask",
+    "check_adjoint",
+    "soft_prefix",
 ]

@@ -34,7 +34,8 @@ class Operator(ABC):
     member writes; those may return their argument itself where the transform is the identity.
 
     Attributes:
-        kind: how P is applied: "mask", "block", "channel", "separable", "fourier", "dense" or "krylov".
+        kind: how P is applied: "mask", "block", "channel", "separable", "fourier", "dense" (by its own ``project``,
+            no kernel knows more about it) or "krylov" (likewise, by an iteration; no singular values).
         shape: of one image.
         measurement_shape: of one measurement.
         singular_values: float64, broadcastable to the coordinates of one image (or of a batch, for an operator with
@@ -129,6 +130,7 @@ class Operator(ABC):
                 value = make()
                 value = value.clone() if value.is_inference() else value
                 dtype = key[1].to_complex() if value.is_complex() else key[1]
+                dtype = dtype if value.is_complex() or value.is_floating_point() else value.dtype  # indices as they are
                 self._cache[key] = value.to(dtype=dtype, device=key[2])
         return self._cache[key]
 

@@ -122,6 +122,16 @@ def truncated_response(name: str, kernel: Any, sides: tuple[int, ...], cutoff: f
     return torch.where(size < rounding.clamp(min=cutoff), 0.0, response), batch
 
 
+def impulse_kernel(response: Tensor) -> Tensor:
+    """The kernel, of the size of the image, with this k_hat (B, 1, *sides): the inverse of ``truncated_response``."""
+    dims = tuple(range(2, response.ndim))
+    kernel = torch.fft.ifftn(response, dim=dims).real
+    for dim in dims:  # tap a is the impulse response at index -(a - n // 2)
+        n = kernel.shape[dim]
+        kernel = kernel.index_select(dim, (n // 2 - torch.arange(n)) % n)
+    return kernel[:, 0]
+
+
 def even(size: Tensor) -> Tensor:
     """Mean of a real spectrum (B, 1, ...) over f and -f: equal but for rounding, on which a cutoff must not depend."""
     dims = tuple(range(2, size.ndim))

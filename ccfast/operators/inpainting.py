@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Operator, check_array, check_shape, wide
+from .base import wide
+from .diagonal import Diagonal
 
 __all__ = ["Inpainting"]
 
 
-class Inpainting(Operator):
+class Inpainting(Diagonal):
     """Hx = mask * x: the measurement is the masked image, of the same shape as the image.
 
     The coordinates are the masked image as well, and the singular values are the mask itself (0 or 1).
@@ -27,39 +28,15 @@ class Inpainting(Operator):
         ValueError: values other than 0 and 1, an image without an observed pixel, or a mask that does not fit shape.
     """
 
-    kind = "mask"
+    argument = "mask"
 
     def __init__(self, mask: Any, shape: tuple[int, ...] | None = None) -> None:
-        name = type(self).__name__
-        mask = check_array(name, "mask", mask)
-        if mask.numel() == 0:
-            raise ValueError(f"{name}: mask must not be empty, got shape {tuple(mask.shape)}")
-        if shape is None:
-            if mask.ndim not in (2, 3, 4):
-                raise ValueError(
-                    f"{name}: mask must be (C, H, W), (B, C, H, W) or (C, L), 1 or C channels, got {tuple(mask.shape)}"
-                )
-            shape = tuple(mask.shape[1:] if mask.ndim == 4 else mask.shape)
-            self.any_channels = shape[0] == 1
-        else:
-            shape = check_shape(name, shape)
-            self.any_channels = False
-        super().__init__(shape, shape)
-        own = mask.shape[mask.ndim - len(shape) :]
-        if mask.ndim - len(shape) not in (0, 1) or own[1:] != shape[1:] or own[0] not in (1, shape[0]):
-            raise ValueError(
-                f"{name}: mask must be shape {shape} or have one channel, with or without a batch dimension before, "
-                f"got {tuple(mask.shape)}"
-            )
-        if mask.ndim > len(shape):
-            self.batch = mask.shape[0]
-        if not ((mask == 0) | (mask == 1)).all():
-            raise ValueError(f"{name}: mask must hold 0 and 1 only, got values from {mask.min()} to {mask.max()}")
-        empty = ~(mask.flatten(1) if self.batch is not None else mask.flatten()[None]).any(1)
-        if empty.any():
-            which = f"none for images {empty.nonzero().flatten().tolist()}" if self.batch is not None else "none"
-            raise ValueError(f"{name}: mask must have an observed pixel (1) for every image, got {which}")
-        self.singular_values = mask
+        super().__init__(mask, shape)
+
+    def check_values(self, values: Tensor) -> None:
+        if not ((values == 0) | (values == 1)).all():
+            low, high = values.min(), values.max()
+            raise ValueError(f"{type(self).__name__}: mask must hold 0 and 1 only, got values from {low} to {high}")
 
     def _masked(self, x: Tensor) -> Tensor:
         mask = self.constant("singular_values", lambda: self.singular_values, x)
@@ -88,9 +65,3 @@ class Inpainting(Operator):
 
     pinv = adjoint
     project = forward
-
-    def image_shape(self, y: Tensor) -> tuple[int, ...]:
-        return (y.shape[0], y.shape[1], *self.shape[1:])
-
-    def _check(self, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
-        super()._check(name, value, (None, *shape[1:]) if self.any_channels else shape)
