@@ -13,7 +13,7 @@ Sampling = Callable[[], float]
 """Runs something and returns the seconds that one run took."""
 
 
-def repeated(run: Callable[[], object], seconds: float = 0.005) -> Sampling:
+def repeated(run: Callable[[], object], seconds: float = 0.01) -> Sampling:
     """Times ``run`` in a loop of about so many seconds, since a clock and a loop cost as much as a small kernel."""
     count = 1
     while (took := _loop(run, count)) < seconds / 2 and count < 1 << 20:
