@@ -70,7 +70,7 @@ def _where(result: dict[str, Any]) -> str:
     machine, load = result["machine"], result["load"]
     text = (
         f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, commit {result['commit']}, "
-        f"{result['date'][:10]}; medians of {result['settings']['rounds']} interleaved rounds.\n"
+        f"{result['date'][:10]}; medians of up to {result['settings']['rounds']} interleaved rounds.\n"
     )
     if load["busy"]:
         text += (

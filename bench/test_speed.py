@@ -33,15 +33,14 @@ def problem(case):
 
 def runs_of_step(step, name):
     """The rival, behind its gate, as a run of five steps with a network of one multiplication."""
-    if name == "compile":
-        restore, limit = step.compiled(), GATE
-    elif name == "published":
+    if name == "published":
         if (rival := published(step)) is None:
             pytest.skip("the published code has no such operator")
-        restore, limit, _ = rival
+        gated, restore = rival.exact, rival.restore
     else:
-        restore, limit = step.of_backend({"eager": "reference"}.get(name, name)), GATE
-    step.check({name: (restore, limit)})
+        backend = {"eager": "reference"}.get(name, name)
+        gated = restore = step.compiled() if name == "compile" else step.of_backend(backend)
+    step.check({name: gated}, GATE)
     return partial(restore, step.y, step.x_init)
 
 

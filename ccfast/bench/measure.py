@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,10 +31,16 @@ _BACKENDS = {"native": "native", "eager": "reference"}
 
 
 class Rival(NamedTuple):
-    """Another sampler: its run, the error that it is allowed, and what it does in place of planning."""
+    """Another sampler.
+
+    Attributes:
+        restore: the run that is timed.
+        exact: the same code, where settings that cost it digits are tightened: what passes the gate.
+        plan: what it does in place of planning.
+    """
 
     restore: Restore
-    limit: float
+    exact: Restore
     plan: Callable[[], object]
 
 
@@ -106,21 +113,19 @@ class Harness:
     def _step(self, case: Case) -> Record:
         """Outside the network; "compile" is the whole step with a network of one multiplication, fused into it."""
         problem = StepProblem(case)
-        gated = self._contenders(problem, GATE)
+        runs, errors = self._contenders(problem, GATE)
         samplings: dict[str, Sampling] = {
             name: partial(problem.whole if name == "compile" else problem.outside, restore)
-            for name, (restore, _) in gated.items()
+            for name, restore in runs.items()
         }
-        errors = problem.check(gated)
         return self._time(samplings) | {"errors": errors}
 
     def _photo(self, case: Case) -> Record:
         """Whole steps with the bundled prior, network and VJP included."""
         problem = StepProblem(case, load_prior("photo").network, steps=3)
-        gated = self._contenders(problem, PRIOR_GATE)
-        errors = problem.check(gated)
-        samplings: dict[str, Sampling] = {n: partial(problem.whole, restore) for n, (restore, _) in gated.items()}
-        return self._time(samplings, rounds=min(self.rounds, 5)) | {"errors": errors}
+        runs, errors = self._contenders(problem, PRIOR_GATE)
+        samplings: dict[str, Sampling] = {name: partial(problem.whole, restore) for name, restore in runs.items()}
+        return self._time(samplings) | {"errors": errors}
 
     def _plan(self, case: Case) -> Record:
         """Making a sampler of five steps: "ccfast" without noise, "noise" where the solver can."""
@@ -136,23 +141,26 @@ class Harness:
         runs |= {name: rival.plan for name, rival in self._others(problem).items()}
         return self._time({name: repeated(run) for name, run in runs.items()}) | note
 
-    def _contenders(self, problem: StepProblem, limit: float) -> dict[str, tuple[Restore, float]]:
-        """Run and allowed error of everything that restores."""
-        gated = {name: (problem.of_backend(backend), limit) for name, backend in _BACKENDS.items() if can_run(backend)}
-        gated |= {name: (rival.restore, rival.limit) for name, rival in self._others(problem).items()}
+    def _contenders(self, problem: StepProblem, limit: float) -> tuple[dict[str, Restore], dict[str, float]]:
+        """Everything that restores, past its gate, and the errors of what is timed."""
+        runs = {name: problem.of_backend(backend) for name, backend in _BACKENDS.items() if can_run(backend)}
         if self.compiled:
-            gated["compile"] = (problem.compiled(), limit)
-        return gated
+            runs["compile"] = problem.compiled()
+        others = self._others(problem)
+        errors = problem.check(runs, limit)
+        problem.check({name: rival.exact for name, rival in others.items()}, limit)
+        timed = {name: rival.restore for name, rival in others.items()}
+        return runs | timed, errors | problem.check(timed, math.inf)
 
     def _others(self, problem: StepProblem) -> dict[str, Rival]:
         made = {name: make(problem) for name, make in self.rivals.items()}
         return {name: rival for name, rival in made.items() if rival is not None}
 
     # ------------------------------------------------------------------------------------ timing
-    def _time(self, samplings: Mapping[str, Sampling], rounds: int | None = None) -> Record:
+    def _time(self, samplings: Mapping[str, Sampling]) -> Record:
         for sampling in samplings.values():  # warm
             sampling()
-        seconds, cores = self._undisturbed(lambda: interleave(samplings, rounds or self.rounds))
+        seconds, cores = self._undisturbed(lambda: interleave(samplings, self.rounds))
         return {"seconds": {name: summary(values) for name, values in seconds.items()}, "load": cores}
 
     def _undisturbed(self, measure: Callable[[], Any]) -> tuple[Any, float]:

@@ -13,6 +13,10 @@ Sampling = Callable[[], float]
 """Runs something and returns the seconds that one run took."""
 
 
+FEWEST = 5
+"""Rounds that are run however long they take, where that many are asked for."""
+
+
 def repeated(run: Callable[[], object], seconds: float = 0.01) -> Sampling:
     """Times ``run`` in a loop of about so many seconds, since a clock and a loop cost as much as a small kernel."""
     count = 1
@@ -28,11 +32,17 @@ def _loop(run: Callable[[], object], count: int) -> float:
     return time.perf_counter() - start
 
 
-def interleave(rivals: Mapping[str, Sampling], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each rival in each round; the order turns by one a round, so that no one always follows another."""
+def interleave(rivals: Mapping[str, Sampling], rounds: int, budget: float = 10.0) -> dict[str, list[float]]:
+    """Seconds of each rival in each round; the order turns by one a round, so that no one always follows another.
+
+    Once ``budget`` seconds have gone no round is begun, but for the first five.
+    """
     names = list(rivals)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    end = time.perf_counter() + budget
     for turn in range(rounds):
+        if turn >= FEWEST and time.perf_counter() > end:
+            break
         for k in range(len(names)):
             name = names[(turn + k) % len(names)]
             seconds[name].append(rivals[name]())
