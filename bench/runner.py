@@ -39,7 +39,7 @@ def run_all(
     if not environment.configured() and not busy:
         raise load.BusyError("environment: malloc's settings must be there from the start; use python -m bench")
     before = load.foreign_load() if busy else load.refuse_when_busy()
-    started = datetime.datetime.now(datetime.UTC)
+    commit, started = environment.commit(ROOT), datetime.datetime.now(datetime.UTC)
     harness = Harness(rounds, compiled, {"published": published}, busy)
     records: list[Record] = []
     priors: list[Record] = []
@@ -53,7 +53,7 @@ def run_all(
     during = max(record["load"] for record in [*records, *priors])
     return {
         "machine": environment.machine(),
-        "commit": environment.commit(ROOT),
+        "commit": commit,
         "date": started.isoformat(timespec="seconds"),
         "minutes": round((datetime.datetime.now(datetime.UTC) - started).total_seconds() / 60, 1),
         "settings": {**environment.SETTINGS, "configured": environment.configured(), "rounds": rounds},

@@ -240,6 +240,18 @@ def test_readme_shows_the_result():
     assert readme.block(readme.README.read_text()) == readme.render(readme.load())
 
 
+def test_readme_is_written(result, monkeypatch, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{readme.BEGIN}old\n{readme.END}after\n")
+    monkeypatch.setattr(readme, "README", page)
+    readme.write(result)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert readme.block(text) == readme.render(result)
+    assert "| step | bicubic x4 |" in text
+
+
 def test_readme_needs_its_markers():
     with pytest.raises(ValueError, match="must hold the markers"):
         readme.block("nothing")
