@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test lint bench figures clean
+.PHONY: demo test lint bench figures sanitize clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
@@ -26,7 +26,10 @@ lint: .venv/installed  ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-.venv/installed: pyproject.toml setup.py
+sanitize:  ## the CPU kernels under ASan + UBSan and under TSan; needs g++ only
+	tests/sanitize.sh
+
+.venv/installed: pyproject.toml setup.py $(wildcard csrc/*.* csrc/cpu/*.*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip setuptools
 	$(BIN)/pip install --quiet "$(TORCH)" || $(BIN)/pip install --quiet "$(TORCH_ELSE)"
@@ -34,4 +37,4 @@ lint: .venv/installed  ## ruff and pyright
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info ccfast/*.so .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""The package: ``ccfast/``, in which ``kernels`` is a link to the folder beside it, and its native code.
+"""The package (``ccfast/``, in which ``kernels`` is a link to the folder beside it) and its native code.
 
 Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no
 Python in it), and ``ccfast._C``, the pybind11 module that loads it. Without a compiler or without torch's headers the

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as NF
-from ccfast.kernels import native, reference
 from conftest import OPERATORS, SMOOTH
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
 from ccfast import backends
+from ccfast.kernels import native, reference
 from ccfast.operators import (
     AveragePooling,
     Bicubic,

@@ -94,9 +94,14 @@ def test_the_committed_table():
 
 
 def test_candidates_and_score():
-    every = list(sweep.candidates("photo", None))
-    assert len(every) == len(set(every)) == len(sweep.WEIGHTS) * len(sweep.JACOBIANS) * len(sweep.STARTS["photo"])
-    near = list(sweep.candidates("photo", ("none", 15.0, 0.3)))
+    every = list(sweep.candidates("photo", 5, None))
+    assert len(every) == len(set(every))
+    for jacobian in sweep.JACOBIANS:
+        some = [candidate for candidate in every if candidate[0] == jacobian]
+        assert (len(some) == len(sweep.WEIGHTS) * len(sweep.STARTS["photo"])) == (jacobian != "exact")
+    assert ("exact", 15.0, 0.4) in every
+    assert ("exact", 120.0, 0.4) not in every  # beyond the stability limit
+    near = list(sweep.candidates("photo", 5, ("none", 15.0, 0.3)))
     assert ("none", 15.0, 0.3) in near
     assert len(near) == 9
     assert set(near) < set(every)

@@ -101,7 +101,7 @@ def _fits(state: Tensor, others: Sequence[Tensor]) -> bool:
 
 # ---------------------------------------------------------------------------------------- rows of the kinds
 def _mask_row(operator: Operator) -> Row:
-    mask = operator.constant("singular_values", lambda: operator.singular_values, _FLOAT)
+    mask = operator.constant("native range", lambda: (operator.singular_values > 0).to(torch.float64), _FLOAT)
     return lambda out, after, c_in, terms, a, b: ops.mask(out, after, c_in, terms, a, b, mask)
 
 
