@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
 from types import ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .buffers import Buffers
+from .kernels import reference
 from .kernels.reference import Ops
 from .network import Network
-from .plan import Plan
+from .operators import Operator
+from .plan import Plan, parse
+from .products import PRODUCTS, Evaluation
 
-__all__ = ["Buffers", "Program"]
+__all__ = ["Buffers", "Measurement", "Program"]
 
 Callback = Callable[[int, Tensor], object]
 
 
-class Buffers:
-    """What the loop writes to, for one shape of batch. One run at a time.
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement as the loop sees it.
 
-    state and spare take turns as the state; ``input`` is the network's (the state itself where dtype and scale allow);
-    ``cotangent`` is made at the first step that needs it, in the dtype of the network's output.
+    Attributes:
+        ops: the backend's operations, bound to its operator.
+        reference: the reference operations, for what a backend does not know.
+        ybar: H+ y.
+        coordinates: encode(y), where the plan has fields or the measurement is noisy.
+        shrink: s^2/(s^2 + noise_std^2) over the modes of the operator, where the measurement is noisy.
+        fields: those of each step, over the modes of the operator; empty without.
     """
 
-    def __init__(self, program: Program, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        device = program.network.device
-        input_dtype = program.network.dtype or dtype
-        time_dtype = torch.float64 if input_dtype == torch.float64 else torch.float32
-        self.state = torch.empty(shape, dtype=dtype, device=device)
-        self.spare = torch.empty_like(self.state)
-        scaled = any(c != 1.0 for c in program.c_in)
-        self.input = torch.empty(shape, dtype=input_dtype, device=device) if scaled or input_dtype != dtype else None
-        self.noise = torch.empty_like(self.state) if program.plan.update.keys() & {"z"} else None
-        self.cotangent: Tensor | None = None
-        table = torch.tensor(program.plan.network_times, dtype=time_dtype, device=device)
-        self.times = list(table[:, None].expand(-1, shape[0]).contiguous())
-
-    def cotangent_like(self, output: Tensor) -> Tensor:
-        if self.cotangent is None or self.cotangent.dtype != output.dtype:
-            self.cotangent = torch.empty(output.shape, dtype=output.dtype, device=output.device)
-        return self.cotangent
-
-    @property
-    def bytes(self) -> int:
-        tensors = (self.state, self.spare, self.input, self.noise, self.cotangent, *self.times)
-        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+    ops: Ops
+    reference: Ops
+    ybar: Tensor
+    coordinates: Tensor | None = None
+    shrink: Tensor | None = None
+    fields: Sequence[dict[str, Tensor]] = ()
 
 
 class Program:
@@ -55,62 +53,135 @@ class Program:
         self.plan, self.network, self.backend = plan, network, backend
         self.c_in = [*map(float, plan.c_in), 1.0]
         self.p, self.q = plan.p.tolist(), plan.q.tolist()
-        # autograd differentiates with respect to the scaled input: h = c_in times that
-        self.rows = [
-            {name: a * (self.c_in[k] if name in ("h", "Ph") else 1.0) for name, a in row.items()}
-            for k, row in enumerate(plan.rows())
+        self.rows = [{name: a * self.scale(name, k) for name, a in row.items()} for k, row in enumerate(plan.rows())]
+        self.needs = [plan.registers(k) for k in range(plan.steps)]
+        # rows of numbers alone; the others are for the reference functions
+        self.common = [
+            (plan.fields is None or not plan.fields.names(k)) and (plan.reduction is None or k < plan.reduction.first)
+            for k in range(plan.steps)
         ]
-        self.needs_vjp = [bool({"h", "Ph"} & row.keys()) for row in self.rows]
-        self.needs_residual = [bool({"r", "h", "Ph"} & row.keys()) for row in self.rows]
+        self.product = PRODUCTS[plan.product]
+        self.needs_vjp = ["h" in needs for needs in self.needs]
+        self.tracks = [needs and self.product.graph for needs in self.needs_vjp]
+        self.needs_scratch = self.product.scratch and any(self.needs_vjp)
+        self._fields: WeakKeyDictionary[Operator, dict[Any, Any]] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    def scale(self, name: str, k: int) -> float:
+        """The network is differentiated with respect to its scaled input: h = c_in times that, of h's own step."""
+        register, age, _ = parse(name)
+        return self.c_in[k - age] if register == "h" else 1.0
+
+    def uses(self, register: str) -> bool:
+        return any(register in needs for needs in self.needs)
+
+    def measure(self, operator: Operator, y: Tensor) -> Measurement:
+        """What the loop needs of a measurement."""
+        ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
+        if self.plan.fields is None and (not self.plan.noise_std or operator.kind == "krylov"):
+            return Measurement(ops, general, ybar)
+        with self._lock:
+            cache = self._fields.setdefault(operator, {})
+            key = (y.dtype, y.device)
+            if key not in cache:
+                with torch.inference_mode(False):
+                    cache[key] = self._on(operator, y)
+            shrink, fields = cache[key]
+        return Measurement(ops, general, ybar, operator.encode(y), shrink, fields)
+
+    def _on(self, operator: Operator, like: Tensor) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
+        """What the plan has over the modes of an operator, in the dtype and on the device of ``like``."""
+        shrink, fields = None, []
+        if self.plan.noise_std:
+            s = operator.singular_values
+            ratio = self.plan.noise_std / s.where(s > 0, 1.0)
+            shrink = torch.where(s > 0, 1.0 / (1.0 + ratio.square()), 0.0).to(like)
+        if self.plan.fields is not None:
+            for k, row in enumerate(self.plan.fields.on(operator, like)):
+                fields.append({name: f if name == "weight" else f * self.scale(name, k) for name, f in row.items()})
+        return shrink, fields
 
     def run(
         self,
         buffers: Buffers,
-        ops: Ops,
-        ybar: Tensor,
+        measurement: Measurement,
         draw_noise: Callable[[Tensor, int], object],
         callback: Callback | None = None,
+        first: int = 0,
     ) -> int:
         """Take ``buffers.state`` from the first time to the last; returns the number of steps taken.
 
         Args:
-            ops: the backend's operations, bound to the operator of the measurement behind ``ybar`` = H+ y.
             draw_noise: fills a tensor with the noise of a step (k + 1 at step k).
             callback: called as callback(k, x0hat); stops the run after step k when it returns True.
+            first: the step to begin with; the registers it looks back at are then in ``buffers.past``.
         """
-        b = buffers
+        b, m = buffers, measurement
+        if first == 0:
+            b.past.clear()
         if b.input is not None:
-            ops.update({"x": 1.0}, {"x": b.state}, b.spare, b.input, self.c_in[0])
-        for k, row in enumerate(self.rows):
-            with torch.set_grad_enabled(self.needs_vjp[k]):
-                leaf = (b.state if b.input is None else b.input).detach().requires_grad_(self.needs_vjp[k])
+            m.ops.update({"x": 1.0}, {"x": b.state}, b.spare, b.input, self.c_in[first])
+        for k in range(first, self.plan.steps):
+            needs, tracked, x = self.needs[k], self.tracks[k], b.state
+            leaf = (x if b.input is None else b.input).detach().requires_grad_(tracked)
+            with torch.set_grad_enabled(tracked):
                 output = self.network(leaf, b.times[k])
-            tensors = {"x": b.state, "F": output.detach(), "ybar": ybar}
-            if self.needs_residual[k]:
-                tensors["r"] = b.cotangent_like(output)
-                ops.residual(b.state, tensors["F"], ybar, self.p[k], self.q[k], tensors["r"])
-            if self.needs_vjp[k]:
-                tensors["h"] = vector_jacobian_product(self.network, output, leaf, tensors["r"])
-            if b.noise is not None and "z" in row:
+            tensors = {**b.past, "x": x, "F": output.detach(), "ybar": m.ybar}
+            if "F" in b.depth:
+                tensors["F"] = own(tensors["F"], leaf)
+            if "r" in needs:
+                tensors["r"] = b.cotangent_like(output if self.product.graph else leaf)
+                self.residual(k, tensors, m)
+            if "h" in needs:
+                at = Evaluation(leaf, b.times[k], output, tensors["r"])
+                tensors["h"] = self.product.take(self.network, at, b.scratch)
+            if b.noise is not None and "z" in needs:
                 tensors["z"] = b.noise
                 draw_noise(b.noise, k + 1)
-            stop = callback is not None and callback(k, ops.denoised(b.state, tensors["F"], self.p[k], self.q[k]))
-            ops.update(row, tensors, b.spare, b.input, self.c_in[k + 1])
-            b.state, b.spare = b.spare, b.state
+            stop = callback is not None and callback(k, m.ops.denoised(x, tensors["F"], self.p[k], self.q[k]))
+            self.update(k, tensors, b, m)
+            b.advance(tensors)
             if stop is True:
-                return k + 1
-        return self.plan.steps
+                return k + 1 - first
+        return self.plan.steps - first
+
+    def residual(self, k: int, tensors: dict[str, Tensor], m: Measurement) -> None:
+        weight = m.fields[k].get("weight") if m.fields else None
+        if weight is None:
+            m.ops.residual(tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
+        else:
+            arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
+            m.reference.residual(*arguments, weight, m.coordinates)
+
+    def update(self, k: int, tensors: dict[str, Tensor], b: Buffers, m: Measurement) -> None:
+        """The row of step k; what a backend may not know goes to the reference functions."""
+        if self.common[k]:
+            return m.ops.update(self.rows[k], tensors, b.spare, b.input, self.c_in[k + 1])
+        fields = {name: f for name, f in m.fields[k].items() if name != "weight"} if m.fields else {}
+        return m.reference.update(self.reduced(k, tensors), tensors, b.spare, b.input, self.c_in[k + 1], fields)
+
+    def reduced(self, k: int, tensors: dict[str, Tensor]) -> dict[str, float | Tensor]:
+        """The row of step k with the coefficients that the images of this batch ask for."""
+        row: dict[str, float | Tensor] = dict(self.rows[k])
+        reduction = self.plan.reduction
+        if reduction is None or k < reduction.first:
+            return row
+        vectors = {}
+        for name, columns in reduction.vectors.items():
+            vector = {term: float(c[k]) * self.scale(term, k) for term, c in columns.items() if c[k] != 0}
+            if vector:
+                vectors[name] = reference.combine(vector, tensors)
+        dots = {
+            name: reference.dot(vectors[a], vectors[b])
+            for name, (a, b) in reduction.dots.items()
+            if a in vectors and b in vectors
+        }
+        for name, value in reduction.coefficients(k, dots).items():
+            if name in reduction.terms:
+                row[name] = value * self.scale(name, k) + row.get(name, 0.0)
+        return row
 
 
-def vector_jacobian_product(network: Network, output: Tensor, leaf: Tensor, cotangent: Tensor) -> Tensor:
-    """(dF/dx)^T r, or ValueError where the graph from x to F is cut (the product would silently be zero)."""
-    gradient = None
-    if output.requires_grad:
-        (gradient,) = torch.autograd.grad(output, leaf, cotangent, allow_unused=True)
-    if gradient is None:
-        raise ValueError(
-            f"network {network.denoiser!r}: its output must be differentiable with respect to x, but it is detached "
-            "(no_grad, detach or numpy inside?); use a solver that takes no derivative, such as "
-            "Conjugate(jacobian='none') or DDNM()"
-        )
-    return gradient
+def own(output: Tensor, leaf: Tensor) -> Tensor:
+    """An output to be kept: a copy where it lies in the network's input, which the next step overwrites."""
+    return output.clone() if output.data_ptr() == leaf.data_ptr() else output

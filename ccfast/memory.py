@@ -18,7 +18,7 @@ class MemoryEstimate(NamedTuple):
     """Bytes of a run: the loop's own buffers, the activations that the network saves for its VJP, and its weights.
 
     ``activations`` counts what autograd keeps between forward and backward (0 without a VJP); temporaries that live
-    only inside an operator are not counted.
+    only inside an operator, and outputs and products that a plan keeps for later steps, are not counted.
     """
 
     buffers: int
@@ -51,8 +51,10 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
     shape = (batch, *operator.shape)
     with FakeTensorMode(allow_non_fake_inputs=True), network.frozen():
         buffers = Buffers(program, shape, torch.float32)
-        if any(program.needs_vjp):
-            source = buffers.state if buffers.input is None else buffers.input
+        source = buffers.state if buffers.input is None else buffers.input
+        if any(program.needs_vjp) and not any(program.tracks):
+            buffers.cotangent_like(source)
+        if any(program.tracks):
             leaf = source.requires_grad_()
             try:
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):

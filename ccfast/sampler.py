@@ -14,7 +14,8 @@ from torch import Tensor
 
 from . import backends, presets
 from .denoiser import Denoiser
-from .engine import Buffers, Callback, Program
+from .engine import Buffers, Callback, Measurement, Program
+from .kernels import reference
 from .kernels.reference import Ops, seed_words
 from .memory import MemoryEstimate, estimate_memory
 from .network import Network, same_device
@@ -46,7 +47,8 @@ class Sampler:
             Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
         times: the whole time grid (steps + 1 numbers) in place of steps, start and end. The default grid is uniform
             in schedule time.
-        noise_std: standard deviation of the measurement's noise in the data range [-1, 1]; only 0 so far.
+        noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). Conjugate
+            and PiGDM take it into account, DDIM in the initial state alone; the other solvers refuse it.
         backend: "auto" or a name of ``ccfast.backends.BACKENDS``.
         device: where it runs, None for the device of the network's parameters (the CPU if it has none).
         compile_network: run the network through torch.compile.
@@ -89,16 +91,16 @@ class Sampler:
             )
         if not isinstance(solver, Solver):
             raise TypeError(f"solver: must be one of ccfast.solvers, got {solver!r}")
-        if noise_std != 0:
+        if hard_consistency and noise_std:
             raise ValueError(
-                f"noise_std: {solver!r} handles noiseless measurements only, so it must be 0, got {noise_std}"
+                f"hard_consistency: must be False where the measurement is noisy, got True with noise_std={noise_std}"
             )
         if graph not in ("auto", False):
             raise ValueError(f"graph: must be 'auto' or False (CUDA graphs are not captured yet), got {graph!r}")
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
         grid = time_grid(denoiser.schedule, steps, start, end, times)
-        self._plan = solver.plan(denoiser, operator, grid)
+        self._plan = solver.plan(denoiser, operator, grid, noise_std)
         self._network = Network(denoiser, device, autocast, compile_network)
         self.device = self._network.device
         self.backend, module = backends.resolve(backend, self.device)
@@ -117,7 +119,7 @@ class Sampler:
         y: Tensor,
         *,
         seed: int | Sequence[int] | None = None,
-        x_init: Tensor | None = None,
+        x_init: Tensor | tuple[Tensor, Tensor] | None = None,
         operator: Operator | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -127,7 +129,9 @@ class Sampler:
             y: (B, *measurement_shape), float32 (or float64, for reference runs), on the sampler's device.
             seed: an int, or one for each image. All randomness of image b follows from its seed and, where one int
                 serves the batch, its place b, never from the rest of the batch. None: a seed from torch's generator.
-            x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise.
+            x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise (where the measurement is
+                noisy, mu V s^2/(s^2 + noise_std^2) V^T H+ y + sigma noise); or the states at the first two times, as
+                ``invert`` returns them, for a solver that looks back at states.
             operator: H of this call, of the same class, kind and shape as the sampler's: nothing is planned again.
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised
                 estimate (a tensor of its own). When it returns True the run stops and the state that this step
@@ -176,6 +180,29 @@ class Sampler:
             drawn.append(x.unflatten(0, (count, y.shape[0])))
         return torch.cat(drawn)
 
+    def invert(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The states at the first two times from which the sampler comes to x.
+
+        ``sampler(y, x_init=sampler.invert(x))`` is x to rounding, for a solver that can be run backwards (BDIA).
+
+        Args:
+            x: (B, *shape), a state at the last time, float32 or float64.
+
+        Raises:
+            ValueError: the solver has no exact inverse.
+        """
+        plan = self.solver.inverse(self.denoiser, np.array(self._plan.times))
+        self._check_tensor("x", x, None)
+        self.operator.check_image(x)
+        program = Program(plan, self._network, self._program.backend)
+        with torch.no_grad(), self._network.frozen():
+            self._network.prepare()
+            buffers = Buffers(program, tuple(x.shape), x.dtype)
+            buffers.state.copy_(x)
+            ops = program.backend.bind(self.operator)
+            program.run(buffers, Measurement(ops, reference.bind(self.operator), x), lambda out, step: None)
+            return buffers.state, buffers.states[1]
+
     def warmup(self, batch: int = 1) -> float:
         """Run once on a zero measurement of the given batch (compiling what compiles lazily); returns the seconds.
 
@@ -210,36 +237,30 @@ class Sampler:
         seeds: list[int],
         samples: list[int],
         draws: list[int],
-        x_init: Tensor | None,
+        x_init: Tensor | tuple[Tensor, Tensor] | None,
         callback: Callback | None,
     ) -> Tensor:
         shape = operator.image_shape(y)
-        if x_init is not None:
-            self._check_tensor("x_init", x_init, y.dtype)
-            if tuple(x_init.shape) != shape:
-                raise ValueError(f"x_init: must have shape {shape}, got {tuple(x_init.shape)}")
-        if any(self._program.needs_vjp) and torch.is_inference_mode_enabled():
-            raise RuntimeError(
-                f"torch.inference_mode: {self.solver!r} differentiates the network, which inference mode forbids; "
-                "leave it, or use a solver that takes no derivative, such as Conjugate(jacobian='none')"
-            )
+        states = self._check_states("x_init", x_init, shape, y.dtype)
+        self._check_inference_mode()
         if not y.shape[0]:
             return y.new_empty(shape)
         started = time.perf_counter()
         with torch.no_grad(), self._network.frozen(), self._borrow(shape, y.dtype) as buffers:
             self._network.prepare()
-            ops = self._program.backend.bind(operator)
-            draw_noise = self._noise(ops, seeds, samples, draws)
-            ybar = operator.pinv(y)
-            if x_init is None:
-                draw_noise(buffers.state, 0)
-                buffers.state.mul_(float(self._plan.sigma[0])).add_(ybar, alpha=float(self._plan.mu[0]))
+            measurement = self._program.measure(operator, y)
+            draw_noise = self._noise(measurement.ops, seeds, samples, draws)
+            if states:
+                buffers.begin(states)
             else:
-                buffers.state.copy_(x_init)
-            steps = self._program.run(buffers, ops, ybar, draw_noise, callback)
+                draw_noise(buffers.state, 0)
+                mean = self._initial_mean(operator, measurement)
+                buffers.state.mul_(float(self._plan.sigma[0])).add_(mean, alpha=float(self._plan.mu[0]))
+            first = len(states) == 2
+            steps = self._program.run(buffers, measurement, draw_noise, callback, int(first))
             x = buffers.state.clone()
             if self.hard_consistency:
-                x += ybar - operator.project(x)
+                x += measurement.ybar - operator.project(x)
         if self.check_finite and not bool(torch.isfinite(x).all()):
             raise FloatingPointError(
                 f"result: {self.solver!r} with network {self.denoiser!r} gave values that are not finite; check that "
@@ -248,10 +269,18 @@ class Sampler:
         with self._lock:
             self._stats["calls"] += 1
             self._stats["images"] += y.shape[0]
-            self._stats["network_evaluations"] += steps
-            self._stats["vjps"] += sum(self._program.needs_vjp[:steps])
+            taken = slice(int(first), int(first) + steps)
+            products = sum(self._program.needs_vjp[taken])
+            self._stats["network_evaluations"] += steps + products * self._program.product.evaluations
+            self._stats["vjps"] += products if self._program.product.graph else 0
             self._stats["seconds"] += time.perf_counter() - started
         return x
+
+    def _initial_mean(self, operator: Operator, measurement: Measurement) -> Tensor:
+        """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm."""
+        if measurement.shrink is None or measurement.coordinates is None:
+            return measurement.ybar
+        return operator.lift(measurement.coordinates * measurement.shrink)
 
     def _noise(
         self, ops: Ops, seeds: list[int], samples: list[int], draws: list[int]
@@ -296,6 +325,29 @@ class Sampler:
             raise ValueError(
                 f"shape: the number of channels is open in {own!r}; give Inpainting(mask, shape=(C, H, W))"
             )
+
+    def _check_inference_mode(self) -> None:
+        if any(self._program.tracks) and torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                f"torch.inference_mode: {self.solver!r} differentiates the network, which inference mode forbids; "
+                "leave it, or use product='finite_difference', or a solver that takes no derivative, such as "
+                "Conjugate(jacobian='none')"
+            )
+
+    def _check_states(
+        self, name: str, x: Tensor | tuple[Tensor, Tensor] | None, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:
+        """None, one state or two as a tuple of none, one or two checked tensors."""
+        states = () if x is None else x if isinstance(x, tuple) else (x,)
+        if len(states) == 2 and self._plan.depth() != {"x": 1}:
+            raise ValueError(f"{name}: {self.solver!r} starts from one state, got two")
+        if len(states) > 2:
+            raise ValueError(f"{name}: must be a state or a pair of states, got {len(states)} of them")
+        for state in states:
+            self._check_tensor(name, state, dtype)
+            if tuple(state.shape) != shape:
+                raise ValueError(f"{name}: must have shape {shape}, got {tuple(state.shape)}")
+        return states
 
     def _check_measurement(self, y: Tensor, operator: Operator) -> None:
         self._check_tensor("y", y, None)

@@ -1,26 +1,30 @@
 """Plain PyTorch reference of every operation of the sampling loop, on any device and in any floating dtype.
 
 Notation: x the state, F the network's output, x0hat = p x + q F, ybar = H+ y, P the projector of the operator,
-r = ybar - P x0hat the residual, h = (dF/dx)^T r, z unit noise.
+r = ybar - P x0hat the residual, h = (dF/dx)^T r, z unit noise. Registers of earlier steps have a digit: x1, F1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Ops", "bind", "denoised", "normal", "residual", "seed_words", "update"]
+__all__ = ["Ops", "bind", "combine", "denoised", "dot", "normal", "per_image", "residual", "seed_words", "update"]
 
 
 class Projector(Protocol):
     """What the kernels use of an operator."""
 
     def project(self, x: Tensor) -> Tensor: ...
+
+    def down(self, x: Tensor) -> Tensor: ...
+
+    def lift(self, c: Tensor) -> Tensor: ...
 
 
 class Ops(NamedTuple):
@@ -42,42 +46,101 @@ def denoised(x: Tensor, output: Tensor, p: float, q: float) -> Tensor:
     return (p * x).add_(output, alpha=q)
 
 
-def residual(operator: Projector, x: Tensor, output: Tensor, ybar: Tensor, p: float, q: float, out: Tensor) -> None:
-    """out = ybar - P (p x + q F), cast to the dtype of ``out`` (the network's)."""
-    out.copy_(ybar - operator.project(denoised(x, output, p, q)))
+def residual(
+    operator: Projector,
+    x: Tensor,
+    output: Tensor,
+    ybar: Tensor,
+    p: float,
+    q: float,
+    out: Tensor,
+    weight: Tensor | None = None,
+    coordinates: Tensor | None = None,
+) -> None:
+    """out = ybar - P (p x + q F), or with a weight V w (coordinates - V^T (p x + q F)), in the dtype of ``out``.
+
+    Args:
+        weight: over the modes of the operator; only the reference functions know it.
+        coordinates: encode(y), needed with a weight: where singular values are small ybar is large, and the digits
+            of the other modes would be lost in it.
+    """
+    x0hat = denoised(x, output, p, q)
+    if weight is None:
+        out.copy_(ybar - operator.project(x0hat))
+    else:
+        assert coordinates is not None
+        out.copy_(operator.lift((coordinates - operator.down(x0hat)).mul_(weight)))
 
 
 def update(
     operator: Projector,
-    row: Mapping[str, float],
+    row: Mapping[str, float | Tensor],
     tensors: Mapping[str, Tensor],
     out: Tensor,
     input_out: Tensor | None,
     c_in: float,
+    fields: Mapping[str, Tensor] | None = None,
 ) -> None:
     """One row of a plan: ``out`` = sum of coefficient times term, and the network's next input = c_in out.
 
+    A backend may leave tensors among the coefficients, and fields, to this function: the engine calls it for them.
+
     Args:
-        operator: applied to the terms Px, PF and Ph.
-        row: coefficient of each term of ``ccfast.plan.TERMS`` that the step uses.
-        tensors: x, F, r, h, ybar and z, those that the row names; any floating dtype, accumulated in that of out.
+        operator: applied to the terms with a leading P, and in the fields.
+        row: coefficient of each term of ``ccfast.plan`` that the step uses, a float or (B,).
+        tensors: the registers that the row names; any floating dtype, accumulated in that of out.
         out: the new state; may be none of the tensors read.
         input_out: where the scaled, cast input of the next evaluation goes, None where the state itself serves.
         c_in: scale of that input.
+        fields: for some registers T a factor f over the modes of the operator: adds V f V^T T.
     """
     out.zero_()
     projected = None
     for term, coefficient in row.items():
-        if term in ("Px", "PF", "Ph"):
+        if term.startswith("P"):
             if projected is None:
                 projected = torch.zeros_like(out)
-            projected.add_(tensors[term[1:]], alpha=coefficient)
+            add_scaled(projected, tensors[term[1:]], coefficient)
         else:
-            out.add_(tensors[term], alpha=coefficient)
-    if projected is not None:
+            add_scaled(out, tensors[term], coefficient)
+    if fields:
+        modes = [f * operator.down(tensors[name].to(out.dtype)) for name, f in fields.items()]
+        if projected is not None:
+            modes.append(operator.down(projected))
+        out.add_(operator.lift(reduce(torch.add, modes)))
+    elif projected is not None:
         out.add_(operator.project(projected))
     if input_out is not None:
         input_out.copy_(out if c_in == 1.0 else out * c_in)
+
+
+def add_scaled(out: Tensor, term: Tensor, coefficient: float | Tensor) -> None:
+    """out += coefficient term, the coefficient a float or one of every image."""
+    if isinstance(coefficient, Tensor):
+        out.addcmul_(term.to(out.dtype), per_image(coefficient, out).to(out.dtype))
+    else:
+        out.add_(term, alpha=coefficient)
+
+
+def combine(vector: Mapping[str, float], tensors: Mapping[str, Tensor]) -> Tensor:
+    """Sum of coefficient times register, at least in float32."""
+    total = None
+    for term, coefficient in vector.items():
+        tensor = tensors[term]
+        tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        total = tensor * coefficient if total is None else total.add_(tensor, alpha=coefficient)
+    assert total is not None
+    return total
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of every image, (B,) float64."""
+    return (a * b).flatten(1).sum(1, dtype=torch.float64)
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) as (B, 1, ...), to be broadcast over images."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 # ---------------------------------------------------------------------------------------------------------- noise

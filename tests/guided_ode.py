@@ -5,6 +5,8 @@ Written from the definition (score of the prior plus the PiGDM likelihood term),
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ccfast.schedules import Flow, Schedule
@@ -22,10 +24,17 @@ def solve(
     w: float,
     jacobian: bool = True,
     steps: int = 2000,
+    weight: Callable[[float], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """x (D,) at ``end``; runge-kutta of order 4 in ln rho (Flow: in t)."""
+    """x (D,) at ``end``; runge-kutta of order 4 in ln rho (Flow: in t).
+
+    ``weight`` is the matrix V Gamma V^T that stands in for w at a given rho, for noisy measurements.
+    """
     mean, covariance = prior.means[0].numpy(), prior.covariances[0].numpy()
     eye = np.eye(len(mean))
+
+    def weighted(rho, r):
+        return w * r if weight is None else weight(rho) @ r
 
     def denoise(x, mu, sigma):
         gain = mu * covariance @ np.linalg.inv(mu**2 * covariance + sigma**2 * eye)
@@ -34,18 +43,18 @@ def solve(
     def flow_velocity(t, x):
         mu, sigma = t, 1 - t
         x1, gain = denoise(x, mu, sigma)
-        r = ybar - projector @ x1
+        r = weighted(sigma / mu, ybar - projector @ x1)
         pull = gain.T @ r if jacobian else r
-        return (x1 - x) / sigma + w * t * (1 - t) * pull
+        return (x1 - x) / sigma + t * (1 - t) * pull
 
     def diffusion_velocity(u, z):  # z = x/mu against u = ln rho
         rho = np.exp(u)
         t = float(schedule.time(rho))
         mu, sigma = float(schedule.mean(t)), float(schedule.std(t))
         x0, gain = denoise(mu * z, mu, sigma)
-        r = ybar - projector @ x0
+        r = weighted(rho, ybar - projector @ x0)
         pull = mu * gain.T @ r if jacobian else r
-        return rho * ((z - x0) / rho - w * rho / (1 + rho**2) * pull)
+        return rho * ((z - x0) / rho - rho / (1 + rho**2) * pull)
 
     if isinstance(schedule, Flow):
         velocity, a, b, scale_in, scale_out = flow_velocity, start, end, 1.0, 1.0

@@ -47,7 +47,7 @@ class WithParameters(torch.nn.Module):
         ({"start": 0.1, "end": 0.4}, ValueError, "times: the noise must fall strictly"),
         ({"times": [0.4, 0.3, 0.35]}, ValueError, "times: the noise must fall strictly"),
         ({"times": [0.4]}, ValueError, "times: must be a sequence of at least two"),
-        ({"noise_std": 0.1}, ValueError, "noise_std: .* noiseless measurements only, so it must be 0, got 0.1"),
+        ({"noise_std": -0.1}, ValueError, "noise_std: must be a finite number >= 0, got -0.1"),
         ({"backend": "cuda-fast"}, ValueError, "backend: must be 'auto' or one of .*, got 'cuda-fast'"),
         ({"graph": True}, ValueError, "graph: must be 'auto' or False"),
         ({"autocast": torch.float64}, ValueError, "autocast: must be None, torch.bfloat16 or torch.float16"),

@@ -10,7 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ccfast import Denoiser, Sampler
 from ccfast.operators import AveragePooling, Bicubic, FourierBlur, Grayscale, Inpainting
 from ccfast.schedules import EDM, VP
-from ccfast.solvers import DDIM, DDNM, Conjugate, PiGDM
+from ccfast.solvers import BDIA, DDIM, DDNM, LML, Conjugate, PiGDM
+
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
 
 SHAPE = (3, 16, 16)
 aten = torch.ops.aten
@@ -30,6 +32,10 @@ SOLVERS = {
     "pigdm": PiGDM(eta=0.5),
     "ddim": DDIM(eta=0.5),
     "ddnm": DDNM(),
+    "order 2": Conjugate(order=2, eta=0.5),
+    "rayleigh": Conjugate(centred="rayleigh", order=2),
+    "bdia": BDIA(),
+    "lml": LML(0.5, 100.0),
 }
 
 

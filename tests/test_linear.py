@@ -27,6 +27,8 @@ from ccfast.schedules import VP, Flow
 from ccfast.solvers import DDNM, Conjugate
 from ccfast.testing import TOLERANCE, Gaussian, relative_error
 
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
+
 EPS = torch.finfo(torch.float32).eps
 
 

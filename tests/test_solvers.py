@@ -14,6 +14,8 @@ from ccfast.plan import Plan
 from ccfast.schedules import EDM, VE, VP, Flow
 from ccfast.solvers import DDIM, DDNM, Conjugate, PiGDM
 
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
+
 OPERATOR = AveragePooling((3, 8, 8), 4)
 STEPS = [(0.999, 0.8), (0.8, 0.3), (0.4, 0.25), (0.25, 0.01), (0.02, 0.001)]
 

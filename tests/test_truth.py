@@ -13,6 +13,8 @@ from ccfast.schedules import EDM, VE, VP, DiscreteVP, Flow
 from ccfast.solvers import DDIM, DDNM, Conjugate
 from ccfast.testing import Gaussian, GaussianMixture, relative_error
 
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
+
 SHAPE = (1, 16)
 DDPM_BETAS = np.linspace(1e-4, 0.02, 1000)
 SCHEDULES = {

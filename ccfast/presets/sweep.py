@@ -6,8 +6,8 @@ and start below, and keep the one with the largest
     score = PSNR - 50 GMSD - |log2(gradient energy / that of the truth)|,
 
 which weighs fidelity against perception: PSNR alone would pick the smallest start, H+ y lightly denoised. The exact
-mode is tried only well inside its stability limit. Three steps and more than five try only the neighbourhood of the best
-at five. Writes ``table.json``, an entry a task, as it goes; a
+mode is tried only well inside its stability limit. Three steps and more than five try only the neighbourhood of the
+best at five. Writes ``table.json``, an entry a task, as it goes; a
 sweep that is started again leaves finished entries alone unless ``--again`` is given.
 """
 

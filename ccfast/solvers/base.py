@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ..denoiser import Denoiser
+from ..fields import Fields
 from ..operators import Operator
-from ..plan import Plan
+from ..plan import Plan, Reduction
 from ..schedules import Array, Schedule
 
 __all__ = ["Grid", "Integrals", "Solver", "check_fraction", "check_weight"]
@@ -40,6 +41,7 @@ class Grid:
     f: Array
     alpha: Array
     beta: Array
+    noise_std: float = 0.0
 
     def ddim(self, noise: Array | float = 0.0) -> dict[str, Array]:
         """mu' x0hat + sqrt(sigma'^2 - noise^2) eps + noise z, in terms of x, F and z.
@@ -77,19 +79,71 @@ class Integrals(NamedTuple):
 
 
 class Solver(ABC):
-    """Writes the table of a sampler. Members are small immutable objects; ``repr`` shows their parameters."""
+    """Writes the table of a sampler. Members are small immutable objects; ``repr`` shows their parameters.
+
+    Attributes:
+        takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
+        needs_singular_values: whether it then needs those of the operator; without them the start is not shrunk.
+        product: how the plan takes h, a name of ``ccfast.products.PRODUCTS``.
+    """
+
+    takes_noise: ClassVar[bool] = False
+    needs_singular_values: ClassVar[bool] = True
+    product = "reverse"
 
     @abstractmethod
     def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        """The update coefficients, one array over the steps for each term of ``ccfast.plan.TERMS``."""
+        """The update coefficients: an array over the steps for every term of ``ccfast.plan`` that is used."""
 
-    def plan(self, denoiser: Denoiser, operator: Operator, times: Array) -> Plan:
+    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
+        """Coefficients over the singular values; None: there are none."""
+        return None
+
+    def reduction(self, grid: Grid) -> Reduction | None:
+        """Coefficients from dot products of every image; None: there are none."""
+        return None
+
+    def inverse(self, denoiser: Denoiser, times: Array) -> Plan:
+        """The plan that takes the last state back to the first two; ValueError where there is none."""
+        raise ValueError(f"invert: {self!r} has no exact inverse; BDIA() has")
+
+    def plan(self, denoiser: Denoiser, operator: Operator, times: Array, noise_std: float = 0.0) -> Plan:
         """The table for a grid of times that ``Schedule.check_times`` has passed."""
+        check_weight("noise_std", noise_std)
+        if noise_std and not self.takes_noise:
+            raise ValueError(
+                f"noise_std: {self!r} handles noiseless measurements only, so it must be 0, got {noise_std}; "
+                "Conjugate and PiGDM take noise"
+            )
+        if noise_std and self.needs_singular_values and operator.kind == "krylov":
+            raise ValueError(
+                f"noise_std: {self!r} needs the singular values of the operator, which {operator!r} does not have, so "
+                f"it must be 0, got {noise_std}; DDS and DPS take noise without them"
+            )
+        grid = self.grid(denoiser, times, noise_std)
+        return Plan(
+            repr(self),
+            times.copy(),
+            denoiser.schedule.mean(times),
+            denoiser.schedule.std(times),
+            denoiser.network_times(times[:-1]),
+            denoiser.coefficients(times[:-1]).c_in,
+            grid.p.copy(),
+            grid.q.copy(),
+            self.update(grid, operator),
+            self.fields(grid, operator),
+            self.reduction(grid),
+            self.product,
+            noise_std,
+        )
+
+    def grid(self, denoiser: Denoiser, times: Array, noise_std: float = 0.0) -> Grid:
+        """What a solver may use of a denoiser on a grid of times."""
         schedule = denoiser.schedule
         mu, sigma, clock = schedule.mean(times), schedule.std(times), schedule.clock(times)
-        c_in, p, q, e, f = denoiser.coefficients(times[:-1])
+        _, p, q, e, f = denoiser.coefficients(times[:-1])
         velocity = schedule.frozen == "velocity"
-        grid = Grid(
+        return Grid(
             schedule,
             times,
             t=times[:-1],
@@ -106,10 +160,8 @@ class Solver(ABC):
             f=f,
             alpha=p - e if velocity else e,
             beta=q - f if velocity else f,
+            noise_std=noise_std,
         )
-        network_times = denoiser.network_times(times[:-1])
-        update = self.update(grid, operator)
-        return Plan(repr(self), times.copy(), mu, sigma, network_times, c_in, p, q, update)
 
 
 def check_weight(name: str, value: float) -> float:

@@ -7,19 +7,26 @@ all digits in single precision as w grows.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..fields import Fields
 from ..operators import Operator
+from ..plan import Reduction
+from ..products import PRODUCTS
 from ..schedules import Array
 from . import conjugate_diffusion, conjugate_flow
-from .base import Grid, Integrals, Solver, check_weight
+from .base import Grid, Solver, check_weight
+from .conjugate_modes import Guidance, Modes, forms, modes, terms
+from .conjugate_rayleigh import rayleigh
 
 __all__ = ["Conjugate"]
 
-STABILITY_LIMIT = 8.0 + 4.0 * np.sqrt(2.0)
-"""Largest relaxation w (B - B') of a step at which ``jacobian="exact"`` is stable for a log-concave prior."""
+STABILITY_LIMIT = {1: 8.0 + 4.0 * np.sqrt(2.0), 2: 6.0}
+"""Largest 2 int R_s dX of a step, w (B - B') without noise, at which ``jacobian="exact"`` is stable for a log-concave
+prior, by order."""
 
 
 @dataclass(frozen=True)
@@ -36,56 +43,167 @@ class Conjugate(Solver):
         x'    = x0hat + kappa r - (1 - t') v + d_N g + (d_P - d_N) P g
         kappa = 1 - exp(-w int t (1 - t) dt),   d_N = w int t (1 - t)^2 dt,   d_P with exp(-w int_t^{t'}) inside
 
-    lam != 0 adds the isotropic term of the paper (Euler treatment, as published); all coefficients are then integrals.
+    With noise in the measurement kappa and d are fields over the singular values, and the residual in g is weighted;
+    ``conjugate_modes`` has all the integrals, also those of the options. lam != 0 adds the isotropic term of the paper
+    (Euler treatment, as published); all coefficients are then integrals.
 
     Args:
-        w: guidance weight >= 0. 0 is DDIM.
-        lam: the paper's lambda, a decay rate per unit of schedule time (a shift of the conjugate basis).
-        jacobian: how the guidance term g enters. "exact": the step above, two projections. "one_projection": d_P on
-            all modes, one projection, stable for every w. "none": no g, no derivative of the network, a different ODE.
-            "auto": exact, but one_projection in the steps where w (B - B') exceeds the stability limit 13.7
-            (Flow: 2 w int t (1 - t) dt).
+        w: guidance weight >= 0; 0 is DDIM. "bayes": the weight for which a unit Gaussian prior is sampled exactly, with
+            ``centred`` "prior" unless that is "rayleigh" (uncentred it converges with order one half only).
+        lam: the paper's lambda, a decay rate per unit of schedule time (a shift of the conjugate basis). Only for
+            noiseless measurements, order 1, eta 0, not centred, and a number w.
+        jacobian: how the guidance term g enters. "exact": the step above, two projections; warns where the step is not
+            stable. "one_projection": d_P on all modes (with noise, that of the largest singular value), one
+            projection, stable for every w; of first order only. "none": no g, no derivative of the network, a
+            different ODE. "auto": exact, but one_projection in the steps beyond the stability limit, w (B - B') = 13.7
+            for order 1 and 6 for order 2 (Flow: 2 w int t (1 - t) dt).
+        product: how g is taken from the network, ``ccfast.products``. "reverse" is right for every network. "forward"
+            and "finite_difference" need no autograd graph (memory of inference) and assume a symmetric Jacobian, which
+            trained networks have only nearly. A difference costs one evaluation, about as much as a reverse product,
+            and takes any network (compiled, exported, inference mode); forward mode costs two to three, and is exact.
+        order: 2 extrapolates eps (or v) and g from the step before.
+        eta: amount of fresh noise, 1 for the reverse SDE; 0 is the ODE.
+        centred: take the known part j of the Jacobian into the exponent. "prior": j of a unit Gaussian prior.
+            "rayleigh": j = <r, g>/<r, r> of every image, on the device, for noiseless measurements.
     """
 
-    w: float = 15.0
+    w: float | str = 15.0
     lam: float = 0.0
     jacobian: str = "exact"
+    product: str = "reverse"
+    order: int = 1
+    eta: float = 0.0
+    centred: bool | str = False
+
+    takes_noise = True
 
     def __post_init__(self) -> None:
-        check_weight("w", self.w)
+        if self.w != "bayes":
+            if isinstance(self.w, str):
+                raise ValueError(f"w: must be a number or 'bayes', got {self.w!r}")
+            check_weight("w", self.w)
         if not np.isfinite(self.lam):
             raise ValueError(f"lam: must be a finite number, got {self.lam}")
-        if self.jacobian not in ("exact", "one_projection", "none", "auto"):
-            raise ValueError(f"jacobian: must be 'exact', 'one_projection', 'none' or 'auto', got {self.jacobian!r}")
+        for name, choices in (
+            ("jacobian", ("exact", "one_projection", "none", "auto")),
+            ("product", tuple(PRODUCTS)),
+            ("order", (1, 2)),
+            ("centred", (False, "prior", "rayleigh")),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                rule = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+                raise ValueError(f"{name}: must be {rule}, got {value!r}")
+        check_weight("eta", self.eta)
+        if self.centred and self.jacobian == "none":
+            raise ValueError(f"centred: must be False with jacobian='none', got {self.centred!r}")
+        if self.lam and (self.order != 1 or self.eta or self.centred or self.w == "bayes"):
+            raise ValueError(f"lam: must be 0 with order 2, eta, centred or w='bayes', got {self.lam} in {self!r}")
 
     def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        path = conjugate_flow if grid.schedule.frozen == "velocity" else conjugate_diffusion
-        relaxation = path.relaxation(grid, self.w)
+        self._check(grid)
         if self.lam:
-            row = path.general(grid, self.w, self.lam)
-            update = general_row(grid, row)
-            d_null, d_range = row.d_null, row.d_range
-        else:
-            update = {**grid.ddim(), "r": -grid.data_scale * np.expm1(-relaxation)}
-            d_null, d_range = path.jacobian(grid, self.w)
+            return self._general(grid)
+        guidance = self._guidance(grid, operator)
+        m = modes(guidance, np.array([0.0, guidance.reference]))
+        shared = self._shared(m, warn=True)
+        row = self._terms(guidance, m, shared)
+        update = grid.ddim()
+        numbers = not grid.noise_std and self.centred != "rayleigh"  # the coefficients of the range are numbers
+        for name, c in row.items():
+            if name in ("r", "r1"):  # residuals have no part in the null space
+                update[name] = c[:, 1] * numbers
+                continue
+            null = c[:, 0]
+            if self.centred == "rayleigh" and name in ("h", "h1"):
+                null = np.where(shared, 0.0, null)
+            update[name] = update.get(name, 0.0) + null
+            if numbers:
+                update["P" + name] = c[:, 1] - c[:, 0]
+        return update
+
+    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
+        if not grid.noise_std:
+            return None
+        guidance = self._guidance(grid, operator)
+
+        def evaluate(s: Array) -> dict[str, Array]:
+            m = modes(guidance, np.concatenate([[0.0, guidance.reference], s]))
+            omega = guidance.omega(s)
+            ones = np.ones((len(omega), 2))
+            row = self._terms(guidance, m, self._shared(m), np.concatenate([ones, omega], axis=1))
+            whole = {name: row.pop(name)[:, 2:] for name in ("r", "r1")}
+            return {"weight": omega, **whole, **{name: c[:, 2:] - c[:, :1] for name, c in row.items()}}
+
+        return Fields(evaluate, operator)
+
+    def reduction(self, grid: Grid) -> Reduction | None:
+        if self.centred != "rayleigh":
+            return None
+        guidance = self._guidance(grid)
+        m = modes(guidance, np.array([0.0, guidance.reference]))
+        return rayleigh(guidance, self._terms(guidance, m, self._shared(m)), self._shared(m))
+
+    # ------------------------------------------------------------------------------------ parts of them
+    def _check(self, grid: Grid) -> None:
+        """Rules that join an option with the noise of the measurement or with the grid; ValueError."""
+        if grid.noise_std and self.lam:
+            raise ValueError(f"lam: must be 0 where the measurement is noisy, got {self.lam} with {grid.noise_std}")
+        if grid.noise_std and self.centred == "rayleigh":
+            raise ValueError(
+                "centred: must be False or 'prior' where the measurement is noisy, got 'rayleigh' with "
+                f"noise_std={grid.noise_std}"
+            )
+        if grid.mu[0] <= 0 and (self.w == "bayes" or self.eta):
+            raise ValueError(f"start: {self!r} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}")
+
+    def _guidance(self, grid: Grid, operator: Operator | None = None) -> Guidance:
+        """A noiseless mode behaves alike at every singular value: 1 stands for it."""
+        reference = float(operator.singular_values.max()) if grid.noise_std and operator is not None else 1.0
+        bayes = self.w == "bayes" and self.centred is False and self.jacobian != "none"
+        return Guidance(grid, self.w, reference, self.eta, self.centred == "prior" or bayes, self.order)
+
+    def _shared(self, m: Modes, warn: bool = False) -> Array:
+        """In which steps (n,) all modes take the Jacobian coefficients of the reference; may warn of instability."""
+        with np.errstate(divide="ignore"):
+            relaxation = -2.0 * np.log1p(-m.kappa[:, 1])
+        limit = STABILITY_LIMIT[self.order]
+        if warn and self.jacobian == "exact" and np.any(relaxation > limit):
+            warnings.warn(
+                f"jacobian: 'exact' is stable up to a relaxation of {limit:.1f} in a step, got {relaxation.max():.1f} "
+                f"in {self!r}; take more steps, a smaller w or jacobian='auto'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return (relaxation > limit) & (self.jacobian == "auto") | (self.jacobian == "one_projection")
+
+    def _terms(self, guidance: Guidance, m: Modes, shared: Array, omega: Array | float = 1.0) -> dict[str, Array]:
+        """The terms of modes (n, M), of which the first is the null space and the second the reference."""
+        taken = np.full((len(m.d), 1), self.jacobian != "none")
+        d, v = (np.where(shared[:, None], x[:, 1:2], x) * taken for x in (m.d, m.v))
+        return terms(m._replace(d=d, v=v), *forms(guidance), omega / guidance.grid.data_scale[:, None])
+
+    def _general(self, grid: Grid) -> dict[str, Array]:
+        """The row for lam != 0: x' = a x + b (alpha x + beta F) + c ybar + d g, a, b and d of null space and range."""
+        path = conjugate_flow if grid.schedule.frozen == "velocity" else conjugate_diffusion
+        row = path.general(grid, float(self.w), self.lam)
+        a, b = row.a_range - row.a_null, row.b_range - row.b_null
+        update = {
+            "x": row.a_null + row.b_null * grid.alpha,
+            "F": row.b_null * grid.beta,
+            "Px": a + b * grid.alpha,
+            "PF": b * grid.beta,
+            "ybar": row.c,
+        }
         if self.jacobian == "none":
             return update
-        if self.jacobian == "one_projection":
-            d_null = d_range
-        elif self.jacobian == "auto":
-            d_null = np.where(2 * relaxation > STABILITY_LIMIT, d_range, d_null)
+        shared = 2 * path.relaxation(grid, float(self.w)) > STABILITY_LIMIT[1]
+        shared = shared & (self.jacobian == "auto") | (self.jacobian == "one_projection")
+        d_null = np.where(shared, row.d_range, row.d_null)
         # g = alpha r + beta h, and r = P r
-        update["r"] = update.get("r", 0.0) + d_range * grid.alpha
-        return {**update, "h": d_null * grid.beta, "Ph": (d_range - d_null) * grid.beta}
-
-
-def general_row(grid: Grid, row: Integrals) -> dict[str, Array]:
-    """x' = a x + b (alpha x + beta F) + c ybar, with a and b of the null space and, under P, of the range."""
-    a, b = row.a_range - row.a_null, row.b_range - row.b_null
-    return {
-        "x": row.a_null + row.b_null * grid.alpha,
-        "F": row.b_null * grid.beta,
-        "Px": a + b * grid.alpha,
-        "PF": b * grid.beta,
-        "ybar": row.c,
-    }
+        return {
+            **update,
+            "r": row.d_range * grid.alpha,
+            "h": d_null * grid.beta,
+            "Ph": (row.d_range - d_null) * grid.beta,
+        }

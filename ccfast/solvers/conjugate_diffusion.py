@@ -1,4 +1,4 @@
-"""Step coefficients of the conjugate integrator with eps frozen (VP, VE, EDM); B = ln(1 + rho^2)."""
+"""Step coefficients of the conjugate integrator for lam != 0, with eps frozen (VP, VE, EDM); B = ln(1 + rho^2)."""
 
 from __future__ import annotations
 
@@ -8,34 +8,12 @@ from ..schedules import Array
 from .base import Grid, Integrals
 from .quadrature import integrate
 
-__all__ = ["general", "jacobian", "relaxation"]
+__all__ = ["general", "path_std", "relaxation"]
 
 
 def relaxation(grid: Grid, w: float) -> Array:
     """Exponent of the step on the range of P: kappa = 1 - exp(-relaxation)."""
     return w * (grid.clock - grid.clock_to) / 2
-
-
-def jacobian(grid: Grid, w: float) -> tuple[Array, Array]:
-    """d_N in closed form and d_P by quadrature in ln rho, where the integrand is analytic."""
-    rho, rho_to = grid.schedule.rho(grid.t), grid.schedule.rho(grid.t_to)
-    if grid.schedule.unit_variance:  # artanh(sigma) - sigma, with artanh(sigma) = B/2 + ln(1 + sigma)
-        high, low = (b / 2 + np.log1p(s) - s for b, s in ((grid.clock, grid.sigma), (grid.clock_to, grid.sigma_to)))
-    else:
-        high, low = rho - np.arctan(rho), rho_to - np.arctan(rho_to)
-    d_null = -w * grid.mu_to * (high - low)
-
-    def d_range(k: int) -> float:
-        def kernel(u: Array) -> Array:
-            r = np.exp(u)
-            clock = np.log1p(r * r)
-            return np.exp(-0.5 * w * (clock - grid.clock_to[k])) * r * r * path_std(grid, r) / (1.0 + r * r)
-
-        # the tail below rho = 1e-6 adds less than 1e-18, so that a step to sigma' = 0 is no special case
-        low = max(rho_to[k], 1e-6 * min(1.0, rho[k]))
-        return -w * grid.mu_to[k] * float(integrate(kernel, np.log(low), np.log(rho[k]), min(1.0, 20.0 / w)))
-
-    return d_null, np.array([d_range(k) if w else 0.0 for k in range(len(grid.t))])
 
 
 def general(grid: Grid, w: float, lam: float) -> Integrals:

@@ -1,4 +1,4 @@
-"""Step coefficients of the conjugate integrator with the velocity frozen (Flow)."""
+"""Step coefficients of the conjugate integrator for lam != 0, with the velocity frozen (Flow)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..schedules import Array
 from .base import Grid, Integrals
 from .quadrature import integrate
 
-__all__ = ["general", "jacobian", "relaxation"]
+__all__ = ["general", "relaxation"]
 
 
 def relaxation(grid: Grid, w: float) -> Array:
@@ -19,22 +19,6 @@ def relaxation(grid: Grid, w: float) -> Array:
 def rate(t: Array) -> Array:
     """Integral of t (1 - t) from 0."""
     return t * t / 2.0 - t**3 / 3.0
-
-
-def jacobian(grid: Grid, w: float) -> tuple[Array, Array]:
-    """d_N in closed form and d_P by quadrature in t."""
-
-    def primitive(t: Array) -> Array:
-        return t * t / 2.0 - 2.0 * t**3 / 3.0 + t**4 / 4.0
-
-    def d_range(k: int) -> float:
-        def kernel(s: Array) -> Array:
-            return w * s * (1.0 - s) ** 2 * np.exp(w * (rate(s) - rate(grid.t_to[k])))
-
-        return float(integrate(kernel, grid.t[k], grid.t_to[k], 1.0, nodes=32))
-
-    d_null = w * (primitive(grid.t_to) - primitive(grid.t))
-    return d_null, np.array([d_range(k) for k in range(len(grid.t))])
 
 
 def general(grid: Grid, w: float, lam: float) -> Integrals:

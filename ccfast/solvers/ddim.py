@@ -15,11 +15,15 @@ __all__ = ["DDIM"]
 class DDIM(Solver):
     """x' = mu' x0hat + sqrt(sigma'^2 - s^2) eps + s z,   s = eta sigma' sqrt(1 - rho'^2/rho^2).
 
+    Noise in the measurement is known to the initial state alone.
+
     Args:
         eta: 0 deterministic (the probability-flow ODE to first order), 1 ancestral sampling.
     """
 
     eta: float = 0.0
+
+    takes_noise = True
 
     def __post_init__(self) -> None:
         check_fraction("eta", self.eta)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..fields import Fields
 from ..operators import Operator
 from ..schedules import Array
 from .base import Grid, Solver, check_fraction, check_weight
@@ -22,6 +23,9 @@ class PiGDM(Solver):
                        flow, whose velocity is held constant in x itself.
     weight "constant": c = w mu' mu, the published discrete sampler with r_t^2 = sigma^2 (VP).
 
+    Where the measurement is noisy every mode of r is weighted with r_t^2 s^2/(r_t^2 s^2 + sigma_y^2),
+    r_t^2 = rho^2/(1 + rho^2): the paper's covariance of y given x_t is r_t^2 H H^T + sigma_y^2.
+
     Explicit in w: unstable where w times the step in ln(1 + rho^2) exceeds about 4.
 
     Args:
@@ -33,6 +37,8 @@ class PiGDM(Solver):
     w: float = 1.0
     weight: str = "ode"
     eta: float = 0.0
+
+    takes_noise = True
 
     def __post_init__(self) -> None:
         check_weight("w", self.w)
@@ -57,3 +63,10 @@ class PiGDM(Solver):
             if schedule.frozen == "epsilon":
                 c = c * grid.mu_to / grid.mu
         return {**grid.ddim(grid.ddim_noise(self.eta)), "r": c * grid.p, "h": c * grid.q}
+
+    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
+        if not grid.noise_std:
+            return None
+        # r^2 of the flow's start, rho = infinity, is 1
+        r2 = (-np.expm1(-grid.clock))[:, None]
+        return Fields(lambda s: {"weight": r2 * s**2 / (r2 * s**2 + grid.noise_std**2)}, operator)

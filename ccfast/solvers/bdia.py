@@ -1,0 +1,88 @@
+"""BDIA (Zhang, Lewis, Kleijn, arXiv 2307.10829): an unconditional sampler that can be run backwards exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..denoiser import Denoiser
+from ..operators import Operator
+from ..plan import Plan
+from ..schedules import Array
+from .base import Grid, Solver
+
+__all__ = ["BDIA"]
+
+LOST_BITS = 20.0
+"""Bits that a run backwards may lose: N log2(1/gamma) of the 24 of single precision."""
+
+
+@dataclass(frozen=True)
+class BDIA(Solver):
+    """Bidirectional integration: with D(s|k) the DDIM step from (x_k, eps_k) to time t_s, forwards or backwards,
+
+        x_{k+1} = gamma (x_{k-1} - D(k-1|k)) + D(k+1|k),        x_1 = D(1|0)
+
+    which is solved for x_{k-1} as easily as for x_{k+1}: ``Sampler.invert``. Blind to the measurement after the start,
+    as DDIM.
+
+    Args:
+        gamma: in [0, 1]. 1: exactly invertible and of second order; below 1 of first order, and a run of N steps
+            backwards multiplies rounding errors by gamma^-N; 0 is DDIM.
+    """
+
+    gamma: float = 1.0
+
+    takes_noise = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma: must lie in [0, 1], got {self.gamma}")
+
+    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+        x, F = self._forms(grid)
+        return {"x": x, "F": F, "x1": np.where(np.arange(len(x)) > 0, self.gamma, 0.0)}
+
+    def _forms(self, grid: Grid) -> tuple[Array, Array]:
+        """Coefficients of x_k and F_k in D(k+1|k) - gamma D(k-1|k), without the second term at k = 0."""
+        ahead = grid.ddim()
+        # mu'' x0hat + sigma'' eps at the time before
+        mu, sigma = grid.schedule.mean(grid.times), grid.schedule.std(grid.times)
+        mu, sigma = (self.gamma * np.concatenate([[0.0], column[:-2]]) for column in (mu, sigma))
+        return ahead["x"] - mu * grid.p - sigma * grid.e, ahead["F"] - mu * grid.q - sigma * grid.f
+
+    def inverse(self, denoiser: Denoiser, times: Array) -> Plan:
+        """Steps N, ..., 1 of the sampler solved for x_{k-1}, after one that chooses x_{N-1}.
+
+        That one is DDIM inverted with eps at (x_N, t_{N-1}); whatever it chooses, the rest is exact.
+        """
+        steps = len(times) - 1
+        if self.gamma == 0 or steps * np.log2(1 / self.gamma) > LOST_BITS:
+            raise ValueError(
+                f"invert: {self!r} loses all digits of single precision in {steps} steps; gamma must be at least "
+                f"{2 ** (-LOST_BITS / steps):.3f}"
+            )
+        grid = self.grid(denoiser, times)
+        x, F = self._forms(grid)
+        last = grid.mu[-1] / grid.mu_to[-1]
+        slope = grid.sigma[-1] - last * grid.sigma_to[-1]
+        back = np.arange(steps - 1, 0, -1)
+        order = np.concatenate([[steps - 1], back])
+        update = {
+            "x": np.concatenate([[last + slope * grid.e[-1]], -x[back] / self.gamma]),
+            "F": np.concatenate([[slope * grid.f[-1]], -F[back] / self.gamma]),
+            "x1": np.concatenate([[0.0], np.full(steps - 1, 1.0 / self.gamma)]),
+        }
+        reverse = times[::-1].copy()
+        return Plan(
+            f"{self!r} backwards",
+            reverse,
+            denoiser.schedule.mean(reverse),
+            denoiser.schedule.std(reverse),
+            denoiser.network_times(times[order]),
+            denoiser.coefficients(times[order]).c_in,
+            grid.p[order],
+            grid.q[order],
+            update,
+        )

@@ -1,0 +1,351 @@
+"""Options of Conjugate: order 2, fresh noise, centred splits, the stability guard, and how the product is taken."""
+
+from __future__ import annotations
+
+import warnings
+
+import guided_ode
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ccfast import Denoiser, Sampler
+from ccfast.operators import AveragePooling, SeparableBlur
+from ccfast.schedules import EDM, VE, VP, Flow
+from ccfast.solvers import DDIM, Conjugate
+from ccfast.testing import Gaussian, GaussianMixture, relative_error
+
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
+
+SHAPE = (1, 16)
+SCHEDULES = {"vp": VP(), "ve": VE(0.002, 80.0), "edm": EDM(), "flow": Flow()}
+SPANS = {"vp": (0.5, 0.01), "ve": (3.0, 0.02), "edm": (3.0, 0.02), "flow": (0.3, 0.98)}
+OPERATOR = AveragePooling(SHAPE, 4)
+
+
+@pytest.fixture(scope="module")
+def prior() -> Gaussian:
+    """An AR(1) process with a mean: full covariance."""
+    index = torch.arange(16, dtype=torch.float64)
+    return Gaussian(0.3 * torch.sin(index), 0.6 * 0.85 ** (index[:, None] - index).abs(), SHAPE)
+
+
+@pytest.fixture(scope="module")
+def mixture() -> GaussianMixture:
+    generator = torch.Generator().manual_seed(3)
+    means = torch.randn(3, 16, dtype=torch.float64, generator=generator)
+    roots = torch.randn(3, 16, 16, dtype=torch.float64, generator=generator) / 6
+    return GaussianMixture([0.5, 0.3, 0.2], means, roots @ roots.mT, SHAPE)
+
+
+def times_of(name, steps):
+    schedule, (start, end) = SCHEDULES[name], SPANS[name]
+    if name == "flow":
+        return np.linspace(start, end, steps + 1)
+    times = schedule.time(np.geomspace(*schedule.rho((start, end)), steps + 1))
+    times[0], times[-1] = start, end
+    return times
+
+
+def problem(prior, name, batch=1, seed=0):
+    schedule, start = SCHEDULES[name], SPANS[name][0]
+    generator = torch.Generator().manual_seed(seed)
+    x0 = prior.sample(batch, generator)
+    z = torch.randn(batch, *SHAPE, dtype=torch.float64, generator=generator)
+    return OPERATOR.forward(x0), float(schedule.mean(start)) * x0 + float(schedule.std(start)) * z
+
+
+def run(prior, name, solver, y, x_init, steps=10, prediction="epsilon", **options):
+    denoiser = prior.denoiser(SCHEDULES[name], prediction)
+    return Sampler(denoiser, OPERATOR, solver, times=times_of(name, steps), **options)(y, x_init=x_init, seed=0)
+
+
+# ------------------------------------------------------------------------------------------------ orders
+@pytest.mark.parametrize("w", [2.0, 15.0])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_orders_of_convergence_to_the_guided_ode(prior, name, w):
+    schedule, (start, end) = SCHEDULES[name], SPANS[name]
+    y, x_init = problem(prior, name)
+    projector = OPERATOR.project(torch.eye(16, dtype=torch.float64).reshape(16, *SHAPE)).reshape(16, 16).numpy()
+    ybar, x = OPERATOR.pinv(y).flatten().numpy(), x_init.flatten().numpy()
+    arguments = (prior, projector, ybar, schedule, x, start, end, w)
+    truth = {jacobian: guided_ode.solve(*arguments, jacobian, 500) for jacobian in (True, False)}
+    for order, options in (
+        (2, {"order": 2}),
+        (2, {"order": 2, "jacobian": "none"}),
+        (1, {"centred": "prior"}),
+        (2, {"centred": "prior", "order": 2}),
+        (1, {"centred": "rayleigh"}),
+        (2, {"centred": "rayleigh", "order": 2}),
+    ):
+        exact = truth[options.get("jacobian") != "none"]
+        errors = [
+            np.linalg.norm(run(prior, name, Conjugate(w, **options), y, x_init, steps).flatten().numpy() - exact)
+            for steps in (160, 320)
+        ]
+        assert abs(np.log2(errors[0] / errors[1]) - order) < 0.2, (options, errors)
+        assert errors[1] / np.linalg.norm(exact) < (0.02 if order == 1 else 5e-4), (options, errors)
+
+
+@pytest.mark.parametrize("options", [{"order": 2}, {"eta": 0.8}, {"order": 2, "eta": 0.8}, {"centred": "prior"},
+                                     {"centred": "rayleigh", "order": 2, "eta": 0.5}])  # fmt: skip
+@pytest.mark.parametrize("name", ["vp", "edm", "flow"])
+def test_the_parametrisation_of_the_network_does_not_matter(mixture, name, options):
+    """Among them a scaled input (edm), and eps that is a combination of state and output, now and a step ago."""
+    y, x_init = problem(mixture, name, 2)
+    predictions = ("epsilon", "sample", "v_prediction", "velocity", *(["edm"] if name == "edm" else []))
+    for noise in (0.0,) if options.get("centred") == "rayleigh" else (0.0, 0.05):
+        results = [run(mixture, name, Conjugate(9.0, **options), y, x_init, 5, p, noise_std=noise) for p in predictions]
+        for result in results[1:]:
+            assert relative_error(result, results[0]) < 1e-10
+
+
+def test_second_order_of_an_unguided_step_is_adams_bashforth(mixture):
+    """w = 0 in VE, where x' = x + int eps d sigma: the textbook coefficients for unequal steps."""
+    y, x_init = problem(mixture, "ve")
+    times = np.array([3.0, 2.0, 1.4])
+    denoiser = mixture.denoiser(SCHEDULES["ve"])
+    got = Sampler(denoiser, OPERATOR, Conjugate(0.0, order=2), times=times)(y, x_init=x_init)
+    eps = lambda x, t: denoiser.network(x, torch.tensor([t], dtype=torch.float64))  # noqa: E731
+    first = eps(x_init, 3.0)
+    middle = x_init - first
+    h, before = -0.6, -1.0
+    expected = middle + h * ((1 + h / (2 * before)) * eps(middle, 2.0) - h / (2 * before) * first)
+    assert relative_error(got, expected) < 1e-12
+
+
+def test_fresh_noise_without_guidance_is_sde_dpm_solver_1(mixture):
+    """On the null space eps loses mu' eta^2 (rho - rho'), and the noise has variance mu'^2 eta^2 (rho^2 - rho'^2)."""
+    schedule, eta = SCHEDULES["vp"], 0.7
+    plan = Conjugate(0.0, eta=eta).plan(mixture.denoiser(schedule), OPERATOR, np.array([0.5, 0.3]))
+    plain = DDIM().plan(mixture.denoiser(schedule), OPERATOR, np.array([0.5, 0.3]))
+    mu, rho, rho_to = (float(v) for v in (schedule.mean(0.3), schedule.rho(0.5), schedule.rho(0.3)))
+    assert plan.update["F"][0] == pytest.approx(plain.update["F"][0] - mu * eta**2 * (rho - rho_to), rel=1e-12)
+    assert plan.update["z"][0] == pytest.approx(mu * eta * np.sqrt(rho**2 - rho_to**2), rel=1e-12)
+
+
+def test_centring_is_exact_where_the_jacobian_is_a_multiple_of_one():
+    """Rayleigh finds the unit Gaussian's j = sigma by itself, and for it (diffusion) is the same sampler."""
+    unit = Gaussian(torch.zeros(16, dtype=torch.float64), torch.eye(16, dtype=torch.float64), SHAPE)
+    for name in ("vp", "edm"):
+        y, x_init = problem(unit, name, 3)
+        for order in (1, 2):
+            by_table, by_image = (
+                run(unit, name, Conjugate(9.0, centred=c, order=order), y, x_init) for c in ("prior", "rayleigh")
+            )
+            assert relative_error(by_image, by_table) < 1e-12
+            assert relative_error(by_table, run(unit, name, Conjugate(9.0, order=order), y, x_init)) > 1e-3
+
+
+def test_rayleigh_is_of_each_image_and_survives_a_residual_of_zero(mixture):
+    y, x_init = problem(mixture, "vp", 3)
+    solver = Conjugate(9.0, centred="rayleigh", order=2)
+    together = run(mixture, "vp", solver, y, x_init)
+    for b in range(3):
+        alone = run(mixture, "vp", solver, y[b : b + 1], x_init[b : b + 1])
+        assert relative_error(together[b : b + 1], alone) < 1e-12
+    network = Denoiser(lambda x, t: x * 0.0, SCHEDULES["vp"], "sample")
+    x = Sampler(network, OPERATOR, solver)(torch.zeros(1, 1, 4), x_init=torch.ones(1, *SHAPE))
+    assert torch.isfinite(x).all()
+
+
+# ------------------------------------------------------------------------------------------------ stability
+def test_exact_warns_once_above_the_limit(prior):
+    denoiser = prior.denoiser(VP())
+    for solver, limit in ((Conjugate(40.0), "13.7"), (Conjugate(15.0, order=2), "6.0")):
+        with pytest.warns(RuntimeWarning, match=rf"jacobian: 'exact' is stable up to .* {limit} in a step") as caught:
+            Sampler(denoiser, OPERATOR, solver, start=0.6)
+        assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Sampler(denoiser, OPERATOR)
+        for jacobian in ("auto", "one_projection", "none"):
+            Sampler(denoiser, OPERATOR, Conjugate(40.0, jacobian=jacobian), start=0.6)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_auto_stays_bounded_where_exact_does_not(prior, order):
+    y, x_init = problem(prior, "vp")
+    spread = {}
+    for jacobian in ("exact", "auto"):
+        solver = Conjugate(2000.0, jacobian=jacobian, order=order)
+        sampler = Sampler(prior.denoiser(VP()), OPERATOR, solver, start=0.5, steps=10)
+        spread[jacobian] = float(sampler(y, x_init=x_init).abs().max())
+    assert spread["auto"] < 3 < 20 < spread["exact"]
+
+
+# ------------------------------------------------------------------------------------------------ products
+PRODUCTS = ("forward", "finite_difference")
+
+
+@pytest.mark.parametrize("options", [{}, {"order": 2}, {"centred": "rayleigh"}, {"jacobian": "one_projection"}])
+@pytest.mark.parametrize("name", ["vp", "edm", "flow"])
+def test_products_of_a_true_score_agree(prior, mixture, name, options):
+    """Forward mode is exact; a difference is exact for a Gaussian, whose score is linear, and close for a mixture."""
+    prediction = {"vp": "v_prediction", "edm": "edm", "flow": "velocity"}[name]
+    for p, tolerance in ((prior, 1e-9), (mixture, 5e-3)):
+        y, x_init = problem(p, name, 2)
+        reverse, forward, difference = (
+            run(p, name, Conjugate(9.0, product=product, **options), y, x_init, 5, prediction)
+            for product in ("reverse", *PRODUCTS)
+        )
+        assert relative_error(forward, reverse) < 1e-11
+        assert relative_error(difference, reverse) < tolerance
+        noiseless = run(p, name, Conjugate(9.0, jacobian="none"), y, x_init, 5, prediction)
+        assert relative_error(noiseless, reverse) > 4 * tolerance  # g matters
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_products_in_single_precision_and_with_noise(prior, product):
+    y, x_init = problem(prior, "vp", 2)
+    for noise in (0.0, 0.1):
+        reverse, other = (
+            run(prior, "vp", Conjugate(9.0, product=p), y.float(), x_init.float(), 5, noise_std=noise)
+            for p in ("reverse", product)
+        )
+        # the outputs agree to 1e-7, of which a difference over a hundredth of |x| keeps 1e-5, twice in five steps
+        assert relative_error(other, reverse) < (1e-5 if product == "forward" else 1e-4)
+
+
+class Counting(nn.Module):
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv1d(1, 1, 3, padding=1).to(dtype)
+        self.tracked: list[bool] = []
+
+    def forward(self, x, t):
+        self.tracked.append(x.requires_grad)
+        return torch.tanh(self.convolution(x))
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_no_graph_is_recorded_and_inference_mode_is_welcome(product):
+    network = Counting()
+    sampler = Sampler(Denoiser(network, VP()), OPERATOR, Conjugate(product=product), steps=4)
+    y = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0))
+    outside = sampler(y, seed=0)
+    assert network.tracked == [False] * 8
+    assert sampler.stats()["network_evaluations"] == 8
+    assert sampler.stats()["vjps"] == 0
+    assert sampler.plan.vjp_steps == 4
+    assert sampler.memory_estimate(2).activations == 0
+    with torch.inference_mode():
+        inside = sampler(y, seed=0)
+    torch.testing.assert_close(inside, outside, rtol=0, atol=0)
+
+
+def test_a_network_without_gradients_can_be_differenced():
+    weight = Counting().convolution.weight.detach()
+
+    def detached(x, t):
+        return torch.tanh(nn.functional.conv1d(x.detach(), weight, padding=1))
+
+    def attached(x, t):
+        return torch.tanh(nn.functional.conv1d(x, weight, padding=1))
+
+    y = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0))
+    got, same = (
+        Sampler(Denoiser(network, VP()), OPERATOR, Conjugate(3.0, product="finite_difference"))(y, seed=0)
+        for network in (detached, attached)
+    )
+    assert torch.equal(got, same)
+    with pytest.raises(ValueError, match=r"must be differentiable .* use product='finite_difference'"):
+        Sampler(Denoiser(detached, VP()), OPERATOR, Conjugate(3.0))(y, seed=0)
+
+
+def test_no_residual_no_product(prior):
+    """r = 0 from the first step on: the network denoises to the measurement itself."""
+    for product in PRODUCTS:
+        solver = Conjugate(9.0, product=product)
+        network = Denoiser(lambda x, t: x * 0.0, VP(), "sample")
+        for scale in (0.0, 1.0):
+            x_init = torch.full((2, *SHAPE), scale)
+            assert torch.isfinite(Sampler(network, OPERATOR, solver)(torch.zeros(2, 1, 4), x_init=x_init)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_not_differenced_unless_asked_for(dtype):
+    network = Counting(dtype)
+    y = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0))
+    exact = Sampler(Denoiser(network, VP()), OPERATOR, Conjugate(3.0))(y, seed=0)
+    with pytest.raises(ValueError, match=f"product: 'finite_difference' subtracts .* rounded to {dtype}"):
+        Sampler(Denoiser(network, VP()), OPERATOR, Conjugate(3.0, product="finite_difference"))(y, seed=0)
+    rounded = Sampler(Denoiser(network, VP()), OPERATOR, Conjugate(3.0, product="rounded_difference"))(y, seed=0)
+    assert relative_error(rounded, exact) < 0.2  # a network of one layer, its Jacobian not symmetric
+    solver, options = Conjugate(product="finite_difference"), {"autocast": torch.bfloat16}
+    sampler = Sampler(Denoiser(Counting(), VP()), OPERATOR, solver, **options)
+    with pytest.raises(ValueError, match=r"rounded to torch\.bfloat16"):
+        sampler(y, seed=0)
+
+
+# ------------------------------------------------------------------------------------------------ the loop
+class Recorder(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations.append(function)
+        return function(*args, **(kwargs or {}))
+
+
+aten = torch.ops.aten
+SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.default, aten.equal.default}
+
+
+@pytest.mark.parametrize(
+    ("solver", "noise"),
+    [
+        (Conjugate(), 0.1),
+        (Conjugate("bayes", order=2, eta=0.5), 0.1),
+        (Conjugate(order=2, eta=0.5), 0.0),
+        (Conjugate(centred="rayleigh", order=2, jacobian="auto"), 0.0),
+        (Conjugate(product="forward"), 0.0),
+        (Conjugate(product="finite_difference"), 0.1),
+    ],
+)
+def test_the_loop_never_waits_and_repeats_itself(solver, noise, monkeypatch):
+    operator = SeparableBlur(SHAPE, [0.2, 0.6, 0.2])
+    sampler = Sampler(Denoiser(Counting(), VP()), operator, solver, steps=4, noise_std=noise)
+    y = torch.rand(2, *SHAPE)
+    sampler(y, seed=0)  # constants of the operator and of the plan are moved once
+    inside, run_loop = [], sampler._program.run
+
+    def recorded(*args):
+        with Recorder() as recorder:
+            steps = run_loop(*args)
+        inside.append(recorder.operations)
+        return steps
+
+    monkeypatch.setattr(sampler._program, "run", recorded)
+    sampler(y, seed=0)
+    sampler(y, seed=1)
+    assert not SYNCS & set(inside[0])
+    assert inside[0] == inside[1]  # nothing depends on values
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"w": "song"}, "w: must be a number or 'bayes', got 'song'"),
+        ({"order": 3}, "order: must be 1 or 2, got 3"),
+        ({"eta": -1.0}, "eta: must be a finite number >= 0, got -1.0"),
+        ({"centred": True}, "centred: must be False, 'prior' or 'rayleigh', got True"),
+        ({"centred": "prior", "jacobian": "none"}, "centred: must be False with jacobian='none', got 'prior'"),
+        ({"product": "backward"}, "product: must be 'reverse', 'forward', .*, got 'backward'"),
+        ({"lam": 0.1, "order": 2}, "lam: must be 0 with order 2, .*, got 0.1"),
+        ({"lam": 0.1, "eta": 1.0}, "lam: must be 0 with order 2, .*, got 0.1"),
+        ({"lam": 0.1, "w": "bayes"}, "lam: must be 0 with order 2, .*, got 0.1"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        Conjugate(**options)
+
+
+def test_fresh_noise_cannot_start_from_the_pure_noise_of_a_flow(prior):
+    with pytest.raises(ValueError, match=r"start: .* must start later than pure noise, got mu = 0 at t = 0"):
+        Sampler(prior.denoiser(Flow(), "velocity"), OPERATOR, Conjugate(eta=1.0), start=0.0)
