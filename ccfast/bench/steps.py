@@ -23,9 +23,10 @@ from ..testing import relative_error
 from .cases import Case
 from .problems import GateError, total
 
-__all__ = ["Clock", "Restore", "StepProblem", "compiled_step", "stand_in"]
+__all__ = ["Clock", "Restore", "StepProblem", "W", "compiled_step", "stand_in"]
 
-STEPS = 5
+STEPS, W = 5, 15.0
+"""Of the run that is timed: its steps, and the guidance weight."""
 
 Restore = Callable[[Tensor, Tensor], Tensor]
 """(y, x_init) -> x: a whole run of a sampler."""
@@ -95,7 +96,7 @@ class StepProblem:
         self._known_truth: Tensor | None = None
         self.operator = case.operator()
         self.denoiser = Denoiser(self.clock.network(network), schedules.VP())
-        self.solver = solvers.Conjugate()
+        self.solver = solvers.Conjugate(w=W)
         generator = torch.Generator().manual_seed(0)
         image = 0.5 * torch.randn(case.shape, generator=generator)
         self.y = self.operator.forward(image)
