@@ -172,6 +172,12 @@ def test_runner_wants_its_settings(monkeypatch):
         run_all([Case("noise", "any", 1, SIDE)])
 
 
+def test_a_killed_process_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], -15))
+    assert environment.run_configured("bench", []) == 143
+    assert "bench: its process was ended by SIGTERM" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------ memory
 def test_live_memory():
     with LiveMemory() as memory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,11 @@ def configured() -> bool:
 def run_configured(module: str, arguments: Sequence[str]) -> int:
     """``python -m module arguments`` with ``SETTINGS``; returns its exit code."""
     environment = {**os.environ, **SETTINGS}
-    return subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=False).returncode
+    code = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=False).returncode
+    if code < 0:
+        print(f"{module}: its process was ended by {signal.Signals(-code).name}; nothing is reported", file=sys.stderr)
+        return 128 - code
+    return code
 
 
 @contextmanager
