@@ -6,13 +6,19 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test lint sanitize clean
+.PHONY: demo test lint bench figures sanitize clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
 
 test: .venv/installed  ## the whole test suite
 	$(BIN)/python -m pytest
+
+bench: .venv/installed  ## every kernel and its rivals under pytest-benchmark; BENCH=--busy on a busy machine
+	$(BIN)/python -m bench.under_pytest $(BENCH)
+
+figures: .venv/installed  ## the README's table and bench/results/cpu.json; BENCH=--busy on a busy machine
+	$(BIN)/python -m bench --readme $(BENCH)
 
 lint: .venv/installed  ## ruff and pyright
 	$(BIN)/pip install --quiet "ruff==0.15.*" "pyright==1.1.*"

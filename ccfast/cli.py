@@ -20,6 +20,7 @@ import ccfast
 from . import demo
 from .anysize import any_size
 from .batch import Restorer, degrade, plan_jobs, run_jobs
+from .bench import command as bench
 from .degradations import parse_degradation
 from .gallery import draw_gallery
 from .images import check_output, write_picture
@@ -130,6 +131,10 @@ def _config(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    return bench.run(arguments)
+
+
 def _prior(arguments: argparse.Namespace) -> ccfast.Denoiser:
     """The prior on its device, with the threads it may use."""
     if arguments.threads is not None:
@@ -153,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo_arguments(_command(commands, "demo", _demo, "degrade and restore photographs, and draw a gallery"))
     _restore_arguments(_command(commands, "restore", _restore, "restore measurement images", _OPERATORS + _FILES))
     _degrade_arguments(_command(commands, "degrade", _degrade, "make measurement images", _OPERATORS + _FILES))
+    bench.add_arguments(_command(commands, "bench", _bench, "time the kernels of this machine against plain torch"))
     _command(commands, "config", _config, "print what can run here, and why the rest cannot")
     return parser
 

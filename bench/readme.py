@@ -1,0 +1,103 @@
+"""The README's table of figures, made from a result, so that no figure is typed by hand.
+
+python -m bench.readme        write it again from results/cpu.json
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ccfast.bench.measure import Record
+from ccfast.bench.table import cells, duration
+
+__all__ = ["NAME", "block", "full_page", "load", "render", "write"]
+
+NAME = "cpu"
+"""The result that the README shows."""
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- bench: written by make figures -->\n", "<!-- /bench -->\n"
+_BLOCK = re.compile(f"{re.escape(BEGIN)}(.*?){re.escape(END)}", re.DOTALL)
+_COLUMNS = ("op", "operator", "threads", "time", "GB/s", "of triad", "eager", "compile", "published", "of a step")
+
+
+def load() -> dict[str, Any] | None:
+    """The result that the README shows; None before anything was measured."""
+    path = Path(__file__).parent / "results" / f"{NAME}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def block(text: str) -> str:
+    """What stands between the markers.
+
+    Raises:
+        ValueError: the markers are not there once.
+    """
+    found = _BLOCK.findall(text)
+    if len(found) != 1:
+        raise ValueError(f"README: must hold the markers {BEGIN.strip()} and {END.strip()} once, got {len(found)}")
+    return found[0]
+
+
+def write(result: dict[str, Any] | None) -> None:
+    """Put the table of a result between the README's markers."""
+    text = README.read_text()
+    block(text)
+    README.write_text(_BLOCK.sub(lambda _: f"{BEGIN}{render(result)}{END}", text))
+
+
+def render(result: dict[str, Any] | None) -> str:
+    """Markdown: where it was measured, and the rows of one image in float32."""
+    if result is None:
+        return "Not measured yet; `make figures` does.\n"
+    rows = [r for r in result["records"] if r["shape"][0] == 1 and r["dtype"] == "float32" and r["op"] != "plan"]
+    return f"{_where(result)}\n{_markdown(rows, _COLUMNS)}\n{_rest(result)}"
+
+
+def full_page(result: dict[str, Any]) -> str:
+    """Markdown with all rows."""
+    columns = ("op", "operator", "shape", "F", *_COLUMNS[2:])
+    rows = [record for record in result["records"] if record["op"] != "plan"]
+    return f"# Figures\n\n{_where(result)}\n{_markdown(rows, columns)}\n{_rest(result)}"
+
+
+def _where(result: dict[str, Any]) -> str:
+    machine, load = result["machine"], result["load"]
+    text = (
+        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, commit {result['commit']}, "
+        f"{result['date'][:10]}; medians of up to {result['settings']['rounds']} interleaved rounds.\n"
+    )
+    if load["busy"]:
+        text += (
+            f"**Preliminary: other processes used up to {load['during']:.1f} cores meanwhile**, so that times and "
+            "ratios are not to be relied on.\n"
+        )
+    return text
+
+
+def _rest(result: dict[str, Any]) -> str:
+    """Plans, import and memory, in one paragraph."""
+    parts = []
+    for record in result["records"]:
+        if record["op"] == "plan" and record["threads"] == 1:
+            seconds = {name: duration(value["median"]) for name, value in record["seconds"].items()}
+            rivals = [f"{name} {value}" for name, value in seconds.items() if name != "ccfast"]
+            parts.append(f"a plan of five steps, {record['operator']}: {', '.join([seconds['ccfast'], *rivals])}")
+    parts.append(f"import over `import torch`: {duration(result['import']['ccfast']['median'])}")
+    memory = ", ".join(f"{kind} {buffers:g}" for kind, buffers in result["memory"].items())
+    return "; ".join(parts).capitalize() + f".\nPeak memory outside the network in buffers of the state: {memory}.\n"
+
+
+def _markdown(records: Sequence[Record], columns: Sequence[str]) -> str:
+    heading, *rows = cells(records, columns)
+    lines = [heading, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    write(load())

@@ -1,0 +1,57 @@
+"""What the project asks of its speed, held against a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ccfast.bench.cases import LOCAL
+from ccfast.bench.measure import Record, own
+from ccfast.bench.table import duration, ratio
+
+__all__ = ["Target", "judge"]
+
+TRIAD, COMPILE = 1.25, 1.0
+PUBLISHED = {"banded": 30.0, "mask": 20.0}
+
+
+class Target(NamedTuple):
+    """A bound, what was measured, and whether that keeps it."""
+
+    what: str
+    measured: str
+    bound: str
+    met: bool
+
+    def __str__(self) -> str:
+        return f"{'met   ' if self.met else 'MISSED'}  {self.what}: {self.measured} (asked: {self.bound})"
+
+
+def judge(result: dict[str, Any]) -> list[Target]:
+    """All targets that the result has figures for."""
+    targets = [target for record in result["records"] for target in _of_record(record)]
+    added = result["import"]["ccfast"]["median"]
+    targets.append(Target("import ccfast over import torch", duration(added), "under 300 ms", added < 0.3))
+    for kind, buffers in result["memory"].items():
+        targets.append(Target(f"memory outside the network, {kind}", f"{buffers:.2f} states", "under 6", buffers < 6))
+    return targets
+
+
+def _of_record(record: Record) -> Iterator[Target]:
+    shape = "x".join(map(str, record["shape"]))
+    where = f"{record['op']} {record['kind']} {shape} {record['dtype']}, {record['threads']} threads"
+    seconds = record["seconds"]
+    if record["op"] == "plan":
+        yield Target(where, duration(seconds["ccfast"]["median"]), "under 2 ms", seconds["ccfast"]["median"] < 2e-3)
+        if "noise" in seconds:
+            noise = seconds["noise"]["median"]
+            yield Target(f"{where}, with noise", duration(noise), "under 50 ms", noise < 50e-3)
+    if record["op"] in ("residual", "update") and record["kind"] in LOCAL:
+        over = seconds[own(record)]["median"] / seconds["triad"]["median"]
+        yield Target(f"{where}, over the triad", f"{over:.2f}x", f"at most {TRIAD}x", over <= TRIAD)
+        if (faster := ratio(record, "compile")) is not None:
+            yield Target(f"{where}, torch.compile over it", f"{faster:.2f}x", "at least 1x", faster >= COMPILE)
+    faster = ratio(record, "published")
+    if record["op"] == "step" and record["shape"][0] == 1 and record["kind"] in PUBLISHED and faster is not None:
+        bound = PUBLISHED[record["kind"]]
+        yield Target(f"{where}, published over it", f"{faster:.1f}x", f"at least {bound:.0f}x", faster >= bound)

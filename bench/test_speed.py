@@ -1,0 +1,61 @@
+"""Every row of the registry and its rivals under pytest-benchmark, for looking into one of them and for its histories.
+
+Rivals are timed one after the other here; figures to quote come from ``make figures``, which takes them in turn.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+import pytest
+import torch
+
+from bench.rivals import published
+from ccfast.bench import environment
+from ccfast.bench.cases import registry
+from ccfast.bench.measure import GATE
+from ccfast.bench.problems import make_problem, triad
+from ccfast.bench.steps import StepProblem
+
+NAMES = {"noise": ("native", "eager", "torch"), "step": ("native", "eager", "compile", "published")}
+ROWS = [
+    (case, name)
+    for case in registry()
+    if case.op != "plan"
+    for name in NAMES.get(case.op, ("native", "eager", "compile", "triad"))
+]
+
+
+@lru_cache(maxsize=1)
+def problem(case):
+    return StepProblem(case) if case.op == "step" else make_problem(case)
+
+
+def runs_of_step(step, name):
+    """The rival, behind its gate, as a run of five steps with a network of one multiplication."""
+    if name == "published":
+        if (rival := published(step)) is None:
+            pytest.skip("the published code has no such operator")
+        gated, restore = rival.exact, rival.restore
+    else:
+        backend = {"eager": "reference"}.get(name, name)
+        gated = restore = step.compiled() if name == "compile" else step.of_backend(backend)
+    step.check({name: gated}, GATE)
+    return partial(restore, step.y, step.x_init)
+
+
+@pytest.mark.parametrize(("case", "name"), ROWS, ids=[f"{case}-{name}" for case, name in ROWS])
+def test_speed(case, name, benchmark):
+    benchmark.group = str(case)
+    with environment.threads(torch.get_num_threads()), torch.no_grad():
+        ready = problem(case)
+        if isinstance(ready, StepProblem):
+            run = runs_of_step(ready, name)
+        elif name == "triad":
+            run = triad(ready.bytes)
+        elif name in ready.ungated:
+            run = ready.ungated[name]
+        else:
+            run = ready.rivals(compiled=name == "compile")[name]
+            ready.check({name: run})
+        benchmark(run)

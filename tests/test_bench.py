@@ -1,0 +1,285 @@
+"""The benchmark harness: its registry, gates, load measure, refusals, runner, and the README's table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from bench import readme, targets
+from bench.memory import LiveMemory, state_buffers
+from bench.rivals import published
+from bench.runner import everything, run_all
+from ccfast import cli
+from ccfast.bench import command, environment, load, problems
+from ccfast.bench.cases import KINDS, LOCAL, Case, registry
+from ccfast.bench.measure import Harness, own
+from ccfast.bench.steps import Clock, StepProblem, stand_in
+from ccfast.bench.table import text_table
+from ccfast.bench.timing import interleave, repeated
+
+SIDE = 32
+
+
+# ------------------------------------------------------------------------------------------------ registry, gates
+def test_registry():
+    rows = registry()
+    assert len(set(map(str, rows))) == len(rows)
+    for kind in KINDS:
+        for batch in (1, 8):
+            assert {r.op for r in rows if r.kind == kind and r.batch == batch} >= {"residual", "update", "step"}
+    assert {r.kind for r in rows if r.dtype == torch.bfloat16} == set(LOCAL)
+    assert set(registry(batches=(1,), short=True)) < set(rows)
+    assert {r.op for r in everything()} - {r.op for r in rows} == {"photo"}
+
+
+@pytest.mark.parametrize("case", [r for r in registry(SIDE, (2,)) if r.op not in ("step", "plan")], ids=str)
+def test_gate_of_operations(case):
+    problem = problems.make_problem(case)
+    with torch.no_grad():
+        errors = problem.check(problem.rivals(compiled=False))
+    assert "eager" in errors
+    assert problem.bytes >= 2 * SIDE * SIDE * 3 * 4
+
+
+@pytest.mark.parametrize("case", [r for r in registry(SIDE, (2,)) if r.op == "step"], ids=str)
+def test_gate_of_steps(case):
+    problem = StepProblem(case)
+    restores = {name: problem.of_backend(name) for name in ("auto", "reference")}
+    if (rival := published(problem)) is not None:
+        restores["published"] = rival.exact
+        problem.check({"as published": rival.restore}, 0.2)
+    assert (rival is None) == (case.kind == "fourier")
+    problem.check(restores, 1e-5)
+
+
+def test_wrong_results_are_not_timed():
+    problem = problems.make_problem(Case("residual", "mask", 1, SIDE))
+    wrong = problem.rivals(compiled=False)["eager"]() + 1e-3
+    with pytest.raises(problems.GateError, match="residual-mask-1x3x32x32: wrong is off by"):
+        problem.check({"wrong": lambda: wrong})
+    with pytest.raises(problems.GateError, match="nothing is off by nan"):
+        problem.check({"nothing": lambda: torch.full_like(wrong, torch.nan)})
+    step = StepProblem(Case("step", "block", 1, SIDE))
+    with pytest.raises(problems.GateError, match="lazy is off by"):
+        step.check({"lazy": lambda y, x_init: x_init}, 1e-5)
+
+
+def test_compile_computes_the_same():
+    """The strongest rival: a whole step with torch.func.vjp in one graph."""
+    with environment.threads(1):
+        step = StepProblem(Case("step", "block", 1, SIDE))
+        step.check({"compile": step.compiled()}, 1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ timing
+def test_interleaved_rounds_turn():
+    order = []
+
+    def sampling(name, seconds):
+        order.append(name)
+        return seconds
+
+    rounds = interleave({"a": lambda: sampling("a", 1.0), "b": lambda: sampling("b", 2.0)}, rounds=3)
+    assert rounds == {"a": [1.0] * 3, "b": [2.0] * 3}
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_rounds_end_with_their_budget():
+    assert len(interleave({"a": lambda: 1.0}, rounds=9, budget=0.0)["a"]) == 5
+
+
+def test_repeated_divides_by_its_count():
+    seconds = repeated(lambda: time.sleep(0.001))()
+    assert 0.001 <= seconds < 0.01
+
+
+def test_clock_splits_a_run():
+    """A slow network is inside, a slow step outside; the last step, which has no end, is left out."""
+    clock = Clock()
+
+    def slow(x, t):
+        time.sleep(0.02)
+        return stand_in(x, t)
+
+    network = clock.network(slow)
+    with clock.watching():
+        for _ in range(3):
+            x = torch.ones(1, requires_grad=True)
+            torch.autograd.grad(network(x, x), x)
+            time.sleep(0.005)
+    assert len(clock.inside) == len(clock.outside) == 2
+    assert min(clock.inside) >= 0.02
+    assert all(0.005 <= seconds < 0.02 for seconds in clock.outside)
+
+
+# ------------------------------------------------------------------------------------------------ load
+def test_foreign_load_sees_others_and_not_itself():
+    def spin(seconds):
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+
+    measured = load.ForeignLoad()
+    spin(0.5)
+    alone = measured.cores()
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        measured = load.ForeignLoad()
+        time.sleep(1.0)
+        beside = measured.cores()
+    finally:
+        other.kill()
+        other.wait()
+    # both lie near what others use anyway; on a full machine the new process gets its part of it at least
+    assert alone < load.busy_seconds()
+    assert beside > 0.3
+
+
+def test_refusal(monkeypatch):
+    monkeypatch.setattr(load, "foreign_load", lambda seconds: 0.8)
+    with pytest.raises(load.BusyError, match=r"other processes use 0\.80 cores \(limit 0\.1\).*--busy"):
+        load.refuse_when_busy()
+    monkeypatch.setattr(load, "foreign_load", lambda seconds: 0.02)
+    assert load.refuse_when_busy() == 0.02
+
+
+def test_refusal_while_measuring(monkeypatch):
+    """A case is measured again until nobody disturbs it, then given up."""
+    cores = iter([0.9, 0.9, 0.0, *[0.9] * 3])
+    monkeypatch.setattr("ccfast.bench.measure.ForeignLoad.cores", lambda self: next(cores))
+    harness, case = Harness(rounds=1, compiled=False), Case("lincomb", "any", 1, SIDE)
+    assert harness.measure(case)["load"] == 0.0
+    with pytest.raises(load.BusyError, match="in each of 3 attempts"):
+        harness.measure(case)
+
+
+def test_no_proc_stat(monkeypatch, tmp_path):
+    monkeypatch.setattr(load, "_STAT", tmp_path / "stat")
+    with pytest.raises(load.BusyError, match="which is not there"):
+        load.ForeignLoad()
+
+
+def test_runner_wants_its_settings(monkeypatch):
+    for name in environment.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    assert not environment.configured()
+    with pytest.raises(load.BusyError, match="use python -m bench"):
+        run_all([Case("noise", "any", 1, SIDE)])
+
+
+def test_a_killed_process_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], -15))
+    assert environment.run_configured("bench", []) == 143
+    assert "bench: its process was ended by SIGTERM" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ memory
+def test_live_memory():
+    with LiveMemory() as memory:
+        a = torch.empty(1000)
+        b = a.view(10, 100).add_(1)
+        assert memory.live == 4000
+        c = b + 1
+        del c
+        with memory.paused():
+            d = b + 1
+        assert memory.live == 4000
+        del a, b, d
+    assert memory.live == 0
+    assert memory.peak == 8000
+
+
+def test_state_buffers():
+    assert 3 < state_buffers(Case("step", "mask", 1, SIDE)) < 8
+
+
+# ------------------------------------------------------------------------------------------------ the whole
+@pytest.fixture(scope="module")
+def result():
+    cases = [Case(op, "banded", 1, SIDE) for op in ("residual", "update", "step", "plan")]
+    said = []
+    made = run_all(cases, threads=(1,), rounds=1, compiled=False, busy=True, say=said.append)
+    assert len(said) == len(cases)
+    return made
+
+
+def test_runner(result):
+    assert json.loads(json.dumps(result)) == result
+    assert [record["op"] for record in result["records"]] == ["residual", "update", "step", "plan"]
+    for record in result["records"]:
+        assert record["seconds"][own(record)]["median"] > 0
+        assert record["seconds"].keys() & {"published", "eager"}
+        if record["op"] != "plan":
+            assert 0 < record["share"] < 1
+    assert set(result["memory"]) == set(KINDS)
+    assert result["machine"]["torch"] == torch.__version__
+    assert 0 < result["import"]["ccfast"]["median"] < 60
+    assert result["load"]["busy"] == (max(result["load"]["before"], result["load"]["during"]) > load.LIMIT)
+
+
+def test_result_names_no_machine(result):
+    text = json.dumps(result)
+    for name in (environment.os.uname().nodename, str(readme.ROOT), str(readme.Path.home()) + "/"):
+        assert name not in text
+
+
+def test_tables_and_targets(result):
+    text = text_table(result["records"])
+    assert "bicubic x4" in text
+    assert "compile" not in text.splitlines()[0]
+    met = {target.what: target.met for target in targets.judge(result)}
+    assert any(what.startswith("plan banded") for what in met)
+    assert any(what.startswith("step banded") for what in met)
+    page = readme.full_page(result)
+    assert page.count("\n| step ") == 1
+    assert ("Preliminary" in page) == result["load"]["busy"]
+    assert all(str(target).startswith(("met", "MISSED")) for target in targets.judge(result))
+
+
+def test_readme_shows_the_result():
+    """No figure in it was typed by hand."""
+    assert readme.block(readme.README.read_text()) == readme.render(readme.load())
+
+
+def test_readme_is_written(result, monkeypatch, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{readme.BEGIN}old\n{readme.END}after\n")
+    monkeypatch.setattr(readme, "README", page)
+    readme.write(result)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert readme.block(text) == readme.render(result)
+    assert "| step | bicubic x4 |" in text
+
+
+def test_readme_needs_its_markers():
+    with pytest.raises(ValueError, match="must hold the markers"):
+        readme.block("nothing")
+
+
+# ------------------------------------------------------------------------------------------------ ccfast bench
+def test_command_refuses(monkeypatch, capsys):
+    monkeypatch.setattr(load, "foreign_load", lambda seconds: 0.8)
+    assert command.main(["--side", "32"]) == 1
+    assert "other processes use 0.80 cores" in capsys.readouterr().err
+    assert command.main(["--rounds", "0"]) == 1
+    assert "rounds: must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_command(capfd, tmp_path):
+    """In a process of its own, with malloc's settings."""
+    out = tmp_path / "figures.json"
+    assert cli.main(["bench", "--side", "32", "--rounds", "1", "--threads", "1", "--busy", "--json", str(out)]) == 0
+    assert "motion blur" in capfd.readouterr().out
+    assert {record["op"] for record in json.loads(out.read_text())["records"]} == {
+        "residual",
+        "update",
+        "noise",
+        "step",
+    }
