@@ -140,8 +140,9 @@ class Program:
                 tensors["r"] = b.cotangent_like(output if self.product.graph else leaf)
                 self.residual(k, tensors, m)
             if "h" in needs:
-                at = Evaluation(leaf, b.times[k], output, tensors["r"])
-                tensors["h"] = self.product.take(self.network, at, b.scratch)
+                taken = Evaluation(leaf, b.times[k], output, tensors["r"])
+                tensors["h"] = self.product.take(self.network, taken, b.scratch)
+                del taken
             if b.noise is not None and "z" in needs:
                 tensors["z"] = b.noise
                 draw_noise(b.noise, k + 1)
@@ -151,6 +152,7 @@ class Program:
             stop = callback is not None and callback(k, m.ops.denoised(x, tensors["F"], self.p[k], self.q[k]))
             self.update(k, tensors, b, m)
             b.advance(tensors)
+            del output, tensors  # or they would live through the next evaluation, where memory peaks
             if stop is True:
                 return k + 1 - first
         return self.plan.steps - first

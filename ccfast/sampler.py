@@ -268,7 +268,7 @@ class Sampler:
             x = buffers.state.clone()
             if self.hard_consistency:
                 x += measurement.ybar - operator.project(x)
-        if self.check_finite and not bool(torch.isfinite(x).all()):
+        if self.check_finite and not is_finite(x):
             raise FloatingPointError(
                 f"result: {self.solver!r} with network {self.denoiser!r} gave values that are not finite; check that "
                 "the network's output is finite in its dtype, and the guidance weight"
@@ -378,9 +378,14 @@ class Sampler:
             raise ValueError(f"{name}: must be on the sampler's device {self.device}, got {value.device}")
         if value.requires_grad:
             raise ValueError(f"{name}: requires grad, but a sampler cannot be differentiated; pass {name}.detach()")
-        if self.check_finite and not bool(torch.isfinite(value).all()):
+        if self.check_finite and not is_finite(value):
             bad = int((~torch.isfinite(value)).sum())
             raise ValueError(f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}")
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all values are finite, without a temporary of the size of x (one wait for the device)."""
+    return x.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(x))).all())
 
 
 def check_steps(steps: int) -> int:
