@@ -111,15 +111,8 @@ def best_of(
 
     def run(candidate: Candidate) -> float:
         jacobian, w, start = candidate
-        sampler = ccfast.Sampler(
-            denoiser,
-            operator,
-            Conjugate(w, jacobian=jacobian),
-            steps,
-            start,
-            autocast=torch.bfloat16,
-            check_finite=False,
-        )
+        solver = Conjugate(w, jacobian=jacobian)
+        sampler = ccfast.Sampler(denoiser, operator, solver, steps, start, check_finite=False)
         return float(score(sampler(y, seed=0), truth))
 
     return max((run(candidate), candidate) for candidate in tqdm(trials, leave=False))
