@@ -21,10 +21,10 @@ figures: .venv/installed  ## the README's table and bench/results/cpu.json; BENC
 	$(BIN)/python -m bench --readme $(BENCH)
 
 lint: .venv/installed  ## ruff and pyright
-	$(BIN)/pip install --quiet "ruff==0.15.*" "pyright==1.1.*"
+	$(BIN)/pip install --quiet "ruff==0.17.*" "pyright==1.1.*"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 sanitize:  ## the CPU kernels under ASan + UBSan and under TSan; needs g++ only
 	tests/sanitize.sh
