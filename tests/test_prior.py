@@ -55,9 +55,10 @@ def test_five_steps_on_held_out_crops(prior):
     y = half.forward(x)
     restored = Sampler(prior, half, steps=5)(y, seed=0)
     assert float(psnr(restored, x).mean()) >= 25.0
-    pooling = AveragePooling(SHAPE, 4)
+    # the preset gives up PSNR for detail; this is the end of the trade-off that has the most PSNR on training crops
+    pooling, faithful = AveragePooling(SHAPE, 4), Conjugate(120.0, jacobian="one_projection")
     y = pooling.forward(x)
-    restored = Sampler(prior, pooling, steps=5)(y, seed=0)
+    restored = Sampler(prior, pooling, faithful, steps=5, start=0.4, end=0.0)(y, seed=0)
     gain = psnr(restored, x).mean() - psnr(pooling.pinv(y), x).mean()
     assert float(gain) >= 1.0
 
