@@ -78,7 +78,7 @@ def test_kappa_has_the_closed_forms_of_the_paper(name, start, end, s, noise, w):
     if w == "bayes":
         total = s**2 / a * (np.exp(high) - np.exp(low)) + s**4 / a**2 * (logarithm + high - low)
         centred = modes(Guidance(grid_of(schedule, [start, end], noise), w, s, 0.0, True, 1), np.array([s]))
-        # ALGORITHMS 2.7: of the centred exponent only the logarithm is left
+        # of the centred exponent only the logarithm is left
         assert centred.kappa[0, 0] == pytest.approx(-np.expm1(-0.5 * s**2 / a * (logarithm + high - low)), rel=1e-9)
     else:
         total = w * (s**2 * (high - low) - noise**2 * logarithm) / a
@@ -90,7 +90,7 @@ def test_kappa_has_the_closed_forms_of_the_paper(name, start, end, s, noise, w):
 @pytest.mark.parametrize("noise", [0.01, 0.5])
 @pytest.mark.parametrize(("name", "start", "end"), [("vp", 0.5, 0.3), ("edm", 2.0, 0.3), ("flow", 0.2, 0.6)])
 def test_all_coefficients_against_quadrature_in_another_variable(name, start, end, noise, w):
-    """B for diffusion and t for flow, written from the equations of ALGORITHMS 2.3 and 2.4; omega frozen."""
+    """B for diffusion and t for flow, written from the guided ODE; omega frozen."""
     schedule, eta, reference = SCHEDULES[name], 0.7, 1.0
     s = np.array([0.0, 1.0, 0.2, 0.01])
     before = 2 * start - end if name != "flow" else start - 0.1

@@ -37,7 +37,7 @@ def integral(f, low, high):
 @pytest.mark.parametrize("w", [0.5, 2.0, 15.0, 40.0])
 @pytest.mark.parametrize(("start", "end"), STEPS)
 def test_conjugate_rows_on_vp_against_quadrature_in_time(start, end, w):
-    """ALGORITHMS of the paper: integrals over t with integrating factors e^{B/2} and e^{B/2 - wB/2}."""
+    """The integrals as the paper defines them: over t with integrating factors e^{B/2} and e^{B/2 - wB/2}."""
     s = VP()
     mu, mu1, sigma1 = s.mean(start), s.mean(end), s.std(end)
     kappa = -np.expm1(-0.5 * w * (s.clock(start) - s.clock(end)))

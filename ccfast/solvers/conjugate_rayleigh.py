@@ -1,4 +1,4 @@
-"""The conjugate step centred on the Rayleigh quotient of every image (ALGORITHMS 2.7), computed on the device.
+"""The conjugate step centred on the Rayleigh quotient of every image, computed on the device.
 
 j = <r, g>/<r, r> with r the residual and g = (dn/dx)^T r, both at hand. Over the step, and back to the one before,
 j(X) = j u(X)/u(X_n), with eps u is the j of a unit Gaussian prior, rho^2/(1 + rho^2)/lever, and for a flow (where that
