@@ -184,7 +184,7 @@ def test_coefficients_of_deis_against_quadrature_in_t(basis, name):
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_one_row_of_unipc_is_predictor_and_corrector(mixture, order, variant):
-    """Predictor and corrector of arXiv 2302.04867, the corrected state kept; one evaluation a step, at the predicted one."""
+    """Predictor and corrector of arXiv 2302.04867, the corrected state kept; one evaluation a step, where predicted."""
     schedule = VP()
     times = np.linspace(0.7, 0.05, 7)
     mu, sigma = schedule.mean(times), schedule.std(times)
