@@ -35,6 +35,7 @@ def runs_of_step(step, name):
     """The rival, behind its gate, as a run of five steps with a network of one multiplication."""
     if name == "published":
         if (rival := published(step)) is None:
+            # no failure: the published code has bases for some operators only, so that this rival does not exist
             pytest.skip("the published code has no such operator")
         gated, restore = rival.exact, rival.restore
     else:

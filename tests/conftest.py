@@ -27,6 +27,7 @@ from ccfast.operators import (
     soft_prefix,
 )
 from ccfast.solvers.registry import REGISTRY
+from ccfast.testing import GaussianMixture
 
 # on a machine that is doing something else two threads wait for each other, many times longer than they work
 torch.set_num_threads(1)
@@ -162,3 +163,12 @@ def solver_entry(request):
 @_fixture(OPERATORS + KRYLOV_OPERATORS)
 def any_operator(request):
     return request.param()
+
+
+@pytest.fixture(scope="session")
+def mixture() -> GaussianMixture:
+    """A mixture of three correlated Gaussians over signals of one channel and 16 samples."""
+    generator = torch.Generator().manual_seed(3)
+    means = torch.randn(3, 16, dtype=torch.float64, generator=generator)
+    roots = torch.randn(3, 16, 16, dtype=torch.float64, generator=generator) / 6
+    return GaussianMixture([0.5, 0.3, 0.2], means, roots @ roots.mT, (1, 16))

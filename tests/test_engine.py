@@ -5,8 +5,8 @@ from __future__ import annotations
 import conftest
 import pytest
 import torch
+from recorder import SYNCS, Recorder
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccfast import Denoiser, Sampler
 from ccfast.backends import BACKENDS, can_run
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
 
 SHAPE = (3, 16, 16)
 aten = torch.ops.aten
-SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.default, aten.equal.default}
 MEANS = AveragePooling((1, 16, 16), 4).forward, AveragePooling((1, 16, 16), 4).adjoint
 OPERATORS = {
     "mask": lambda: Inpainting(torch.ones(1, 16, 16), SHAPE),
@@ -51,18 +50,6 @@ class Network(nn.Module):
     def forward(self, x, t):
         self.tracked.append(x.requires_grad)
         return torch.tanh(self.convolution(x))
-
-
-class Recorder(TorchDispatchMode):
-    """The names of all operations."""
-
-    def __init__(self):
-        super().__init__()
-        self.operations = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.operations.append(function)
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("backend", RUNNING)

@@ -13,20 +13,12 @@ from ccfast.operators import AveragePooling, Denoising, SeparableBlur
 from ccfast.plan import Plan, parse
 from ccfast.schedules import EDM, VP, Flow
 from ccfast.solvers import BDIA, DDIM, LML, Conjugate, Solver
-from ccfast.testing import TOLERANCE, GaussianMixture, relative_error
+from ccfast.testing import TOLERANCE, relative_error
 
 SHAPE = (1, 16)
 SCHEDULES = {"vp": VP(), "edm": EDM(), "flow": Flow()}
 SPANS = {"vp": (0.5, 0.01), "edm": (3.0, 0.02), "flow": (0.3, 0.98)}
 OPERATOR = Denoising(SHAPE)
-
-
-@pytest.fixture(scope="module")
-def mixture() -> GaussianMixture:
-    generator = torch.Generator().manual_seed(3)
-    means = torch.randn(3, 16, dtype=torch.float64, generator=generator)
-    roots = torch.randn(3, 16, 16, dtype=torch.float64, generator=generator) / 6
-    return GaussianMixture([0.5, 0.3, 0.2], means, roots @ roots.mT, SHAPE)
 
 
 def times_of(name, steps):

@@ -71,6 +71,7 @@ def test_load_converts_8_bit_modes_to_rgb(tmp_path, pixels, mode, suffix):
     try:
         converted.save(tmp_path / f"a{suffix}")
     except OSError:
+        # which pairs of mode and suffix a build of Pillow writes differs; there is then no file to read
         pytest.skip(f"Pillow does not write {mode} as {suffix}")
     expected = torch.from_numpy(np.array(converted.convert("RGB"))).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(load_image(tmp_path / f"a{suffix}"), expected)

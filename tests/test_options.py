@@ -8,14 +8,14 @@ import guided_ode
 import numpy as np
 import pytest
 import torch
+from recorder import SYNCS, Recorder
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccfast import Denoiser, Sampler
 from ccfast.operators import AveragePooling, SeparableBlur
 from ccfast.schedules import EDM, VE, VP, Flow
 from ccfast.solvers import DDIM, DDNM, DDRM, DDS, DPS, Conjugate, DiffPIR, PiGDM, REDDiff
-from ccfast.testing import Gaussian, GaussianMixture, relative_error
+from ccfast.testing import Gaussian, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
 
@@ -30,14 +30,6 @@ def prior() -> Gaussian:
     """An AR(1) process with a mean: full covariance."""
     index = torch.arange(16, dtype=torch.float64)
     return Gaussian(0.3 * torch.sin(index), 0.6 * 0.85 ** (index[:, None] - index).abs(), SHAPE)
-
-
-@pytest.fixture(scope="module")
-def mixture() -> GaussianMixture:
-    generator = torch.Generator().manual_seed(3)
-    means = torch.randn(3, 16, dtype=torch.float64, generator=generator)
-    roots = torch.randn(3, 16, 16, dtype=torch.float64, generator=generator) / 6
-    return GaussianMixture([0.5, 0.3, 0.2], means, roots @ roots.mT, SHAPE)
 
 
 def times_of(name, steps):
@@ -282,18 +274,7 @@ def test_half_precision_is_not_differenced_unless_asked_for(dtype):
 
 
 # ------------------------------------------------------------------------------------------------ the loop
-class Recorder(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.operations = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.operations.append(function)
-        return function(*args, **(kwargs or {}))
-
-
 aten = torch.ops.aten
-SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.default, aten.equal.default}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ccfast import Sampler
 from ccfast.operators import AveragePooling, Inpainting
 from ccfast.schedules import EDM, VE, VP, DiscreteVP, Flow
 from ccfast.solvers import DDIM, DDNM, Conjugate
-from ccfast.testing import Gaussian, GaussianMixture, relative_error
+from ccfast.testing import Gaussian, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
 
@@ -33,14 +33,6 @@ def prior() -> Gaussian:
     index = torch.arange(16, dtype=torch.float64)
     covariance = 0.6 * 0.85 ** (index[:, None] - index).abs()
     return Gaussian(0.3 * torch.sin(index), covariance, SHAPE)
-
-
-@pytest.fixture(scope="module")
-def mixture() -> GaussianMixture:
-    generator = torch.Generator().manual_seed(3)
-    means = torch.randn(3, 16, dtype=torch.float64, generator=generator)
-    roots = torch.randn(3, 16, 16, dtype=torch.float64, generator=generator) / 6
-    return GaussianMixture([0.5, 0.3, 0.2], means, roots @ roots.mT, SHAPE)
 
 
 def problem(prior, schedule, start, operator, seed=0):
