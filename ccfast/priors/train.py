@@ -24,7 +24,6 @@ from tqdm import tqdm
 from .data import Patches, fetch
 from .unet import UNet
 
-LEARNING_RATE = 7e-4
 EMA = 0.9995
 
 
@@ -40,9 +39,9 @@ def noise_levels(name: str, count: int, generator: torch.Generator) -> tuple[Ten
     return t, t, 1 - t
 
 
-def learning_rate(progress: float, step: int) -> float:
-    """Linear warm-up over 500 steps, then a cosine from 1 to 0.01 over ``progress`` in [0, 1]."""
-    return LEARNING_RATE * min(1.0, step / 500) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+def learning_rate(peak: float, progress: float, step: int) -> float:
+    """Linear warm-up to ``peak`` over 500 steps, then a cosine to a hundredth of it over ``progress`` in [0, 1]."""
+    return peak * min(1.0, step / 500) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
 @torch.no_grad()
@@ -58,16 +57,18 @@ def export(model: nn.Module, path: Path, facts: dict[str, str]) -> None:
     save_file(weights, path, metadata=facts)
 
 
-def train(name: str, photos: Path, run: Path, hours: float, seed: int, batch: int, initial: Path | None) -> None:
+def train(
+    name: str, photos: Path, run: Path, hours: float, seed: int, batch: int, peak: float, initial: Path | None
+) -> None:
     run.mkdir(parents=True, exist_ok=True)
     checkpoint, log = run / "checkpoint.pt", run / "loss.jsonl"
     torch.manual_seed(seed)
-    model = UNet(head="vp" if name == "photo" else "plain")
+    model = UNet(head="vp" if name == "photo" else "flow")
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (missing from torch's stubs)
     if initial is not None:
         model.load_state_dict({key: value.float() for key, value in load_file(initial).items()})
     average = copy.deepcopy(model)
-    optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=1e-3, fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), peak, weight_decay=1e-3, fused=True)
     generator = torch.Generator().manual_seed(seed)
     step, spent = 0, 0.0
     if checkpoint.exists():
@@ -90,6 +91,7 @@ def train(name: str, photos: Path, run: Path, hours: float, seed: int, batch: in
             "steps": str(step),
             "hours": f"{spent / 3600:.2f}",
             "seed": str(seed),
+            "peak_learning_rate": str(peak),
         }
         export(average, run / f"{name}.safetensors", facts)
 
@@ -105,7 +107,7 @@ def train(name: str, photos: Path, run: Path, hours: float, seed: int, batch: in
             x = mu * x0 + sigma * noise
             target = noise if name == "photo" else x0 - noise
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(spent / total, step)
+                group["lr"] = learning_rate(peak, spent / total, step)
             with torch.autocast("cpu", torch.bfloat16):
                 prediction = model(x, 999 * t.flatten())
             loss = (prediction.float() - target).square().mean()
@@ -138,6 +140,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=2.0, help="time in training steps, over all resumed runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=16, help="patches of 64x64 in a step (more of the smaller ones)")
+    parser.add_argument("--peak", type=float, default=7e-4, help="learning rate after the warm-up")
     parser.add_argument("--initial", type=Path, help="safetensors to start from")
     arguments = parser.parse_args()
     if not arguments.photos.is_dir():

@@ -20,6 +20,15 @@ MULTIPLE = 8
 """Image sides must be divisible by this."""
 
 
+HEADS = ("vp", "flow")
+
+
+def vp_time(mu: Tensor) -> Tensor:
+    """The time in [0, 1] at which VP(0.1, 20) has the signal level mu: mu^2 = exp(-(0.1 t + 9.95 t^2))."""
+    exponent = -2 * torch.log(mu.clamp_min(1e-6))
+    return ((exponent * 39.8 + 0.01).sqrt() - 0.1).div(19.9).clamp_max(1.0)
+
+
 class TimeEmbedding(nn.Module):
     """Sinusoidal features of the network time (0..999), then two linear layers.
 
@@ -63,16 +72,21 @@ class ResidualBlock(nn.Module):
 class UNet(nn.Module):
     """Noise or velocity prediction, (B, C, H, W) and times (B,) to (B, C, H, W).
 
-    The raw output u of the last layer is turned into the prediction by ``a(t) x + b(t) u``, where (a, b) is
-    (sigma, mu) of the linear VP schedule for an epsilon network (u is then a v-prediction, which is well scaled at
-    every noise level) and (0, 1) for a velocity network.
+    The last layer predicts v = mu eps - sigma x0 of the variance-preserving state x_vp = mu x0 + sigma eps (Salimans
+    and Ho, arXiv 2202.00512), well scaled at every noise level, from x_vp and its time on VP(0.1, 20). The head says
+    what x and the prediction are:
+
+    - "vp": x = x_vp; the prediction is the noise, eps = sigma x + mu v.
+    - "flow": x = t x0 + (1 - t) eps; with n = sqrt(t^2 + (1 - t)^2), x_vp = x / n, mu = t / n and sigma = (1 - t) / n,
+      the prediction is the velocity, x0 - eps = (mu - sigma) x_vp - (mu + sigma) v. At one ratio of signal to noise
+      both heads ask the same of the layers, so that either prior can be trained on from the weights of the other.
 
     Args:
         channels: image channels C.
         widths: channels at 1/2, 1/4 and 1/8 of the resolution.
         blocks: residual blocks at each resolution, on the way down and again on the way up.
         middle: residual blocks at the lowest resolution.
-        head: "vp" (epsilon network on VP(0.1, 20), time 999 t) or "plain".
+        head: "vp" (epsilon network on VP(0.1, 20)) or "flow" (velocity network on the rectified flow); time 999 t.
     """
 
     def __init__(
@@ -84,8 +98,8 @@ class UNet(nn.Module):
         head: str = "vp",
     ) -> None:
         super().__init__()
-        if head not in ("vp", "plain"):
-            raise ValueError(f"head: must be 'vp' or 'plain', got {head!r}")
+        if head not in HEADS:
+            raise ValueError(f"head: must be one of {', '.join(map(repr, HEADS))}, got {head!r}")
         self.head = head
         time_width = 2 * widths[0]
         self.time = TimeEmbedding(time_width)
@@ -103,6 +117,16 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         if x.shape[-1] % MULTIPLE or x.shape[-2] % MULTIPLE:
             raise ValueError(f"x: height and width must be divisible by {MULTIPLE}, got {tuple(x.shape[-2:])}")
+        t = time.float() / 999.0
+        if self.head == "flow":
+            norm = (t.square() + (1 - t).square()).sqrt()
+            mu, sigma = t / norm, (1 - t) / norm
+            x = x / norm[:, None, None, None].to(x.dtype)
+            time = 999.0 * vp_time(mu)
+            a, b = mu - sigma, -(mu + sigma)
+        else:
+            mu = torch.exp(-0.5 * (0.1 * t + 9.95 * t * t))
+            a, b = (1.0 - mu.square()).sqrt(), mu
         embedding = self.time(time)
         h = self.enter(functional.pixel_unshuffle(x, 2))
         skips = []
@@ -117,9 +141,6 @@ class UNet(nn.Module):
             h = self.grow[level](h) + skips.pop()
             for block in self.up[level * self.blocks : (level + 1) * self.blocks]:
                 h = block(h, embedding)
-        raw = functional.pixel_shuffle(self.leave(functional.silu(h)), 2)
-        if self.head == "plain":
-            return raw
-        t = time.float()[:, None, None, None] / 999.0
-        mu_squared = torch.exp(-(0.1 * t + 9.95 * t * t))
-        return torch.addcmul((1.0 - mu_squared).sqrt() * x, mu_squared.sqrt(), raw.to(x.dtype))
+        v = functional.pixel_shuffle(self.leave(functional.silu(h)), 2)
+        a, b = a[:, None, None, None], b[:, None, None, None]
+        return torch.addcmul(a * x, b, v.to(x.dtype))
