@@ -25,11 +25,15 @@ TASKS = (
     ("bicubic x4", "bicubic:4", "chelsea"),
     ("Gaussian blur, std 3", "blur:3.0", "astronaut"),
 )
+ERROR_GAIN = 4
 SIZES = range(32, 297, 8)  # the network takes multiples of 8; the smallest photograph is 300 pixels high
 
 
 class Result(NamedTuple):
-    """One restoration. Images are (3, H, W), the measurement as the operator gives it; scores are (H+ y, restored)."""
+    """One restoration. Images are (3, H, W), the measurement as the operator gives it; scores are (H+ y, restored).
+
+    ``residual`` is the root mean square of H x - y, with x the result as it came from the sampler, not clamped.
+    """
 
     task: str
     photograph: str
@@ -39,6 +43,7 @@ class Result(NamedTuple):
     restored: Tensor
     psnr: tuple[float, float]
     ssim: tuple[float, float]
+    residual: float
     seconds: float
     network_evaluations: int
 
@@ -53,8 +58,16 @@ class Result(NamedTuple):
                 Panel(self.measurement, f"measurement, {width} x {height}"),
                 Panel(self.pinv, f"H+ y: {self.psnr[0]:.2f} dB, SSIM {self.ssim[0]:.3f}"),
                 Panel(self.restored, f"restored: {self.psnr[1]:.2f} dB, SSIM {self.ssim[1]:.3f}"),
+                Panel(
+                    error_map(self.restored, self.truth), f"|error| x {ERROR_GAIN}; Hx - y: rms {self.residual:.1e}"
+                ),
             ),
         )
+
+
+def error_map(restored: Tensor, truth: Tensor) -> Tensor:
+    """Absolute error of each colour times ``ERROR_GAIN``, black (-1) where there is none, cut off at white (1)."""
+    return (ERROR_GAIN * (restored - truth).abs() - 1.0).clamp(max=1.0)
 
 
 def restore_tasks(
@@ -79,6 +92,7 @@ def restore_tasks(
         started = time.perf_counter()
         restored = sampler(measurement.to(device), seed=seed).cpu()
         seconds = time.perf_counter() - started
+        residual = float((operator.forward(restored) - measurement).square().mean().sqrt())
         images = torch.cat([operator.pinv(measurement), restored]).clamp(-1.0, 1.0)
         truths = truth.expand_as(images)
         psnr_pinv, psnr_restored = psnr(images, truths).tolist()
@@ -92,6 +106,7 @@ def restore_tasks(
             images[1],
             (psnr_pinv, psnr_restored),
             (ssim_pinv, ssim_restored),
+            residual,
             seconds,
             sampler.stats()["network_evaluations"],
         )

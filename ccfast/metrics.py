@@ -1,4 +1,4 @@
-"""How near a restored image is to the truth: PSNR and SSIM by scikit-image, GMSD and gradient energy."""
+"""How near a restored image is to the truth: PSNR and SSIM by scikit-image, GMSD, gradient and Laplacian energy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["gmsd", "gradient_energy", "psnr", "ssim"]
+__all__ = ["gmsd", "gradient_energy", "laplacian_energy", "psnr", "ssim"]
 
 _DATA_RANGE = 2.0  # images are in [-1, 1]
 _WINDOW = 11  # of SSIM: scikit-image cuts its Gaussian of standard deviation 1.5 at 3.5 standard deviations
@@ -79,6 +79,14 @@ def gradient_energy(x: Tensor) -> Tensor:
     """Mean squared difference of neighbouring pixels, rows and columns together: float64 (...) for (..., C, H, W)."""
     x = x.detach().double()
     return x.diff(dim=-1).square().mean(dim=(-3, -2, -1)) + x.diff(dim=-2).square().mean(dim=(-3, -2, -1))
+
+
+def laplacian_energy(x: Tensor) -> Tensor:
+    """Mean squared Laplacian (five points, inside the border) of images (..., C, H, W), float64 (...)."""
+    x = x.double()
+    inner = x[..., 1:-1, 1:-1]
+    laplacian = x[..., 2:, 1:-1] + x[..., :-2, 1:-1] + x[..., 1:-1, 2:] + x[..., 1:-1, :-2] - 4.0 * inner
+    return laplacian.square().mean((-3, -2, -1))
 
 
 def _luminance(x: Tensor) -> Tensor:

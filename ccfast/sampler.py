@@ -44,8 +44,8 @@ class Sampler:
     Args:
         denoiser: the pretrained network with its schedule and parametrisation.
         operator: the degradation H. Another of the same kind and shape may be given in every call.
-        solver: writes the plan. None: what ``ccfast.presets.lookup(denoiser.name, operator, steps)`` found best, start
-            included; ``Conjugate()`` where it has no entry or ``times`` is given.
+        solver: writes the plan. None: what ``ccfast.presets.lookup(denoiser.name, operator, steps, noise_std)`` found
+            best, start and end included; ``Conjugate()`` where it has no entry or ``times`` is given.
         steps: number of steps, one network evaluation each.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
             Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
@@ -90,10 +90,11 @@ class Sampler:
                 raise TypeError(f"{name}: must be a ccfast {kind.__name__}, got {type(value).__name__}")
         steps = check_steps(steps)
         if solver is None:
-            preset = presets.lookup(denoiser.name, operator, steps) if times is None else None
-            solver, start = (
-                (preset.solver, preset.start if start is None else start) if preset else (Conjugate(), start)
-            )
+            solver = Conjugate()
+            preset = presets.lookup(denoiser.name, operator, steps, noise_std) if times is None else None
+            if preset is not None:
+                solver = preset.solver
+                start, end = preset.start if start is None else start, preset.end if end is None else end
         if not isinstance(solver, Solver):
             raise TypeError(f"solver: must be one of ccfast.solvers, got {solver!r}")
         if hard_consistency and noise_std:

@@ -385,7 +385,7 @@ def test_demo_draws_a_gallery(tmp_path, capsys):
     assert len(lines) == 6
     assert lines[-1] == f"gallery: {out}"
     assert [line.split()[-2] for line in lines[1:-1]] == ["2"] * 4  # network evaluations
-    assert Image.open(out).size > (4 * 192, 4 * 192)
+    assert Image.open(out).size > (5 * 192, 4 * 192)
     before = out.read_bytes()
     assert run("demo", "--out", out, "--size", 64) == 2
     assert out.read_bytes() == before
@@ -402,7 +402,7 @@ def test_demo_says_what_is_missing(tmp_path, capsys, monkeypatch):
 
 
 def test_demo_scores_itself_right():
-    from ccfast.demo import restore_tasks
+    from ccfast.demo import error_map, restore_tasks
 
     first = next(restore_tasks(ccfast.load_prior("photo"), steps=1, seed=0, size=64))
     expected = [10 * math.log10(4 / (x - first.truth).square().mean()) for x in (first.pinv, first.restored)]
@@ -410,6 +410,11 @@ def test_demo_scores_itself_right():
     assert first.measurement.shape == (3, 64, 64)
     assert first.network_evaluations == 1
     assert first.seconds > 0
+    assert 0 < first.residual < 1
+    errors = error_map(first.restored, first.truth)
+    assert errors.max() <= 1
+    assert float(error_map(first.truth, first.truth).max()) == -1
+    assert len(first.row().panels) == 5
 
 
 @pytest.mark.skipif(not list(priors.WEIGHTS.glob("photo.*")), reason="the weights of the photo prior are not here")

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from ccfast import Denoiser, Sampler, presets
-from ccfast.metrics import gmsd, gradient_energy
+from ccfast.metrics import gmsd, gradient_energy, laplacian_energy
 from ccfast.operators import AveragePooling, Bicubic, FourierBlur, GaussianBlur, Grayscale, Inpainting, SeparableBlur
-from ccfast.presets import sweep
+from ccfast.presets import search, sweep
+from ccfast.presets.search import GRIDS, JACOBIANS, Candidate, Task
+from ccfast.priors import PRIORS
 from ccfast.schedules import VP
 from ccfast.solvers import Conjugate
 
@@ -21,18 +23,20 @@ ENTRIES = [
     {"prior": "p", "operator": "AveragePooling", "kind": "block", "strength": 64.0, "steps": 5, "w": 40.0},
     {"prior": "p", "operator": "GaussianBlur", "kind": "separable", "strength": 12.0, "steps": 5, "w": 7.0},
 ]
+NOISY = {"prior": "p", "operator": "AveragePooling", "kind": "block", "strength": 16.0, "steps": 5, "w": 3.0}
 SHAPE = (3, 32, 32)
 
 
 @pytest.fixture
 def table(monkeypatch):
-    entries = [{**entry, "jacobian": "one_projection", "start": 0.2} for entry in ENTRIES]
+    common = {"jacobian": "one_projection", "start": 0.2, "end": 0.0}
+    entries = [{**entry, **common, "noise_std": 0.0} for entry in ENTRIES] + [{**NOISY, **common, "noise_std": 0.05}]
     monkeypatch.setattr(presets, "table", lambda: entries)
 
 
 def test_the_nearest_entry_is_found(table):
-    def w(operator, steps):
-        return presets.lookup("p", operator, steps).solver.w
+    def w(operator, steps, noise_std=0.0):
+        return presets.lookup("p", operator, steps, noise_std).solver.w
 
     assert w(AveragePooling(SHAPE, 4), 5) == 30
     assert w(AveragePooling(SHAPE, 4), 8) == 30
@@ -40,6 +44,8 @@ def test_the_nearest_entry_is_found(table):
     assert w(AveragePooling(SHAPE, 8), 20) == 40
     assert w(AveragePooling(SHAPE, 2), 5) == 30
     assert w(SeparableBlur(SHAPE, [0.25, 0.5, 0.25]), 5) == 7  # another class of the same kind
+    assert w(AveragePooling(SHAPE, 8), 20, 0.2) == 3  # noise counts for more than strength and steps
+    assert w(GaussianBlur(SHAPE), 5, 0.05) == 7  # an entry without noise, where there is none with
     assert presets.lookup("p", Grayscale(SHAPE), 5) is None
     assert presets.lookup(None, AveragePooling(SHAPE, 4), 5) is None
 
@@ -49,12 +55,14 @@ def test_the_sampler_uses_it_and_yields_to_arguments(table):
     operator = AveragePooling(SHAPE, 4)
     default = Sampler(denoiser, operator)
     assert default.solver == Conjugate(30.0, jacobian="one_projection")
-    assert default.plan.times[[0, -1]].tolist() == [0.2, 0.001]
+    assert default.plan.times[[0, -1]].tolist() == [0.2, 0.0]
+    assert Sampler(denoiser, operator, end=0.01).plan.times[[0, -1]].tolist() == [0.2, 0.01]
+    assert Sampler(denoiser, operator, noise_std=0.1).solver.w == 3
     assert Sampler(denoiser, operator, start=0.5).plan.times[0] == 0.5
     assert Sampler(denoiser, operator, start=0.5).solver == default.solver
     given = Sampler(denoiser, operator, Conjugate())
     assert given.solver == Conjugate()
-    assert given.plan.times[0] == 0.4  # the start belongs to the preset's solver
+    assert given.plan.times[[0, -1]].tolist() == [0.4, 0.001]  # start and end belong to the preset's solver
     assert Sampler(denoiser, operator, times=[0.3, 0.1]).plan.times[0] == 0.3
     other = Sampler(Denoiser(lambda x, t: 0.9 * x, VP()), operator)
     assert (other.solver, other.plan.times[0]) == (Conjugate(), 0.4)
@@ -78,41 +86,105 @@ def test_strength():
 
 
 def test_the_committed_table():
+    """Every prior, task, number of steps and noise has its entry, and a Sampler finds it."""
     entries = json.loads(presets.TABLE.read_text())["entries"]
-    keys = [(entry["prior"], entry["task"], entry["steps"]) for entry in entries]
-    assert keys == sorted(set(keys))
+    keys = [tuple(entry[name] for name in sweep.ORDER) for entry in entries]
+    assert keys == sorted(
+        [(prior, task, noise_std, n) for prior in PRIORS for task in sweep.TASKS for noise_std in (0.0, sweep.NOISE)
+         for n in sweep.STEPS]
+        + [(prior, task, 0.0, 5) for prior in PRIORS for task in sweep.OTHER_STRENGTHS]
+    )  # fmt: skip
     for entry in entries:
-        assert entry["task"] in sweep.TASKS
-        assert entry["w"] in sweep.WEIGHTS
-        assert entry["jacobian"] in sweep.JACOBIANS
-        assert entry["start"] in sweep.STARTS[entry["prior"]]
+        grid = GRIDS[entry["prior"]]
+        assert entry["w"] in grid.weights
+        assert entry["jacobian"] in JACOBIANS
+        assert entry["start"] in grid.starts
+        assert entry["end"] in grid.ends
         operator = sweep.parse_operator(entry["task"], (3, sweep.SIZE, sweep.SIZE))
         assert (entry["operator"], entry["kind"]) == (type(operator).__name__, operator.kind)
         assert entry["strength"] == pytest.approx(presets.strength(operator), abs=1e-3)
-        preset = presets.lookup(entry["prior"], operator, entry["steps"])
-        assert preset == (Conjugate(entry["w"], jacobian=entry["jacobian"]), entry["start"])
+        preset = presets.lookup(entry["prior"], operator, entry["steps"], entry["noise_std"])
+        assert preset == (Conjugate(entry["w"], jacobian=entry["jacobian"]), entry["start"], entry["end"])
 
 
-def test_candidates_and_score():
-    every = list(sweep.candidates("photo", 5, None))
-    assert len(every) == len(set(every))
-    for jacobian in sweep.JACOBIANS:
-        some = [candidate for candidate in every if candidate[0] == jacobian]
-        assert (len(some) == len(sweep.WEIGHTS) * len(sweep.STARTS["photo"])) == (jacobian != "exact")
-    assert ("exact", 15.0, 0.4) in every
-    assert ("exact", 120.0, 0.4) not in every  # beyond the stability limit
-    near = list(sweep.candidates("photo", 5, ("none", 15.0, 0.3)))
-    assert ("none", 15.0, 0.3) in near
-    assert len(near) == 9
-    assert set(near) < set(every)
+def test_the_grid_keeps_out_of_the_unstable():
+    for name, grid in GRIDS.items():
+        schedule = PRIORS[name].schedule()
+        assert not grid.valid(Candidate(0, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
+        assert grid.valid(Candidate(1, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
+        assert grid.valid(Candidate(0, 0, 0), schedule, 5)
+        assert not grid.valid(Candidate(1, -1, 0), schedule, 5)
+        assert not grid.valid(Candidate(1, 0, len(grid.starts)), schedule, 5)
+        noise_to_signal = [float(schedule.rho(start)) for start in grid.starts]
+        assert noise_to_signal == sorted(noise_to_signal)
+    for diffusion, flow in zip(GRIDS["photo"].starts, GRIDS["photo-flow"].starts, strict=True):
+        levels = VP().log_snr(diffusion), PRIORS["photo-flow"].schedule().log_snr(flow)
+        assert abs(levels[0] - levels[1]) < 0.5
+
+
+def test_the_search_walks_to_the_best(monkeypatch):
+    """On a made-up score with one peak it finds the peak from a coarse grid and from a guess."""
+    grid, peak = GRIDS["photo"], (80.0, "one_projection", 0.3, 0.0)
+    runs = []
+
+    def made_up(task, solver, start, end, every=1):
+        runs.append(every)
+        off = abs(math.log(solver.w / peak[0])) + abs(grid.starts.index(start) - grid.starts.index(peak[2]))
+        return -off - (solver.jacobian != peak[1]) - 0.1 * (end != peak[3])
+
+    monkeypatch.setattr(Task, "score", made_up)
+    task = Task(Denoiser(lambda x, t: x, VP()), AveragePooling(SHAPE, 4), torch.zeros(3, *SHAPE), 5, 0.0)
+    for guess in (None, Candidate(2, 2, 2)):
+        runs.clear()
+        found, end, value = search.search(task, grid, guess, 2, lambda count: None)
+        assert found == Candidate(1, grid.weights.index(80.0), grid.starts.index(0.3))
+        assert (end, value) == (0.0, 0.0)
+        assert runs.count(1) == (6 if guess is None else 4)
+
+
+def test_where_a_search_begins():
+    grid, flow = GRIDS["photo"], GRIDS["photo-flow"]
+    entry = {"operator": "AveragePooling", "strength": 16.0, "jacobian": "exact"}
+    entries = [
+        {**entry, "prior": "photo", "steps": 5, "noise_std": 0.0, "w": grid.weights[1], "start": grid.starts[2]},
+        {**entry, "prior": "photo", "steps": 5, "noise_std": 0.05, "w": grid.weights[2], "start": grid.starts[3]},
+        {**entry, "prior": "photo-flow", "steps": 5, "noise_std": 0.0, "w": flow.weights[4], "start": flow.starts[5]},
+    ]
+    operator = AveragePooling(SHAPE, 4)
+
+    def places(prior, noise_std):
+        key = {"prior": prior, "noise_std": noise_std, "steps": 20}
+        return sweep.place(sweep.guess(entries, key, operator))[1:]
+
+    assert places("photo", 0.0) == (1, 2)
+    assert places("photo", 0.05) == (2, 3)
+    assert places("photo-flow", 0.05) == (4, 5)
+    assert sweep.guess(entries, {"prior": "photo", "noise_std": 0.0, "steps": 5}, Grayscale(SHAPE)) is None
+
+
+def test_one_entry_end_to_end():
+    """A search on two small crops, two steps: finite, and no worse than its guess."""
+    denoiser = Denoiser(lambda x, t: 0.5 * x, VP(), name="photo")
+    truth = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    task = Task(denoiser, AveragePooling((3, 16, 16), 2), truth, 2, 0.05)
+    found, end, value = search.search(task, GRIDS["photo"], Candidate(1, 2, 2), 0, lambda count: None)
+    assert math.isfinite(value)
+    assert end in GRIDS["photo"].ends
+    assert GRIDS["photo"].valid(found, VP(), 2)
+
+
+def test_score():
     truth = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     better, worse = (
         truth + scale * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1)) for scale in (0.05, 0.2)
     )
-    assert sweep.score(better, truth) > sweep.score(worse, truth)
-    assert sweep.score(truth * torch.nan, truth) == -math.inf
+    assert search.score(better, truth) > search.score(worse, truth)
+    assert search.score(truth * torch.nan, truth) == -math.inf
     smooth = torch.nn.functional.avg_pool2d(truth, 3, 1, 1)
     assert gradient_energy(smooth).max() < 0.3 * gradient_energy(truth).min()
+    plane = torch.linspace(-1, 1, 9)[None, None, :, None] * torch.ones(1, 1, 1, 7)
+    assert float(laplacian_energy(plane)) == pytest.approx(0, abs=1e-12)
+    assert float(laplacian_energy(plane.square())) == pytest.approx((2 * 0.25**2) ** 2, rel=1e-5)
 
 
 def test_gmsd_against_its_definition_in_loops():

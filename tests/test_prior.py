@@ -7,23 +7,23 @@ import torch
 
 import ccfast
 from ccfast import Sampler
-from ccfast.metrics import psnr
+from ccfast.metrics import psnr, ssim
 from ccfast.operators import AveragePooling, Inpainting
 from ccfast.priors import PRIORS, WEIGHTS, data, heldout
 from ccfast.priors.train import learning_rate, noise_levels, train
-from ccfast.priors.unet import UNet
+from ccfast.priors.unet import HEADS, UNet
 from ccfast.solvers import Conjugate
 
 SHAPE = (3, 128, 128)
 
 
-@pytest.fixture(scope="module")
-def prior():
-    return ccfast.load_prior("photo")
+@pytest.fixture(scope="module", params=PRIORS)
+def prior(request):
+    return ccfast.load_prior(request.param)
 
 
 def test_weights_are_small_and_the_network_takes_any_size_divisible_by_eight(prior):
-    assert (WEIGHTS / "photo.safetensors").stat().st_size <= 8 * 2**20
+    assert sum((WEIGHTS / f"{name}.safetensors").stat().st_size for name in PRIORS) <= 16 * 2**20
     count = sum(p.numel() for p in prior.network.parameters())
     assert 1e6 <= count <= 4e6
     for height, width in ((8, 8), (64, 40)):
@@ -31,7 +31,7 @@ def test_weights_are_small_and_the_network_takes_any_size_divisible_by_eight(pri
         assert prior.network(x, torch.tensor([0.0, 999.0])).shape == x.shape
     with pytest.raises(ValueError, match=r"divisible by 8, got \(12, 16\)"):
         prior.network(torch.zeros(1, 3, 12, 16), torch.zeros(1))
-    with pytest.raises(ValueError, match="name: must be one of 'photo', got 'faces'"):
+    with pytest.raises(ValueError, match="name: must be one of 'photo', 'photo-flow', got 'faces'"):
         ccfast.load_prior("faces")
     assert set(PRIORS) == {path.stem for path in WEIGHTS.glob("*.safetensors")}
 
@@ -40,7 +40,8 @@ def test_it_predicts_noise(prior):
     """On held-out crops the error of eps is well below that of eps = 0 at every level, and x0hat beats x/mu."""
     x0, generator = heldout.crops(), torch.Generator().manual_seed(0)
     noise = torch.randn(x0.shape, generator=generator)
-    for t in (0.02, 0.1, 0.3, 0.6, 0.9):
+    for rho in (0.06, 0.34, 1.2, 6.0, 50.0):
+        t = float(prior.schedule.time(rho))
         mu, sigma = (float(v(t)) for v in (prior.schedule.mean, prior.schedule.std))
         with torch.no_grad():
             x0hat = prior(mu * x0 + sigma * noise, t)
@@ -50,17 +51,35 @@ def test_it_predicts_noise(prior):
 
 
 def test_five_steps_on_held_out_crops(prior):
+    """Defaults and presets. The bars of the project, some of them not reached, are in bench/results/bars_<prior>.json."""
     x, generator = heldout.crops(), torch.Generator().manual_seed(0)
     half = Inpainting(torch.rand(1, 128, 128, generator=generator) < 0.5, SHAPE)
     y = half.forward(x)
     restored = Sampler(prior, half, steps=5)(y, seed=0)
-    assert float(psnr(restored, x).mean()) >= 25.0
-    # the preset gives up PSNR for detail; this is the end of the trade-off that has the most PSNR on training crops
-    pooling, faithful = AveragePooling(SHAPE, 4), Conjugate(120.0, jacobian="one_projection")
+    assert float(psnr(restored, x).mean()) >= 27.0
+    assert float(ssim(restored, x).mean()) >= 0.80
+    pooling = AveragePooling(SHAPE, 4)
     y = pooling.forward(x)
-    restored = Sampler(prior, pooling, faithful, steps=5, start=0.4, end=0.0)(y, seed=0)
-    gain = psnr(restored, x).mean() - psnr(pooling.pinv(y), x).mean()
-    assert float(gain) >= 1.0
+    restored = Sampler(prior, pooling, steps=5)(y, seed=0)
+    assert float(psnr(restored, x).mean() - psnr(pooling.pinv(y), x).mean()) >= 1.0
+    assert float(ssim(restored, x).mean() - ssim(pooling.pinv(y), x).mean()) >= 0.02
+
+
+def test_the_heads_agree():
+    """The layers answer one question: at one ratio of noise to signal both heads find the same x0."""
+    x0, noise = torch.randn(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    networks = {head: UNet(head=head).eval().requires_grad_(False) for head in HEADS}
+    torch.nn.init.normal_(networks["vp"].leave.weight, std=0.05)
+    networks["flow"].load_state_dict(networks["vp"].state_dict())
+    found = []
+    for name in PRIORS:
+        denoiser = ccfast.Denoiser(networks[PRIORS[name].head], PRIORS[name].schedule(), PRIORS[name].prediction)
+        t = float(denoiser.schedule.time(0.7))
+        mu, sigma = float(denoiser.schedule.mean(t)), float(denoiser.schedule.std(t))
+        found.append(denoiser(mu * x0 + sigma * noise, t))
+    torch.testing.assert_close(*found, rtol=0, atol=2e-5)
+    with pytest.raises(ValueError, match="head: must be one of 'vp', 'flow', got 'plain'"):
+        UNet(head="plain")
 
 
 def test_without_a_derivative_it_also_restores(prior):
@@ -108,7 +127,7 @@ def test_training_runs_and_resumes(photographs, tmp_path, name, monkeypatch):
     monkeypatch.setattr("ccfast.priors.train.UNet", lambda head: UNet(widths=(8, 8, 8), blocks=1, middle=1, head=head))
     run = tmp_path / "run"
     for hours in (1e-4, 2e-4):
-        train(name, photographs, run, hours, seed=0, batch=1, initial=None)
+        train(name, photographs, run, hours, seed=0, batch=1, peak=1e-3, initial=None)
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     assert state["spent"] >= 0.72
     assert state["step"] >= 2
@@ -116,9 +135,9 @@ def test_training_runs_and_resumes(photographs, tmp_path, name, monkeypatch):
 
 
 def test_training_schedule():
-    assert learning_rate(0.0, 0) == 0
-    assert learning_rate(0.0, 500) == pytest.approx(7e-4)
-    assert learning_rate(1.0, 500) == pytest.approx(7e-6)
+    assert learning_rate(7e-4, 0.0, 0) == 0
+    assert learning_rate(7e-4, 0.0, 500) == pytest.approx(7e-4)
+    assert learning_rate(7e-4, 1.0, 500) == pytest.approx(7e-6)
     for name in ("photo", "photo-flow"):
         t, mu, sigma = noise_levels(name, 4096, torch.Generator().manual_seed(0))
         schedule = ccfast.schedules.VP() if name == "photo" else ccfast.schedules.Flow()

@@ -1,4 +1,4 @@
-"""Presets: solver parameters and start found by the documented sweep, for a prior, an operator and a number of steps.
+"""Presets: solver parameters and times found by the documented sweep, for a prior, an operator and a number of steps.
 
 The table is ``table.json`` beside this file, written by ``python -m ccfast.presets.sweep`` from *training* photographs.
 """
@@ -24,26 +24,29 @@ TABLE = Path(__file__).parent / "table.json"
 
 
 class Preset(NamedTuple):
-    """What a Sampler takes for ``solver=None`` and ``start=None``."""
+    """What a Sampler takes for ``solver=None``, ``start=None`` and ``end=None``."""
 
     solver: Conjugate
     start: float
+    end: float
 
 
-def lookup(name: str | None, operator: Operator, steps: int) -> Preset | None:
+def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 0.0) -> Preset | None:
     """The preset nearest to an operator and a number of steps, None for a prior or an operator without entries.
 
-    Entries of the operator's class are preferred to others of its kind; among them the one nearest in strength (see
-    ``strength``), then in steps, both as ratios.
+    Entries of the operator's class are preferred to others of its kind; among them those with noise where the
+    measurement has some, and those without where it has none; then the one nearest in strength (see ``strength``),
+    then in steps, both as ratios.
     """
     entries = [entry for entry in table() if entry["prior"] == name]
     near = [entry for entry in entries if entry["operator"] == type(operator).__name__]
     near = near or [entry for entry in entries if entry["kind"] == operator.kind]
+    near = [entry for entry in near if (entry["noise_std"] > 0) == (noise_std > 0)] or near
     if not near:
         return None
     own = strength(operator)
     best = min(near, key=lambda entry: (distance(entry["strength"], own), distance(entry["steps"], steps)))
-    return Preset(Conjugate(best["w"], jacobian=best["jacobian"]), best["start"])
+    return Preset(Conjugate(best["w"], jacobian=best["jacobian"]), best["start"], best["end"])
 
 
 def strength(operator: Operator) -> float:

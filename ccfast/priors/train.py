@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from . import PRIORS
 from .data import Patches, fetch
 from .unet import UNet
 
@@ -63,7 +64,7 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     checkpoint, log = run / "checkpoint.pt", run / "loss.jsonl"
     torch.manual_seed(seed)
-    model = UNet(head="vp" if name == "photo" else "flow")
+    model = UNet(head=PRIORS[name].head)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (missing from torch's stubs)
     if initial is not None:
         model.load_state_dict({key: value.float() for key, value in load_file(initial).items()})
@@ -134,7 +135,7 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("photo", "photo-flow"))
+    parser.add_argument("name", choices=tuple(PRIORS))
     parser.add_argument("--photos", type=Path, required=True, help="folder of the unpacked packages; fetched if absent")
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoint, log and exported weights")
     parser.add_argument("--hours", type=float, default=2.0, help="time in training steps, over all resumed runs")

@@ -1,0 +1,78 @@
+"""The README's table of quality, made from the committed results: ``python -m bench.bars.table`` writes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from bench.bars.scores import NOISE_LEVELS, RESULTS, TASKS
+from bench.readme import README
+from ccfast.priors import PRIORS
+
+__all__ = ["block", "render", "write"]
+
+BEGIN, END = "<!-- bars: written by python -m bench.bars.table -->\n", "<!-- /bars -->\n"
+_BLOCK = re.compile(f"{re.escape(BEGIN)}(.*?){re.escape(END)}", re.DOTALL)
+SET = "128 crops"
+
+
+def render() -> str:
+    """Markdown: the ten crops, then each prior as a denoiser, then the bars that are missed on any set of pictures."""
+    records = {prior: json.loads((RESULTS / f"bars_{prior}.json").read_text()) for prior in PRIORS}
+    parts = [part for prior, record in records.items() for part in _scores(prior, record)]
+    head = " | ".join(f"std {level}/255" for level in NOISE_LEVELS)
+    rows = [f"| denoising PSNR, dB | {head} |", "| --- |" + " --- |" * len(NOISE_LEVELS)]
+    for prior, record in records.items():
+        found = record["denoising_psnr"]
+        rows.append(f"| `{prior}` | " + " | ".join(f"{found[str(level)]:.2f}" for level in NOISE_LEVELS) + " |")
+    return "\n".join([*parts, *rows, "", *_missed(records), ""])
+
+
+def _scores(prior: str, record: dict[str, Any]) -> Iterator[str]:
+    rows = [row for row in record["rows"] if row["set"] == SET]
+    methods = dict.fromkeys(row["method"] for row in rows)
+    yield f"| `{prior}`: PSNR, SSIM, GMSD | " + " | ".join(TASKS) + " |"
+    yield "| --- |" + " --- |" * len(TASKS)
+    for method in methods:
+        found = {row["task"]: row for row in rows if row["method"] == method}
+        cells = [
+            f"{found[task]['psnr']:.2f}, {found[task]['ssim']:.3f}, {found[task]['gmsd']:.4f}" if task in found else ""
+            for task in TASKS
+        ]
+        yield f"| {method} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _missed(records: dict[str, dict[str, Any]]) -> Iterator[str]:
+    bars = [(p, name, bar) for p, r in records.items() for name, found in r["bars"].items() for bar in found]
+    missed = [(prior, name, bar) for prior, name, bar in bars if not bar["met"]]
+    yield f"Of {len(bars)} bars that the project set itself, {len(missed)} are missed:"
+    yield ""
+    for prior, name, bar in missed:
+        yield (
+            f"- `{prior}`, {name}, {bar['task']}: {bar['what']} is {bar['measured']:.4g}, asked for {bar['bound']:.4g}"
+        )
+
+
+def block(text: str) -> str:
+    """What stands between the markers.
+
+    Raises:
+        ValueError: the markers are not there once.
+    """
+    found = _BLOCK.findall(text)
+    if len(found) != 1:
+        raise ValueError(f"README: must hold the markers {BEGIN.strip()} and {END.strip()} once, got {len(found)}")
+    return found[0]
+
+
+def write() -> None:
+    text = README.read_text()
+    block(text)
+    README.write_text(_BLOCK.sub(lambda _: f"{BEGIN}{render()}{END}", text))
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,156 @@
+"""The search for the parameters of one preset: a grid over (jacobian, w, start), walked from a good guess.
+
+Its objective is the score below, which weighs fidelity against perception: PSNR alone would pick the smallest start,
+H+ y lightly denoised. Gradients measure edges, the Laplacian texture, of which a posterior mean has too little.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..metrics import gmsd, gradient_energy, laplacian_energy, psnr
+from ..operators import Operator
+from ..sampler import Sampler
+from ..schedules import Schedule
+from ..solvers import Conjugate
+from ..solvers.conjugate import STABILITY_LIMIT
+from ..times import uniform
+
+__all__ = ["GRIDS", "Candidate", "Grid", "Task", "score", "search"]
+
+JACOBIANS = ("exact", "one_projection", "none")
+
+
+class Candidate(NamedTuple):
+    """Places in the grid."""
+
+    jacobian: int
+    w: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tried for a schedule; the starts of two grids at one place have about the same noise-to-signal ratio."""
+
+    weights: tuple[float, ...]
+    starts: tuple[float, ...]
+    ends: tuple[float, ...]
+    modes: tuple[str, ...] = JACOBIANS
+
+    def valid(self, candidate: Candidate, schedule: Schedule, steps: int) -> bool:
+        """Inside the grid; the exact mode not beyond three quarters of its stability limit."""
+        jacobian, w, start = candidate
+        if JACOBIANS[jacobian] not in self.modes or not (0 <= w < len(self.weights) and 0 <= start < len(self.starts)):
+            return False
+        if JACOBIANS[jacobian] != "exact":
+            return True
+        times = uniform(self.starts[start], self.ends[0], steps)
+        return 2 * relaxation(schedule, self.weights[w], times) <= 0.75 * STABILITY_LIMIT[1]
+
+    def coarse(self) -> list[Candidate]:
+        """Every other weight and start, all modes."""
+        places = itertools.product(range(len(JACOBIANS)), range(0, len(self.weights), 2), range(0, len(self.starts), 2))
+        return [Candidate(*place) for place in places]
+
+
+GRIDS = {
+    "photo": Grid((10.0, 20.0, 40.0, 80.0, 160.0, 320.0), (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8), (0.001, 0.0)),
+    "photo-flow": Grid(
+        (20.0, 40.0, 80.0, 160.0, 320.0, 640.0), (0.75, 0.66, 0.58, 0.45, 0.34, 0.24, 0.11, 0.04), (1.0,)
+    ),
+}
+
+
+def relaxation(schedule: Schedule, w: float, times: np.ndarray) -> float:
+    """Largest decay exponent of the residual in a step: w (B - B')/2, for a flow w int t (1 - t) dt."""
+    primitive = -0.5 * schedule.clock(times) if schedule.unit_variance else times**2 / 2 - times**3 / 3
+    return float(w * np.diff(primitive).max())
+
+
+@dataclass(frozen=True)
+class Task:
+    """One measurement to be restored in a number of steps."""
+
+    denoiser: Denoiser
+    operator: Operator
+    truth: Tensor
+    steps: int
+    noise_std: float
+
+    def score(self, solver: Conjugate, start: float, end: float, every: int = 1) -> float:
+        """The score on every ``every``-th image; -inf where the result is not finite."""
+        y = self.operator.forward(self.truth)
+        y += self.noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+        sampler = Sampler(
+            self.denoiser, self.operator, solver, self.steps, start, end, noise_std=self.noise_std, check_finite=False
+        )
+        return score(sampler(y[::every], seed=0), self.truth[::every])
+
+
+def score(restored: Tensor, truth: Tensor) -> float:
+    """Mean over images of PSNR - 50 GMSD - (|log2 g| + |log2 l|)/2, g and l the ratios of the restored image's gradient
+    and Laplacian energy to those of the truth."""
+    if not torch.isfinite(restored).all():
+        return -np.inf
+    restored = restored.clamp(-1, 1)
+    detail = sum((energy(restored) / energy(truth)).log2().abs() for energy in (gradient_energy, laplacian_energy))
+    return float((psnr(restored, truth) - 50.0 * gmsd(restored, truth) - 0.5 * detail).mean())
+
+
+def search(
+    task: Task, grid: Grid, guess: Candidate | None, rounds: int, report: Callable[[int], object]
+) -> tuple[Candidate, float, float]:
+    """The best candidate, its end and its score.
+
+    On every third image the guess and what lies one place from it (without a guess a coarse grid) is tried, and
+    ``rounds`` times what lies one place from the best two so far; the best two (three after a coarse grid) are then
+    compared on all images, with every end.
+
+    Args:
+        report: called with the number of runs done.
+    """
+    schedule, seen = task.denoiser.schedule, dict[Candidate, float]()
+
+    def run(candidate: Candidate, end: float, every: int) -> float:
+        solver = Conjugate(grid.weights[candidate.w], jacobian=JACOBIANS[candidate.jacobian])
+        value = task.score(solver, grid.starts[candidate.start], end, every)
+        report(1)
+        return value
+
+    def visit(candidates: Iterable[Candidate]) -> list[Candidate]:
+        for candidate in candidates:
+            if candidate not in seen and grid.valid(candidate, schedule, task.steps):
+                seen[candidate] = run(candidate, grid.ends[0], 3)
+        return sorted(seen, key=lambda c: -seen[c])
+
+    best = visit(grid.coarse() if guess is None else [guess, *around(guess), *other_modes(guess)])
+    for _ in range(rounds):
+        best = visit(near for centre in best[:2] for near in around(centre))
+    finalists = best[: 3 if guess is None else 2]
+    value, end, candidate = max(
+        (run(candidate, end, 1), end, candidate) for candidate, end in itertools.product(finalists, grid.ends)
+    )
+    return candidate, end, value
+
+
+def around(centre: Candidate) -> list[Candidate]:
+    """One place away in the weight or in the start."""
+    return [
+        centre._replace(w=centre.w + 1),
+        centre._replace(w=centre.w - 1),
+        centre._replace(start=centre.start + 1),
+        centre._replace(start=centre.start - 1),
+    ]
+
+
+def other_modes(centre: Candidate) -> list[Candidate]:
+    return [centre._replace(jacobian=mode) for mode in range(len(JACOBIANS)) if mode != centre.jacobian]
