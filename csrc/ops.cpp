@@ -24,6 +24,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Tensors = std::vector<Tensor>;
 using Numbers = std::vector<double>;
+using Places = std::vector<std::int64_t>;
 
 template <class... Parts>
 void check(bool condition, const Parts&... parts) {
@@ -82,15 +83,41 @@ bool same_sizes(const Tensor& a, const Tensor& b) {
     return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin());
 }
 
-Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected) {
+// `scales` multiply both coefficients of the terms whose places `scaled` lists.
+struct Scales {
+    const Tensors& tensors;
+    const Places& places;
+};
+
+// One number a sample, or one an element, which is repeated along dimensions of size 1 and the one that it may lack.
+void set_scale(ccf::Term& term, const Tensor& scale, const Tensor& like) {
+    check(scale.scalar_type() == ScalarType::Float && scale.is_cpu(), "scales: must be float32 on the CPU");
+    const std::int64_t dims = scale.dim(), missing = like.dim() - dims;
+    term.scale = static_cast<const float*>(scale.const_data_ptr());
+    term.scale_per_element = dims != 1;
+    std::fill_n(term.scale_stride, 4, 0);
+    bool fits = dims == 1 ? scale.size(0) == like.size(0) : missing == 0 || missing == 1;
+    if (dims == 1) term.scale_stride[0] = scale.stride(0);
+    for (std::int64_t d = 0; fits && dims > 1 && d < dims; ++d) {
+        const std::int64_t at = d + missing, size = scale.size(d);
+        fits = size == 1 || size == like.size(at);
+        // a signal has no rows: its third dimension is the fourth of Shape
+        if (size != 1) term.scale_stride[like.dim() == 3 && at == 2 ? 3 : at] = scale.stride(d);
+    }
+    check(fits, "scales: must be (B,), an image or a batch of images to fit ", sizes_of(like), ", got ",
+          sizes_of(scale));
+}
+
+Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected, const Scales& scales) {
     check(!terms.empty() && terms.size() <= ccf::max_terms, "terms: must be 1 to ", ccf::max_terms, " tensors, got ",
           terms.size());
     check(direct.empty() || direct.size() == terms.size(), "direct: must be one number for each term, got ",
           direct.size());
     check(projected.empty() || projected.size() == terms.size(), "projected: must be one number for each term, got ",
           projected.size());
-    Row row{};
+    Row row;  // of the terms only those in use are set: a call has a few microseconds in all
     row.shape = shape_of({"terms", 0}, terms[0]);
+    row.count = 0, row.out = row.next = nullptr, row.out_dtype = row.next_dtype = Dtype::float32, row.c_in = 1.0f;
     for (const Tensor& tensor : terms) {
         const int k = row.count++;
         const Name name{"terms", k};
@@ -102,6 +129,15 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
         strides_of(tensor, term.stride);
         term.direct = direct.empty() ? 0.0f : static_cast<float>(direct[k]);
         term.projected = projected.empty() ? 0.0f : static_cast<float>(projected[k]);
+        term.scale = nullptr, term.scale_per_element = false;
+    }
+    check(scales.tensors.size() == scales.places.size(), "scaled: must be one place for each of scales, got ",
+          scales.places.size());
+    for (std::size_t k = 0; k < scales.tensors.size(); ++k) {
+        const std::int64_t place = scales.places[k];
+        check(place >= 0 && place < row.count, "scaled: must be places of terms, got ", place);
+        check(!row.terms[place].scale, "scaled: must differ, got ", place, " twice");
+        set_scale(row.terms[place], scales.tensors[k], terms[0]);
     }
     return row;
 }
@@ -122,8 +158,8 @@ void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::opt
 }
 
 Row make_row(const Tensor& out, const std::optional<Tensor>& next, double c_in, const Tensors& terms,
-             const Numbers& direct, const Numbers& projected) {
-    Row row = make_row(terms, direct, projected);
+             const Numbers& direct, const Numbers& projected, const Scales& scales) {
+    Row row = make_row(terms, direct, projected, scales);
     set_outputs(row, terms[0], out, next, c_in);
     return row;
 }
@@ -137,30 +173,14 @@ const T* constant(const char* name, const Tensor& tensor, ScalarType dtype, std:
 }
 
 // -------------------------------------------------------------------------------------------------- ops
-// `scales` multiply the coefficients of the terms whose places `scaled` lists.
 void lincomb(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Tensors scales,
-             std::vector<std::int64_t> scaled) {
-    Row row = make_row(out, next, c_in, terms, direct, {});
-    check(scales.size() == scaled.size(), "scaled: must be one place for each of scales, got ", scaled.size());
-    for (std::size_t k = 0; k < scales.size(); ++k) {
-        const Tensor& scale = scales[k];
-        check(scaled[k] >= 0 && scaled[k] < row.count, "scaled: must be places of terms, got ", scaled[k]);
-        check(scale.scalar_type() == ScalarType::Float && scale.is_cpu(), "scales: must be float32 on the CPU");
-        ccf::Term& term = row.terms[scaled[k]];
-        check(!term.scale, "scaled: must differ, got ", scaled[k], " twice");
-        term.scale_per_element = scale.dim() != 1;
-        check(term.scale_per_element ? same_sizes(scale, out) : scale.size(0) == row.shape.batch,
-              "scales: must be (B,) or of the shape of out, got ", sizes_of(scale));
-        term.scale = static_cast<const float*>(scale.const_data_ptr());
-        if (term.scale_per_element) strides_of(scale, term.scale_stride);
-        else term.scale_stride[0] = scale.stride(0);
-    }
-    ccf::cpu::lincomb(row);
+             Places scaled) {
+    ccf::cpu::lincomb(make_row(out, next, c_in, terms, direct, {}, {scales, scaled}));
 }
 
 void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-          Tensor mask) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+          Tensors scales, Places scaled, Tensor mask) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     const Shape& shape = row.shape;
     const bool own = mask.dim() == out.dim();  // one for each image
     check(own || mask.dim() == out.dim() - 1, "mask: must be an image or a batch of images, got ", sizes_of(mask));
@@ -173,16 +193,16 @@ void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Nu
 }
 
 void block(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-           std::int64_t height, std::int64_t width) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+           Tensors scales, Places scaled, std::int64_t height, std::int64_t width) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     check(height > 0 && width > 0 && row.shape.height % height == 0 && row.shape.width % width == 0,
           "height, width: must divide the sides of ", sizes_of(out), ", got ", height, ", ", width);
     ccf::cpu::block(row, height, width);
 }
 
 void channel(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-             Tensor direction) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+             Tensors scales, Places scaled, Tensor direction) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     ccf::cpu::channel(row, constant<float>("direction", direction, ScalarType::Float, row.shape.channels));
 }
 
@@ -207,8 +227,8 @@ BandedAxis banded_axis(const char* name, const Tensors& parts, std::int64_t high
 }
 
 void separable(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-               Tensors rows, Tensors columns, Tensor scratch) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+               Tensors scales, Places scaled, Tensors rows, Tensors columns, Tensor scratch) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     const BandedAxis vertical = banded_axis("rows", rows, row.shape.height);
     const BandedAxis horizontal = banded_axis("columns", columns, row.shape.width);
     const std::int64_t low = vertical.down.rows * horizontal.down.rows;
@@ -225,14 +245,15 @@ Packing packing(const char* name, const Tensor& spectrum, const Shape& shape, st
     return result;
 }
 
-void fourier_pack(Tensor spectrum, Tensors terms, Numbers projected, std::int64_t groups) {
-    const Row row = make_row(terms, {}, projected);
+void fourier_pack(Tensor spectrum, Tensors terms, Numbers projected, Tensors scales, Places scaled,
+                  std::int64_t groups) {
+    const Row row = make_row(terms, {}, projected, {scales, scaled});
     if (row.shape.planes()) ccf::cpu::fourier_pack(row, packing("spectrum", spectrum, row.shape, groups));
 }
 
-void fourier_unpack(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Tensor spectrum,
-                    std::int64_t groups) {
-    const Row row = make_row(out, next, c_in, terms, direct, {});
+void fourier_unpack(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Tensors scales,
+                    Places scaled, Tensor spectrum, std::int64_t groups) {
+    const Row row = make_row(out, next, c_in, terms, direct, {}, {scales, scaled});
     if (row.shape.planes()) ccf::cpu::fourier_unpack(row, packing("spectrum", spectrum, row.shape, groups));
 }
 
@@ -283,19 +304,22 @@ void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t
 }  // namespace
 
 #define CCF_ROW "(Tensor(a!) out, Tensor(b!)? next, float c_in, Tensor[] terms, float[] direct, "
+#define CCF_SCALES "Tensor[] scales, int[] scaled"
+#define CCF_PROJECTION CCF_ROW "float[] projected, " CCF_SCALES ", "
 
 STABLE_TORCH_LIBRARY(ccfast, m) {
-    // out = sum_k direct_k terms_k + P(sum_k projected_k terms_k), next = c_in out in the dtype of next
-    m.def("lincomb" CCF_ROW "Tensor[] scales, int[] scaled) -> ()");
-    m.def("mask" CCF_ROW "float[] projected, Tensor mask) -> ()");
-    m.def("block" CCF_ROW "float[] projected, int height, int width) -> ()");
-    m.def("channel" CCF_ROW "float[] projected, Tensor direction) -> ()");
-    m.def("separable" CCF_ROW "float[] projected, Tensor[] rows, Tensor[] columns, Tensor(c!) scratch) -> ()");
-    m.def("fourier_pack(Tensor(a!) spectrum, Tensor[] terms, float[] projected, int groups) -> ()");
+    // out = sum_k direct_k c_k terms_k + P(sum_k projected_k c_k terms_k), next = c_in out in the dtype of next; c_k is
+    // 1 but for the places in scaled, where scales holds one number an image, (B,), or one an element
+    m.def("lincomb" CCF_ROW CCF_SCALES ") -> ()");
+    m.def("mask" CCF_PROJECTION "Tensor mask) -> ()");
+    m.def("block" CCF_PROJECTION "int height, int width) -> ()");
+    m.def("channel" CCF_PROJECTION "Tensor direction) -> ()");
+    m.def("separable" CCF_PROJECTION "Tensor[] rows, Tensor[] columns, Tensor(c!) scratch) -> ()");
+    m.def("fourier_pack(Tensor(a!) spectrum, Tensor[] terms, float[] projected, " CCF_SCALES ", int groups) -> ()");
     m.def("fourier_multiply(Tensor(a!) out, Tensor spectrum, Tensor multiplier, int groups) -> ()");
     m.def(
         "fourier_alias(Tensor(a!) out, Tensor spectrum, Tensor basis, int groups, int low_height, int low_width) -> ()");
-    m.def("fourier_unpack" CCF_ROW "Tensor spectrum, int groups) -> ()");
+    m.def("fourier_unpack" CCF_ROW CCF_SCALES ", Tensor spectrum, int groups) -> ()");
     m.def("normal(Tensor(a!) out, Tensor seeds, Tensor samples, Tensor draws, int step) -> ()");
 }
 

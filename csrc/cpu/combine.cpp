@@ -63,7 +63,7 @@ CCF_HD void save(T* data, F value) {
 // Bytes ahead. Pieces of many tensors in turn are runs too short for the processor's own prefetching: 3 to 10 %.
 constexpr std::int64_t ahead = 2048;
 
-// u += plain s and v += masked s, from element i of the source on
+// u += plain s and v += masked s, s times its factor where it has one, from element i of the source on
 template <class T, int lanes, int n, class F>
 CCF_HD void add_source(const Source& source, std::int64_t i, bool masked, F* u, F* v) {
     const T* const data = static_cast<const T*>(source.data) + i;
@@ -71,11 +71,17 @@ CCF_HD void add_source(const Source& source, std::int64_t i, bool masked, F* u, 
         for (std::int64_t line = 0; line < static_cast<std::int64_t>(n * lanes * sizeof(T)); line += 64)
             __builtin_prefetch(reinterpret_cast<const char*>(data) + ahead + line);
     }
-#pragma GCC unroll 8
-    for (int j = 0; j < n; ++j) {
-        const F value = load<lanes>(data + j * lanes);
+    const auto add = [&](int j, F value) {
         u[j] += source.plain * value;
         if (masked) v[j] += source.masked * value;
+    };
+    if (source.factor) {
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j)
+            add(j, load<lanes>(data + j * lanes) * load<lanes>(source.factor + i + j * lanes));
+    } else {
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) add(j, load<lanes>(data + j * lanes));
     }
 }
 

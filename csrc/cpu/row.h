@@ -42,11 +42,11 @@ public:
 
 private:
     void terms(const Place& at, float direct, float projected, float masked);
-    const float* copy(const Term& term, const Place& at);
+    const float* copy(const void* data, Dtype dtype, const std::int64_t* stride, const Place& at);
     void combine_to(std::int64_t size, const Sink& sink);
 
     const Row& row_;
-    bool copied_[max_terms];             // read from a copy
+    bool copied_[max_terms], copied_scale_[max_terms];  // read from a copy
     std::int64_t largest_, copies_ = 0;  // copies in use
     const float* mask_ = nullptr;
     std::vector<Source> sources_;

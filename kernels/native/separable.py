@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -72,11 +73,14 @@ class Banded:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
+        scales: Sequence[Tensor] = (),
+        scaled: Sequence[int] = (),
     ) -> None:
         shape = (*out.shape[:2], *self.low)
         if self.scratch.shape != shape:
             self.scratch = torch.empty(shape)
-        ops.separable(out, after, c_in, terms, direct, projected, self.rows, self.columns, self.scratch)
+        operands = (terms, direct, projected, scales, scaled)
+        ops.separable(out, after, c_in, *operands, self.rows, self.columns, self.scratch)
 
 
 class LowRank:
@@ -103,15 +107,17 @@ class LowRank:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
+        scales: Sequence[Tensor] = (),
+        scaled: Sequence[int] = (),
     ) -> None:
         planes = out.shape[0] * out.shape[1]
         if not self.buffers or self.buffers[0].shape != out.shape:
             self.buffers = self._allocate(out.shape, planes)
         inner, *work = self.buffers
-        ops.lincomb(inner, None, 1.0, terms, projected, [], [])
+        ops.lincomb(inner, None, 1.0, terms, projected, scales, scaled)
         with true_float32():
             self._project(inner, work, planes)
-        ops.lincomb(out, after, c_in, [*terms, inner], [*direct, 1.0], [], [])
+        ops.lincomb(out, after, c_in, [*terms, inner], [*direct, 1.0], scales, scaled)
 
     def _allocate(self, shape: torch.Size, planes: int) -> list[Tensor]:
         """The projected image, and what lies between the products; of a signal only one narrow signal."""
