@@ -1,9 +1,11 @@
 // The ops of torch.ops.ccfast: schemas, checks, and the way from tensors to kernels. Stable ABI only, so that one build
 // serves every torch from 2.10 on. All ops write to given buffers; none allocates a tensor.
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -52,6 +54,20 @@ struct Name {
 std::ostream& operator<<(std::ostream& stream, const Name& name) {
     stream << name.text;
     return name.place < 0 ? stream : stream << '[' << name.place << ']';
+}
+
+// No op has a derivative: what requires grad would silently lose it. The stable ABI does not show requires_grad, so that
+// an op written in Python is asked, and only where grad mode is on, which the sampling loop is not.
+void refuse_grad(const Tensors& tensors) {
+    if (!aoti_torch_grad_mode_is_enabled()) return;
+    std::array<StableIValue, 1> stack{torch::stable::detail::from(tensors)};
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        torch_call_dispatcher("ccfast::any_requires_grad", "", stack.data(), TORCH_ABI_VERSION));
+    check(!torch::stable::detail::to<bool>(stack[0]),
+          "ccfast: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use no_grad");
+}
+void refuse_grad(const Tensor& tensor) {
+    if (aoti_torch_grad_mode_is_enabled()) refuse_grad(Tensors{tensor});
 }
 
 // -------------------------------------------------------------------------------------------------- rows
@@ -131,10 +147,12 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
         term.projected = projected.empty() ? 0.0f : static_cast<float>(projected[k]);
         term.scale = nullptr, term.scale_per_element = false;
     }
+    refuse_grad(terms);
     check(scales.tensors.size() == scales.places.size(), "scaled: must be one place for each of scales, got ",
           scales.places.size());
     for (std::size_t k = 0; k < scales.tensors.size(); ++k) {
         const std::int64_t place = scales.places[k];
+        refuse_grad(scales.tensors[k]);
         check(place >= 0 && place < row.count, "scaled: must be places of terms, got ", place);
         check(!row.terms[place].scale, "scaled: must differ, got ", place, " twice");
         set_scale(row.terms[place], scales.tensors[k], terms[0]);
@@ -144,6 +162,7 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
 
 void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::optional<Tensor>& next, double c_in) {
     const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
+        refuse_grad(tensor);
         check(same_sizes(tensor, like), name, ": must be of the terms' shape ", sizes_of(like), ", got ",
               sizes_of(tensor));
         check(tensor.is_contiguous(), name, ": must be contiguous");
@@ -166,6 +185,7 @@ Row make_row(const Tensor& out, const std::optional<Tensor>& next, double c_in, 
 
 template <class T>
 const T* constant(const char* name, const Tensor& tensor, ScalarType dtype, std::int64_t count) {
+    refuse_grad(tensor);
     check(tensor.is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == dtype, name,
           ": must be contiguous, on the CPU and of dtype ", torch::headeronly::toString(dtype));
     check(tensor.numel() == count, name, ": must have ", count, " elements, got shape ", sizes_of(tensor));
@@ -294,6 +314,7 @@ void fourier_alias(Tensor out, Tensor spectrum, Tensor basis, std::int64_t group
 void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t step) {
     check(out.dim() > 0 && out.is_contiguous() && out.is_cpu() && out.scalar_type() == ScalarType::Float,
           "out: must be (B, ...), contiguous, float32 and on the CPU");
+    refuse_grad(out);
     const std::int64_t batch = out.size(0);
     const ccf::NoiseKeys keys{constant<std::int64_t>("seeds", seeds, ScalarType::Long, batch),
                               constant<std::int64_t>("samples", samples, ScalarType::Long, batch),
@@ -320,6 +341,7 @@ STABLE_TORCH_LIBRARY(ccfast, m) {
     m.def(
         "fourier_alias(Tensor(a!) out, Tensor spectrum, Tensor basis, int groups, int low_height, int low_width) -> ()");
     m.def("fourier_unpack" CCF_ROW CCF_SCALES ", Tensor spectrum, int groups) -> ()");
+    m.def("any_requires_grad(Tensor[] tensors) -> bool");
     m.def("normal(Tensor(a!) out, Tensor seeds, Tensor samples, Tensor draws, int step) -> ()");
 }
 

@@ -394,8 +394,8 @@ def test_normal_threads():
 
 
 # ---------------------------------------------------------------------------------------- torch's view of the ops
-def test_opcheck():
-    """Schemas, fakes and functionalization of every op, on small inputs."""
+def small_calls():
+    """Every op with arguments."""
     x = draw(2, 3, 8, 8, dtype=torch.float32)
     half, out = x.to(torch.bfloat16), torch.zeros_like(x)
     row = (out, torch.zeros_like(half), 0.5, [x, half], [1.0, 2.0])
@@ -408,7 +408,7 @@ def test_opcheck():
     big = [draw(2, 3, 2 * bicubic.low[0], 2 * bicubic.low[1], dtype=torch.float32)]
     big_out = torch.zeros_like(big[0])
     projected, scales = [0.0, 3.0], ([torch.ones(2), torch.ones(3, 1, 8)], [1, 0])
-    calls = [
+    return [
         (ops.lincomb, (*row, *scales)),
         (ops.mask, (*row, projected, *scales, torch.ones(1, 8, 8))),
         (ops.block, (*row, projected, *scales, 2, 4)),
@@ -420,9 +420,32 @@ def test_opcheck():
         (ops.fourier_unpack, (*row, *scales, z, 1)),
         (ops.normal, (out, words, words, words, 0)),
     ]
+
+
+def test_opcheck():
+    """Schemas, fakes and functionalization of every op, on small inputs."""
+    calls = small_calls()
     assert {op for op, _ in calls} == {getattr(ops, n) for n in ops.__all__ if n not in ("build_info", "philox")}
     for op, args in calls:
         torch.library.opcheck(op, args)
+
+
+def test_ops_refuse_gradients():
+    """Called directly, whichever of their tensors requires grad; with grad mode off that is of no consequence."""
+    for op, args in small_calls():
+        op(*args)
+        places = [(k, None) for k, a in enumerate(args) if isinstance(a, torch.Tensor)]
+        places += [(k, j) for k, a in enumerate(args) if isinstance(a, list) for j in range(len(a))]
+        for k, j in places:
+            tensor = args[k] if j is None else args[k][j]
+            if not isinstance(tensor, torch.Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+                continue
+            leaf = tensor.clone().requires_grad_()
+            changed = list(args)
+            changed[k] = leaf if j is None else [*args[k][:j], leaf, *args[k][j + 1 :]]
+            op(*changed)
+            with torch.enable_grad(), pytest.raises(RuntimeError, match="an input requires grad; pass x.detach"):
+                op(*changed)
 
 
 def test_gradient_raises():

@@ -37,6 +37,11 @@ fourier_unpack = torch.ops.ccfast.fourier_unpack.default
 normal = torch.ops.ccfast.normal.default
 
 
+# What the library cannot see through torch's stable ABI; it asks where grad mode is on.
+_python = torch.library.Library("ccfast", "IMPL")
+_python.impl("any_requires_grad", lambda tensors: any(t.requires_grad for t in tensors), "CompositeExplicitAutograd")
+
+
 def _writes_only(*args: object) -> None:
     """Every op writes to tensors that it is given and returns nothing, so there is no shape to infer."""
 
