@@ -7,13 +7,14 @@
 
 namespace ccf::cpu {
 
-// A contiguous run of elements and its coefficient: plain + m masked at an element where the mask is m, times the
-// factor of that element unless `factor` is null.
+// A contiguous run of elements, or the sum of some runs that are `stride` elements apart, and the coefficient: plain +
+// m masked at an element where the mask is m, times the factor of that element (of a single run) unless that is null.
 struct Source {
     const void* data;
     Dtype dtype;
     float plain, masked;
     const float* factor = nullptr;
+    std::int64_t runs = 1, stride = 0;
 };
 
 // Where the sum goes; and, unless `next` is null, c_in times it.

@@ -82,6 +82,23 @@ void Reader::terms(const Place& at, float direct, float projected, float masked)
     }
 }
 
+void Reader::projected_rows(const Place& at, std::int64_t rows) {
+    bool all = true;
+    for (int k = 0; k < row_.count; ++k) all = all && in_place(k);
+    if (all) {  // each term as one source
+        const std::size_t first = sources_.size();
+        projected(at);
+        int k = 0;
+        for (std::size_t s = first; s < sources_.size(); ++s, ++k) {
+            while (row_.terms[k].projected == 0.0f) ++k;
+            sources_[s].runs = rows, sources_[s].stride = row_.terms[k].stride[2];
+        }
+        return;
+    }
+    for (std::int64_t r = 0; r < rows; ++r)
+        projected({at.image, at.channel, at.pixel + r * row_.shape.width, at.size});
+}
+
 void Reader::combine_to(std::int64_t size, const Sink& sink) {
     combine(sources_.data(), static_cast<int>(sources_.size()), mask_, size, sink);
     sources_.clear(), copies_ = 0, mask_ = nullptr;
