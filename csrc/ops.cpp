@@ -27,6 +27,8 @@ using torch::stable::Tensor;
 using Tensors = std::vector<Tensor>;
 using Numbers = std::vector<double>;
 using Places = std::vector<std::int64_t>;
+template <class T>
+using Some = std::optional<T>;  // None is read faster than an empty list
 
 template <class... Parts>
 void check(bool condition, const Parts&... parts) {
@@ -101,8 +103,10 @@ bool same_sizes(const Tensor& a, const Tensor& b) {
 
 // `scales` multiply both coefficients of the terms whose places `scaled` lists.
 struct Scales {
-    const Tensors& tensors;
-    const Places& places;
+    const Some<Tensors>& tensors;
+    const Some<Places>& places;
+
+    std::size_t count() const { return tensors ? tensors->size() : 0; }
 };
 
 // One number a sample, or one an element, which is repeated along dimensions of size 1 and the one that it may lack.
@@ -148,14 +152,14 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
         term.scale = nullptr, term.scale_per_element = false;
     }
     refuse_grad(terms);
-    check(scales.tensors.size() == scales.places.size(), "scaled: must be one place for each of scales, got ",
-          scales.places.size());
-    for (std::size_t k = 0; k < scales.tensors.size(); ++k) {
-        const std::int64_t place = scales.places[k];
-        refuse_grad(scales.tensors[k]);
+    const std::size_t places = scales.places ? scales.places->size() : 0;
+    check(scales.count() == places, "scaled: must be one place for each of scales, got ", places);
+    for (std::size_t k = 0; k < places; ++k) {
+        const std::int64_t place = (*scales.places)[k];
+        refuse_grad((*scales.tensors)[k]);
         check(place >= 0 && place < row.count, "scaled: must be places of terms, got ", place);
         check(!row.terms[place].scale, "scaled: must differ, got ", place, " twice");
-        set_scale(row.terms[place], scales.tensors[k], terms[0]);
+        set_scale(row.terms[place], (*scales.tensors)[k], terms[0]);
     }
     return row;
 }
@@ -193,13 +197,13 @@ const T* constant(const char* name, const Tensor& tensor, ScalarType dtype, std:
 }
 
 // -------------------------------------------------------------------------------------------------- ops
-void lincomb(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Tensors scales,
-             Places scaled) {
+void lincomb(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Some<Tensors> scales,
+             Some<Places> scaled) {
     ccf::cpu::lincomb(make_row(out, next, c_in, terms, direct, {}, {scales, scaled}));
 }
 
 void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-          Tensors scales, Places scaled, Tensor mask) {
+          Some<Tensors> scales, Some<Places> scaled, Tensor mask) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     const Shape& shape = row.shape;
     const bool own = mask.dim() == out.dim();  // one for each image
@@ -213,7 +217,7 @@ void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Nu
 }
 
 void block(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-           Tensors scales, Places scaled, std::int64_t height, std::int64_t width) {
+           Some<Tensors> scales, Some<Places> scaled, std::int64_t height, std::int64_t width) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     check(height > 0 && width > 0 && row.shape.height % height == 0 && row.shape.width % width == 0,
           "height, width: must divide the sides of ", sizes_of(out), ", got ", height, ", ", width);
@@ -221,7 +225,7 @@ void block(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, N
 }
 
 void channel(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-             Tensors scales, Places scaled, Tensor direction) {
+             Some<Tensors> scales, Some<Places> scaled, Tensor direction) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     ccf::cpu::channel(row, constant<float>("direction", direction, ScalarType::Float, row.shape.channels));
 }
@@ -247,7 +251,7 @@ BandedAxis banded_axis(const char* name, const Tensors& parts, std::int64_t high
 }
 
 void separable(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-               Tensors scales, Places scaled, Tensors rows, Tensors columns, Tensor scratch) {
+               Some<Tensors> scales, Some<Places> scaled, Tensors rows, Tensors columns, Tensor scratch) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     const BandedAxis vertical = banded_axis("rows", rows, row.shape.height);
     const BandedAxis horizontal = banded_axis("columns", columns, row.shape.width);
@@ -265,14 +269,14 @@ Packing packing(const char* name, const Tensor& spectrum, const Shape& shape, st
     return result;
 }
 
-void fourier_pack(Tensor spectrum, Tensors terms, Numbers projected, Tensors scales, Places scaled,
+void fourier_pack(Tensor spectrum, Tensors terms, Numbers projected, Some<Tensors> scales, Some<Places> scaled,
                   std::int64_t groups) {
     const Row row = make_row(terms, {}, projected, {scales, scaled});
     if (row.shape.planes()) ccf::cpu::fourier_pack(row, packing("spectrum", spectrum, row.shape, groups));
 }
 
-void fourier_unpack(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Tensors scales,
-                    Places scaled, Tensor spectrum, std::int64_t groups) {
+void fourier_unpack(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Some<Tensors> scales,
+                    Some<Places> scaled, Tensor spectrum, std::int64_t groups) {
     const Row row = make_row(out, next, c_in, terms, direct, {}, {scales, scaled});
     if (row.shape.planes()) ccf::cpu::fourier_unpack(row, packing("spectrum", spectrum, row.shape, groups));
 }
@@ -325,7 +329,7 @@ void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t
 }  // namespace
 
 #define CCF_ROW "(Tensor(a!) out, Tensor(b!)? next, float c_in, Tensor[] terms, float[] direct, "
-#define CCF_SCALES "Tensor[] scales, int[] scaled"
+#define CCF_SCALES "Tensor[]? scales, int[]? scaled"
 #define CCF_PROJECTION CCF_ROW "float[] projected, " CCF_SCALES ", "
 
 STABLE_TORCH_LIBRARY(ccfast, m) {

@@ -57,8 +57,8 @@ class Row(Protocol):
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
-        scales: Sequence[Tensor] = (),
-        scaled: Sequence[int] = (),
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None: ...
 
 
@@ -106,17 +106,16 @@ def bind(operator: Operator) -> Ops:
             if out.numel():
                 rich.update(row, tensors, out, input_out, c_in, fields or {})
             return
-        names, projected_names, projects = _layout(tuple(row))
+        names, direct, projected = _layout(tuple(row.items()))
         terms = [tensors[name] for name in names]
         if not terms or not _fits(out, terms if input_out is None else (*terms, input_out)):
             return reference.update(operator, row, tensors, out, input_out, c_in)
         if not out.numel():
             return
-        direct = [row.get(name, 0.0) for name in names]
-        if projects:
-            project(out, input_out, c_in, terms, direct, [row.get(name, 0.0) for name in projected_names])
+        if projected:
+            project(out, input_out, c_in, terms, direct, projected)
         else:
-            ops.lincomb(out, input_out, c_in, terms, direct, [], [])
+            ops.lincomb(out, input_out, c_in, terms, direct, None, None)
 
     return Ops(denoised, residual, update, normal)
 
@@ -126,7 +125,7 @@ def denoised(x: Tensor, output: Tensor, p: float, q: float) -> Tensor:
     if not _fits(x, (output,)):
         return reference.denoised(x, output, p, q)
     out = torch.empty(x.shape)
-    ops.lincomb(out, None, 1.0, [x, output], [p, q], [], [])
+    ops.lincomb(out, None, 1.0, [x, output], [p, q], None, None)
     return out
 
 
@@ -139,26 +138,26 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
 
 
 def _fits(state: Tensor, others: Sequence[Tensor]) -> bool:
-    """Whether the kernels take these dtypes. They have no derivative: gradients would silently be lost."""
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (state, *others)):
-        raise RuntimeError(
-            "native backend: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use "
-            "backend='reference'"
-        )
+    """Whether the kernels take these dtypes."""
     return state.dtype == torch.float32 and _DTYPES.issuperset([t.dtype for t in others])
 
 
-@lru_cache
-def _layout(row: tuple[str, ...]) -> tuple[list[str], list[str], bool]:
-    """Names of the tensors of a row, of their projections, and whether it has any; the same for all steps of a plan."""
-    names = list(dict.fromkeys(name.removeprefix("P") for name in row))
-    return names, ["P" + name for name in names], any(name.startswith("P") for name in row)
+@lru_cache(maxsize=1024)
+def _layout(row: tuple[tuple[str, float], ...]) -> tuple[list[str], list[float], list[float]]:
+    """Names of the tensors of a row and their two coefficients, the second empty where nothing is projected.
+
+    Kept, since making these lists takes as long as the call of an op.
+    """
+    given = dict(row)
+    names = list(dict.fromkeys(name.removeprefix("P") for name in given))
+    projects = any(name.startswith("P") for name in given)
+    return names, [given.get(n, 0.0) for n in names], [given.get("P" + n, 0.0) for n in names] if projects else []
 
 
 # ---------------------------------------------------------------------------------------- rows of the kinds
 def _mask_row(operator: Operator) -> Row:
     mask = operator.constant("native range", lambda: (operator.singular_values > 0).to(torch.float64), _FLOAT)
-    return lambda out, after, c_in, terms, direct, projected, scales=(), scaled=(): ops.mask(
+    return lambda out, after, c_in, terms, direct, projected, scales=None, scaled=None: ops.mask(
         out, after, c_in, terms, direct, projected, scales, scaled, mask
     )
 
@@ -166,14 +165,14 @@ def _mask_row(operator: Operator) -> Row:
 def _block_row(operator: Operator) -> Row:
     width = operator.factor
     height = width if len(operator.shape) == 3 else 1
-    return lambda out, after, c_in, terms, direct, projected, scales=(), scaled=(): ops.block(
+    return lambda out, after, c_in, terms, direct, projected, scales=None, scaled=None: ops.block(
         out, after, c_in, terms, direct, projected, scales, scaled, height, width
     )
 
 
 def _channel_row(operator: Operator) -> Row:
     direction = operator.constant("native direction", lambda: operator.weights / operator.gain, _FLOAT)
-    return lambda out, after, c_in, terms, direct, projected, scales=(), scaled=(): ops.channel(
+    return lambda out, after, c_in, terms, direct, projected, scales=None, scaled=None: ops.channel(
         out, after, c_in, terms, direct, projected, scales, scaled, direction
     )
 
@@ -189,8 +188,8 @@ def _any_row(operator: Operator) -> Row:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
-        scales: Sequence[Tensor] = (),
-        scaled: Sequence[int] = (),
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None:
         nonlocal inner
         if inner is None or inner.shape != out.shape:

@@ -53,8 +53,8 @@ class Fourier:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
-        scales: Sequence[Tensor] = (),
-        scaled: Sequence[int] = (),
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None:
         batch, channels = out.shape[:2]
         groups, planes = (1, batch * channels) if self.common else (batch, channels)

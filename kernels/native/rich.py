@@ -83,7 +83,7 @@ class Rich:
             ops.lincomb(out, None, 1.0, [coordinates, x, output], [1.0, -p, -q], [weight] * 3, [0, 1, 2])
         else:
             x0hat = torch.empty(x.shape)
-            ops.lincomb(x0hat, None, 1.0, [x, output], [p, q], [], [])
+            ops.lincomb(x0hat, None, 1.0, [x, output], [p, q], None, None)
             lifted = self.operator.lift((coordinates - self.operator.down(x0hat)).mul_(weight))
             out.copy_(lifted)
 

@@ -73,8 +73,8 @@ class Banded:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
-        scales: Sequence[Tensor] = (),
-        scaled: Sequence[int] = (),
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None:
         shape = (*out.shape[:2], *self.low)
         if self.scratch.shape != shape:
@@ -107,8 +107,8 @@ class LowRank:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
-        scales: Sequence[Tensor] = (),
-        scaled: Sequence[int] = (),
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None:
         planes = out.shape[0] * out.shape[1]
         if not self.buffers or self.buffers[0].shape != out.shape:
