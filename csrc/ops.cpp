@@ -164,7 +164,9 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
     return row;
 }
 
-void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::optional<Tensor>& next, double c_in) {
+// in_place: out may be a contiguous float32 term, for an op that reads no other element of it than the one it writes.
+void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::optional<Tensor>& next, double c_in,
+                 const Tensors& terms, bool in_place) {
     const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
         refuse_grad(tensor);
         check(same_sizes(tensor, like), name, ": must be of the terms' shape ", sizes_of(like), ", got ",
@@ -172,8 +174,11 @@ void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::opt
         check(tensor.is_contiguous(), name, ": must be contiguous");
         dtype = dtype_of(name, tensor);
         data = tensor.mutable_data_ptr();
-        for (int k = 0; k < row.count; ++k)
-            check(!data || row.terms[k].data != data, name, ": must not be terms[", k, "]");
+        for (int k = 0; k < row.count; ++k) {
+            const bool itself = in_place && row.terms[k].dtype == Dtype::float32 && dtype == Dtype::float32 &&
+                                terms[k].is_contiguous();
+            check(!data || row.terms[k].data != data || itself, name, ": must not be terms[", k, "]");
+        }
     };
     output({"out"}, out, row.out, row.out_dtype);
     if (next) output({"next"}, *next, row.next, row.next_dtype);
@@ -181,9 +186,9 @@ void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::opt
 }
 
 Row make_row(const Tensor& out, const std::optional<Tensor>& next, double c_in, const Tensors& terms,
-             const Numbers& direct, const Numbers& projected, const Scales& scales) {
+             const Numbers& direct, const Numbers& projected, const Scales& scales, bool in_place = false) {
     Row row = make_row(terms, direct, projected, scales);
-    set_outputs(row, terms[0], out, next, c_in);
+    set_outputs(row, terms[0], out, next, c_in, terms, in_place);
     return row;
 }
 
@@ -199,7 +204,7 @@ const T* constant(const char* name, const Tensor& tensor, ScalarType dtype, std:
 // -------------------------------------------------------------------------------------------------- ops
 void lincomb(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Some<Tensors> scales,
              Some<Places> scaled) {
-    ccf::cpu::lincomb(make_row(out, next, c_in, terms, direct, {}, {scales, scaled}));
+    ccf::cpu::lincomb(make_row(out, next, c_in, terms, direct, {}, {scales, scaled}, true));
 }
 
 void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
@@ -334,7 +339,8 @@ void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t
 
 STABLE_TORCH_LIBRARY(ccfast, m) {
     // out = sum_k direct_k c_k terms_k + P(sum_k projected_k c_k terms_k), next = c_in out in the dtype of next; c_k is
-    // 1 but for the places in scaled, where scales holds one number an image, (B,), or one an element
+    // 1 but for the places in scaled, where scales holds one number an image, (B,), or one an element. Of lincomb alone
+    // out may be one of the terms.
     m.def("lincomb" CCF_ROW CCF_SCALES ") -> ()");
     m.def("mask" CCF_PROJECTION "Tensor mask) -> ()");
     m.def("block" CCF_PROJECTION "int height, int width) -> ()");

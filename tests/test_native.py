@@ -425,7 +425,9 @@ def small_calls():
 def test_opcheck():
     """Schemas, fakes and functionalization of every op, on small inputs."""
     calls = small_calls()
-    assert {op for op, _ in calls} == {getattr(ops, n) for n in ops.__all__ if n not in ("build_info", "philox")}
+    assert {op for op, _ in calls} == {
+        getattr(ops, n) for n in ops.__all__ if n not in ("Scratch", "build_info", "philox")
+    }
     for op, args in calls:
         torch.library.opcheck(op, args)
 
@@ -493,9 +495,18 @@ def test_errors(change, match):
 
 
 def test_output_is_no_term():
-    x = torch.zeros(1, 1, 4, 4)
-    with pytest.raises(RuntimeError, match=r"out: must not be terms\[0\]"):
-        ops.lincomb(x, None, 1.0, [x], [1.0], [], [])
+    """But for a linear combination, whose elements read no others, of whole float32 tensors."""
+    x, y = torch.ones(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)
+    ops.lincomb(x, None, 1.0, [y, x], [1.0, 3.0], None, None)
+    assert torch.equal(x, torch.full_like(x, 3.5))
+    half = y.bfloat16()
+    for call in (
+        lambda: ops.mask(x, None, 1.0, [x], [1.0], [1.0], None, None, torch.ones(1, 4, 4)),
+        lambda: ops.lincomb(x, None, 1.0, [x.mT], [1.0], None, None),
+        lambda: ops.lincomb(half, None, 1.0, [half], [1.0], None, None),
+    ):
+        with pytest.raises(RuntimeError, match=r"out: must not be terms\[0\]"):
+            call()
 
 
 # ---------------------------------------------------------------------------------------- whole runs

@@ -179,7 +179,7 @@ def _channel_row(operator: Operator) -> Row:
 
 def _any_row(operator: Operator) -> Row:
     """P by the operator's own ``project``, the sums before and after it fused."""
-    inner: Tensor | None = None
+    scratch = ops.Scratch()
 
     def row(
         out: Tensor,
@@ -191,9 +191,7 @@ def _any_row(operator: Operator) -> Row:
         scales: Sequence[Tensor] | None = None,
         scaled: Sequence[int] | None = None,
     ) -> None:
-        nonlocal inner
-        if inner is None or inner.shape != out.shape:
-            inner = torch.empty(out.shape)
+        inner = scratch.like(out)
         ops.lincomb(inner, None, 1.0, terms, projected, scales, scaled)
         ops.lincomb(out, after, c_in, [*terms, operator.project(inner)], [*direct, 1.0], scales, scaled)
 

@@ -59,9 +59,12 @@ class Fourier:
         batch, channels = out.shape[:2]
         groups, planes = (1, batch * channels) if self.common else (batch, channels)
         shape = (groups * ((planes + 1) // 2), *self.sides)
-        if self.spectrum.shape != shape:
-            self.spectrum = torch.empty(shape, dtype=torch.complex64)
-        z = self.spectrum
+        if planes % 2 == 0 and out.dtype == torch.float32:  # what is packed fits out, which nothing reads
+            z = torch.view_as_complex(out.view(*shape, 2))
+        else:
+            if self.spectrum.shape != shape:
+                self.spectrum = torch.empty(shape, dtype=torch.complex64)
+            z = self.spectrum
         ops.fourier_pack(z, terms, projected, scales, scaled, groups)
         transformed = torch.fft.fft2(z)
         if self.low is None:
