@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as NF
 from conftest import OPERATORS, SMOOTH
+from recorder import SYNCS, Recorder
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
@@ -592,6 +593,20 @@ def test_rich_runs_agree(build, solver, monkeypatch):
         monkeypatch.setattr(reference, name, None)
     got = sampler(operator, "native", solver, noise_std=noise)(y, seed=3)
     assert ((got - want).norm() / want.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
+def test_rich_rows_do_not_wait(build):
+    """No number is read from a tensor, as the loop's lint asks of every row."""
+    operator = build()
+    s = sampler(operator, "native", Conjugate(5.0, order=2), noise_std=0.1)
+    y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
+    s(y, seed=0)
+    measurement, (buffers,) = s._program.measure(operator, y), next(iter(s._pool.values()))
+    with Recorder() as recorder:
+        s._program.run(buffers, measurement, lambda out, step: out)
+    assert recorder.operations
+    assert not SYNCS & set(recorder.operations)
 
 
 class Counter(TorchDispatchMode):

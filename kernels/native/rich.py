@@ -57,6 +57,11 @@ class Terms:
             column[self.place(tensor, name)] += coefficient
 
 
+def of_each(number: Tensor, images: Tensor) -> Tensor:
+    """One number as that of every image: it stays a tensor, since reading it would be a wait for a device."""
+    return number.reshape(1).expand(len(images))
+
+
 class Rich:
     """The operations of one operator; ``project`` is its plain row."""
 
@@ -77,8 +82,8 @@ class Rich:
     ) -> None:
         """out = V w (coordinates - V^T (p x + q F)), as ``reference.residual`` with a weight."""
         if weight.numel() == 1:
-            w = weight.item()
-            self.project(out, None, 1.0, [ybar, x, output], [w, 0.0, 0.0], [0.0, -p * w, -q * w])
+            terms = ([ybar, x, output], [1.0, 0.0, 0.0], [0.0, -p, -q])
+            self.project(out, None, 1.0, *terms, [of_each(weight, out)] * 3, [0, 1, 2])
         elif self.local:
             ops.lincomb(out, None, 1.0, [coordinates, x, output], [1.0, -p, -q], [weight] * 3, [0, 1, 2])
         else:
@@ -103,7 +108,7 @@ class Rich:
             terms.add(register, tensors[register], coefficient, register != name)
         for name, field in fields.items():
             if field.numel() == 1:
-                terms.add(name, tensors[name], field.item(), True)
+                terms.add(name, tensors[name], of_each(field, out), True)
             elif self.local:
                 terms.add(name, tensors[name], field, False)
             else:
