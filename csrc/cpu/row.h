@@ -43,7 +43,7 @@ public:
     void store(const Place& at);            // to out and next of the row
 
 private:
-    bool in_place(int k) const { return !copied_[k] && !row_.terms[k].scale; }
+    bool in_place(int k) const { return !copied_[k] && !row_.terms[k].scale_per_element; }
     void terms(const Place& at, float direct, float projected, float masked);
     const float* copy(const void* data, Dtype dtype, const std::int64_t* stride, const Place& at);
     void combine_to(std::int64_t size, const Sink& sink);
