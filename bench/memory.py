@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ccfast.bench.cases import Case
 from ccfast.bench.steps import StepProblem, stand_in
 
-__all__ = ["LiveMemory", "state_buffers"]
+__all__ = ["LiveMemory", "memory_states", "state_buffers"]
 
 
 class LiveMemory(TorchDispatchMode):
@@ -55,6 +55,18 @@ class LiveMemory(TorchDispatchMode):
     def _count(self, size: int) -> None:
         self.live += size
         self.peak = max(self.peak, self.live)
+
+
+def memory_states(case: Case) -> float:
+    """The least that the loop can hold at once: two states, H+ y and the cotangent, and the result when it is done.
+
+    An operator by Fourier transforms holds two packed spectra meanwhile, since torch's transform has no true ``out=``:
+    two planes make a complex one, so that an odd number of planes takes more.
+    """
+    planes = case.batch * case.shape[1]
+    spectra = 2 * 2 * ((planes + 1) // 2) / planes
+    # where the number of planes is even the first spectrum lies in the state that is written
+    return 4.0 + max(1.0, spectra - (planes % 2 == 0)) if case.kind == "fourier" else 5.0
 
 
 def state_buffers(case: Case, backend: str = "auto") -> float:

@@ -61,7 +61,7 @@ def render(result: dict[str, Any] | None) -> str:
 
 def full_page(result: dict[str, Any]) -> str:
     """Markdown with all rows."""
-    columns = ("op", "operator", "shape", "F", *_COLUMNS[2:])
+    columns = ("op", "operator", "shape", "F", *_COLUMNS[2:6], "floor", *_COLUMNS[6:])
     rows = [record for record in result["records"] if record["op"] != "plan"]
     return f"# Figures\n\n{_where(result)}\n{_markdown(rows, columns)}\n{_rest(result)}"
 

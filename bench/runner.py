@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.memory import state_buffers
+from bench.memory import memory_states, state_buffers
 from bench.rivals import published
 from bench.startup import import_seconds
 from ccfast.bench import environment, load
@@ -50,6 +50,7 @@ def run_all(
                 say(f"{len(records)}: {record['op']} {record['kind']} {record['shape'][0]} x{count}")
     side = cases[0].side
     memory = {kind: round(state_buffers(Case("step", kind, 1, side)), 2) for kind in KINDS}
+    memory_floor = {kind: round(memory_states(Case("step", kind, 1, side)), 2) for kind in KINDS}
     during = max(record["load"] for record in [*records, *priors])
     return {
         "machine": environment.machine(),
@@ -60,6 +61,7 @@ def run_all(
         "load": {"before": round(before, 3), "during": during, "limit": load.LIMIT, "busy": _busy(before, during)},
         "import": import_seconds(min(rounds, 7)),
         "memory": memory,
+        "memory_floor": memory_floor,
         "priors": priors,
         "records": records,
     }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .buffers import Buffers
+from .elements import cast_elements, check_batch
 from .kernels import reference
 from .kernels.reference import Ops
 from .network import Network
@@ -32,23 +33,25 @@ class Measurement:
 
     Attributes:
         ops: the backend's operations, bound to its operator.
-        reference: the reference operations, for what a backend does not know.
+        rich: operations that know every row: the backend's where it has ``RICH_ROWS``, else the reference's.
         ybar: H+ y.
         coordinates: encode(y), where the plan has fields or the measurement is noisy.
         shrink: s^2/(s^2 + noise_std^2) over the modes of the operator, where the measurement is noisy.
         fields: those of each step, over the modes of the operator; empty without.
         rule: the plan's own rule for r, of x0hat, for this operator and measurement; None: r = H+ y - P x0hat.
         auxiliary: the plan's rule for u, as auxiliary(k, registers, slots); None: there is no u.
+        elements: coefficients of every element in each step, by term, those of the whole image added; empty without.
     """
 
     ops: Ops
-    reference: Ops
+    rich: Ops
     ybar: Tensor
     coordinates: Tensor | None = None
     shrink: Tensor | None = None
     fields: Sequence[dict[str, Tensor]] = ()
     rule: Callable[[Tensor], Tensor] | None = None
     auxiliary: Callable[[int, dict[str, Tensor], list[Tensor]], None] | None = None
+    elements: Sequence[dict[str, Tensor]] = ()
 
 
 class Program:
@@ -60,9 +63,11 @@ class Program:
         self.p, self.q = plan.p.tolist(), plan.q.tolist()
         self.rows = [{name: a * self.scale(name, k) for name, a in row.items()} for k, row in enumerate(plan.rows())]
         self.needs = [plan.registers(k) for k in range(plan.steps)]
-        # rows of numbers alone; the others are for the reference functions
+        # rows of numbers alone; the others are for what knows every row
         self.common = [
-            (plan.fields is None or not plan.fields.names(k)) and (plan.reduction is None or k < plan.reduction.first)
+            (plan.fields is None or not plan.fields.names(k))
+            and (plan.reduction is None or k < plan.reduction.first)
+            and not any(column[k].any() for column in plan.elements.values())
             for k in range(plan.steps)
         ]
         self.product = PRODUCTS[plan.product]
@@ -70,6 +75,7 @@ class Program:
         self.tracks = [needs and self.product.graph for needs in self.needs_vjp]
         self.needs_scratch = self.product.scratch and any(self.needs_vjp)
         self._fields: WeakKeyDictionary[Operator, dict[Any, Any]] = WeakKeyDictionary()
+        self._elements: dict[Any, list[dict[str, Tensor]]] = {}
         self._lock = Lock()
 
     def scale(self, name: str, k: int) -> float:
@@ -80,13 +86,15 @@ class Program:
     def uses(self, register: str) -> bool:
         return any(register in needs for needs in self.needs)
 
-    def measure(self, operator: Operator, y: Tensor) -> Measurement:
-        """What the loop needs of a measurement."""
-        ops, general, ybar = self.backend.bind(operator), reference.bind(operator), operator.pinv(y)
+    def measure(self, operator: Operator, y: Tensor, copies: int = 1) -> Measurement:
+        """What the loop needs of a measurement, of which the batch y holds so many copies one after the other."""
+        ops, ybar = self.backend.bind(operator), operator.pinv(y)
+        rich = ops if getattr(self.backend, "RICH_ROWS", False) else reference.bind(operator)
+        elements = self._elements_on(ybar, copies) if self.plan.elements else ()
         rule = None if self.plan.residual is None else partial(self.plan.residual, operator, y)
         auxiliary = None if self.plan.auxiliary is None else partial(self.plan.auxiliary.take, operator, y)
         if operator.kind == "krylov" or (self.plan.fields is None and not self.plan.noise_std):
-            return Measurement(ops, general, ybar, rule=rule, auxiliary=auxiliary)
+            return Measurement(ops, rich, ybar, rule=rule, auxiliary=auxiliary, elements=elements)
         with self._lock:
             cache = self._fields.setdefault(operator, {})
             key = (y.dtype, y.device)
@@ -94,7 +102,7 @@ class Program:
                 with torch.inference_mode(False):
                     cache[key] = self._on(operator, y)
             shrink, fields = cache[key]
-        return Measurement(ops, general, ybar, operator.encode(y), shrink, fields, rule, auxiliary)
+        return Measurement(ops, rich, ybar, operator.encode(y), shrink, fields, rule, auxiliary, elements)
 
     def _on(self, operator: Operator, like: Tensor) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
         """What the plan has over the modes of an operator, in the dtype and on the device of ``like``."""
@@ -107,6 +115,21 @@ class Program:
             for k, row in enumerate(self.plan.fields.on(operator, like)):
                 fields.append({name: f if name == "weight" else f * self.scale(name, k) for name, f in row.items()})
         return shrink, fields
+
+    def _elements_on(self, like: Tensor, copies: int) -> list[dict[str, Tensor]]:
+        """The coefficients of every element of each step for a batch like this, those of the whole image added."""
+        key = (like.dtype, like.device, copies)
+        with self._lock:
+            if key not in self._elements:
+                columns = self.plan.elements.items()
+                rows = [
+                    {name: c[k] * self.scale(name, k) for name, c in columns if c[k].any()}
+                    for k in range(self.plan.steps)
+                ]
+                self._elements[key] = cast_elements(rows, self.rows, like, copies)
+            elements = self._elements[key]
+        check_batch(elements, like)
+        return elements
 
     def run(
         self,
@@ -166,18 +189,18 @@ class Program:
             m.ops.residual(tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
         else:
             arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
-            m.reference.residual(*arguments, weight, m.coordinates)
+            m.rich.residual(*arguments, weight, m.coordinates)
 
     def update(self, k: int, tensors: dict[str, Tensor], b: Buffers, m: Measurement) -> None:
-        """The row of step k; what a backend may not know goes to the reference functions."""
+        """The row of step k; what a backend may not know goes to one that knows every row."""
         if self.common[k]:
             return m.ops.update(self.rows[k], tensors, b.spare, b.input, self.c_in[k + 1])
         fields = {name: f for name, f in m.fields[k].items() if name != "weight"} if m.fields else {}
-        return m.reference.update(self.reduced(k, tensors), tensors, b.spare, b.input, self.c_in[k + 1], fields)
+        row: dict[str, float | Tensor] = {**self.rows[k], **(m.elements[k] if m.elements else {})}
+        return m.rich.update(self.reduced(k, row, tensors), tensors, b.spare, b.input, self.c_in[k + 1], fields)
 
-    def reduced(self, k: int, tensors: dict[str, Tensor]) -> dict[str, float | Tensor]:
+    def reduced(self, k: int, row: dict[str, float | Tensor], tensors: dict[str, Tensor]) -> dict[str, float | Tensor]:
         """The row of step k with the coefficients that the images of this batch ask for."""
-        row: dict[str, float | Tensor] = dict(self.rows[k])
         reduction = self.plan.reduction
         if reduction is None or k < reduction.first:
             return row
@@ -193,8 +216,13 @@ class Program:
         }
         for name, value in reduction.coefficients(k, dots).items():
             if name in reduction.terms:
-                row[name] = value * self.scale(name, k) + row.get(name, 0.0)
+                row[name] = plus(value * self.scale(name, k), row.get(name, 0.0), tensors["x"])
         return row
+
+
+def plus(value: Tensor, other: float | Tensor, like: Tensor) -> Tensor:
+    """Coefficients of every image, plus a number or those of every element."""
+    return reference.per_image(value, like) + other if isinstance(other, Tensor) else value + other
 
 
 def own(output: Tensor, leaf: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ for a register, PT for its projection:
 A term that is zero in every row costs nothing: without h there is no derivative, without r no residual, and only the
 history that some row names is kept. Beyond that a plan may carry
 
+    elements     coefficients a_T[k], b_T[k] that differ from element to element of the image (P(b_T T) then)
     fields       V diag(f_T(s)) V^T T, coefficients over the singular values s of the operator (``ccfast.fields``), and
                  with the name "weight" the factor omega(s) of the residual: r = V omega V^T (H+ y - x0hat)
     reduction    coefficients of one image each, from dot products taken on the device
@@ -22,7 +23,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -115,6 +116,8 @@ class Plan:
         noise_std: of the measurement, in the data range; it shrinks the initial state.
         residual: the rule for r, or None for H+ y - P x0hat (with the weight of the fields).
         auxiliary: the rule for u, or None.
+        elements: coefficients of every element, which add to those of ``update``: (n, C, H, W), or (n, B, C, H, W) with
+            those of every image of a batch, where any dimension but the first may be 1 ((n, C, L) for signals).
 
     Raises:
         ValueError: an unknown term, a coefficient that is not finite, or history used before there is any.
@@ -135,26 +138,35 @@ class Plan:
     noise_std: float = 0.0
     residual: Residual | None = None
     auxiliary: Auxiliary | None = None
+    elements: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         steps = len(self.times) - 1
-        used = {}
-        for name, column in self.update.items():
-            age = parse(name).age
-            column = np.broadcast_to(np.asarray(column, dtype=np.float64), (steps,)).copy()
-            if not np.all(np.isfinite(column)):
-                raise ValueError(f"update: the coefficients of {name} must be finite, got {column.tolist()}")
-            if np.any(column[:age] != 0):
-                raise ValueError(f"update: {name} does not exist before step {age}, got {column.tolist()}")
-            if np.any(column != 0):
-                used[name] = column
-        object.__setattr__(self, "update", MappingProxyType(used))
-        if self.auxiliary is None and any(parse(name).register == "u" for name in used):
+        columns = {name: np.broadcast_to(column, (steps,)) for name, column in self.update.items()}
+        object.__setattr__(self, "update", self._used("update", columns))
+        object.__setattr__(self, "elements", self._used("elements", self.elements))
+        if self.auxiliary is None and any(parse(name).register == "u" for name in (*self.update, *self.elements)):
             raise ValueError(f"update: u needs an auxiliary, got none in {self.solver}")
         if self.residual is not None and self.fields is not None and "weight" in self.fields.table:
             raise ValueError(f"residual: must be None where the fields have a weight, got {self.residual!r}")
-        for column in (self.times, self.mu, self.sigma, self.network_times, self.c_in, self.p, self.q, *used.values()):
+        used = (*self.update.values(), *self.elements.values())
+        for column in (self.times, self.mu, self.sigma, self.network_times, self.c_in, self.p, self.q, *used):
             column.setflags(write=False)
+
+    def _used(self, what: str, columns: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Copies in float64 of the columns that are not zero, checked."""
+        used = {}
+        for name, given in columns.items():
+            age, column = parse(name).age, np.array(given, dtype=np.float64)
+            if column.ndim == 0 or len(column) != self.steps:
+                raise ValueError(f"{what}: {name} must have {self.steps} steps, got shape {column.shape}")
+            if not np.all(np.isfinite(column)):
+                raise ValueError(f"{what}: the coefficients of {name} must be finite, got {column.tolist()}")
+            if np.any(column[:age] != 0):
+                raise ValueError(f"{what}: {name} does not exist before step {age}, got {column.tolist()}")
+            if np.any(column != 0):
+                used[name] = column
+        return MappingProxyType(used)
 
     @property
     def steps(self) -> int:
@@ -173,6 +185,7 @@ class Plan:
     def terms(self, k: int) -> set[Term]:
         """Every term that step k reads, in whatever way."""
         names = [name for name, column in self.update.items() if column[k] != 0]
+        names += [name for name, column in self.elements.items() if np.any(column[k] != 0)]
         if self.fields is not None:
             names += self.fields.names(k)
         if self.reduction is not None and k >= self.reduction.first:
@@ -205,6 +218,8 @@ class Plan:
         lines = [f"{self.solver}: {self.steps} steps, t = {self.times[0]:g} to {self.times[-1]:g}"]
         lines.append("".join(f"{name:>12}" for name in names))
         lines += ["".join(f"{column[k]:12.5g}" for column in columns) for k in range(self.steps)]
+        if self.elements:
+            lines.append("and for each element " + ", ".join(self.elements))
         if self.fields is not None:
             lines.append(str(self.fields))
         if self.reduction is not None:

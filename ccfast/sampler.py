@@ -182,7 +182,8 @@ class Sampler:
             count = min(together, n - first)
             repeated = y.repeat(count, *(1 for _ in y.shape[1:]))
             draws = [first + k for k in range(count) for _ in seeds]
-            x = self._run(repeated, operator.repeat(count), seeds * count, samples * count, draws, None, None)
+            keys = (seeds * count, samples * count, draws)
+            x = self._run(repeated, operator.repeat(count), *keys, None, None, count)
             drawn.append(x.unflatten(0, (count, y.shape[0])))
         return torch.cat(drawn)
 
@@ -245,6 +246,7 @@ class Sampler:
         draws: list[int],
         x_init: Tensor | tuple[Tensor, Tensor] | None,
         callback: Callback | None,
+        copies: int = 1,
     ) -> Tensor:
         shape = operator.image_shape(y)
         states = self._check_states("x_init", x_init, shape, y.dtype)
@@ -254,7 +256,7 @@ class Sampler:
         started = time.perf_counter()
         with torch.no_grad(), self._network.frozen(), self._borrow(shape, y.dtype) as buffers:
             self._network.prepare()
-            measurement = self._program.measure(operator, y)
+            measurement = self._program.measure(operator, y, copies)
             draw_noise = self._noise(measurement.ops, seeds, samples, draws)
             mean = self._initial_mean(operator, y, measurement) if buffers.slots or not states else measurement.ybar
             if buffers.slots:

@@ -43,12 +43,17 @@ CCF_HD F from_float16(U bits) {
     return bit_cast<F>(sign | (twice < (1u << 27) ? bit_cast<U>(subnormal) : bit_cast<U>(normal)));
 }
 
-// Round to nearest even; every NaN becomes the quiet 0x7FC0, as in torch.
+// Round to nearest even; every NaN becomes the quiet 0x7FC0, as in torch. In the upper half of the word; the lower one is
+// not to be read.
+template <class U, class F>
+CCF_HD U round_to_bfloat16(F value) {
+    const U bits = bit_cast<U>(value), quiet = U{} + 0x7FC00000u;
+    const U rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+    return value == value ? rounded : quiet;
+}
 template <class U, class F>
 CCF_HD U to_bfloat16(F value) {
-    const U bits = bit_cast<U>(value), quiet = U{} + 0x7FC0u;
-    const U rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    return value == value ? rounded : quiet;
+    return round_to_bfloat16<U>(value) >> 16;
 }
 
 // Round to nearest even by an addition whose exponent puts the last bit of the half where the float's last bit is.

@@ -1,9 +1,11 @@
 // The ops of torch.ops.ccfast: schemas, checks, and the way from tensors to kernels. Stable ABI only, so that one build
 // serves every torch from 2.10 on. All ops write to given buffers; none allocates a tensor.
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -24,6 +26,9 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Tensors = std::vector<Tensor>;
 using Numbers = std::vector<double>;
+using Places = std::vector<std::int64_t>;
+template <class T>
+using Some = std::optional<T>;  // None is read faster than an empty list
 
 template <class... Parts>
 void check(bool condition, const Parts&... parts) {
@@ -51,6 +56,20 @@ struct Name {
 std::ostream& operator<<(std::ostream& stream, const Name& name) {
     stream << name.text;
     return name.place < 0 ? stream : stream << '[' << name.place << ']';
+}
+
+// No op has a derivative: what requires grad would silently lose it. The stable ABI does not show requires_grad, so that
+// an op written in Python is asked, and only where grad mode is on, which the sampling loop is not.
+void refuse_grad(const Tensors& tensors) {
+    if (!aoti_torch_grad_mode_is_enabled()) return;
+    std::array<StableIValue, 1> stack{torch::stable::detail::from(tensors)};
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        torch_call_dispatcher("ccfast::any_requires_grad", "", stack.data(), TORCH_ABI_VERSION));
+    check(!torch::stable::detail::to<bool>(stack[0]),
+          "ccfast: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use no_grad");
+}
+void refuse_grad(const Tensor& tensor) {
+    if (aoti_torch_grad_mode_is_enabled()) refuse_grad(Tensors{tensor});
 }
 
 // -------------------------------------------------------------------------------------------------- rows
@@ -82,15 +101,43 @@ bool same_sizes(const Tensor& a, const Tensor& b) {
     return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin());
 }
 
-Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected) {
+// `scales` multiply both coefficients of the terms whose places `scaled` lists.
+struct Scales {
+    const Some<Tensors>& tensors;
+    const Some<Places>& places;
+
+    std::size_t count() const { return tensors ? tensors->size() : 0; }
+};
+
+// One number a sample, or one an element, which is repeated along dimensions of size 1 and the one that it may lack.
+void set_scale(ccf::Term& term, const Tensor& scale, const Tensor& like) {
+    check(scale.scalar_type() == ScalarType::Float && scale.is_cpu(), "scales: must be float32 on the CPU");
+    const std::int64_t dims = scale.dim(), missing = like.dim() - dims;
+    term.scale = static_cast<const float*>(scale.const_data_ptr());
+    term.scale_per_element = dims != 1;
+    std::fill_n(term.scale_stride, 4, 0);
+    bool fits = dims == 1 ? scale.size(0) == like.size(0) : missing == 0 || missing == 1;
+    if (dims == 1) term.scale_stride[0] = scale.stride(0);
+    for (std::int64_t d = 0; fits && dims > 1 && d < dims; ++d) {
+        const std::int64_t at = d + missing, size = scale.size(d);
+        fits = size == 1 || size == like.size(at);
+        // a signal has no rows: its third dimension is the fourth of Shape
+        if (size != 1) term.scale_stride[like.dim() == 3 && at == 2 ? 3 : at] = scale.stride(d);
+    }
+    check(fits, "scales: must be (B,), an image or a batch of images to fit ", sizes_of(like), ", got ",
+          sizes_of(scale));
+}
+
+Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected, const Scales& scales) {
     check(!terms.empty() && terms.size() <= ccf::max_terms, "terms: must be 1 to ", ccf::max_terms, " tensors, got ",
           terms.size());
     check(direct.empty() || direct.size() == terms.size(), "direct: must be one number for each term, got ",
           direct.size());
     check(projected.empty() || projected.size() == terms.size(), "projected: must be one number for each term, got ",
           projected.size());
-    Row row{};
+    Row row;  // of the terms only those in use are set: a call has a few microseconds in all
     row.shape = shape_of({"terms", 0}, terms[0]);
+    row.count = 0, row.out = row.next = nullptr, row.out_dtype = row.next_dtype = Dtype::float32, row.c_in = 1.0f;
     for (const Tensor& tensor : terms) {
         const int k = row.count++;
         const Name name{"terms", k};
@@ -102,19 +149,36 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
         strides_of(tensor, term.stride);
         term.direct = direct.empty() ? 0.0f : static_cast<float>(direct[k]);
         term.projected = projected.empty() ? 0.0f : static_cast<float>(projected[k]);
+        term.scale = nullptr, term.scale_per_element = false;
+    }
+    refuse_grad(terms);
+    const std::size_t places = scales.places ? scales.places->size() : 0;
+    check(scales.count() == places, "scaled: must be one place for each of scales, got ", places);
+    for (std::size_t k = 0; k < places; ++k) {
+        const std::int64_t place = (*scales.places)[k];
+        refuse_grad((*scales.tensors)[k]);
+        check(place >= 0 && place < row.count, "scaled: must be places of terms, got ", place);
+        check(!row.terms[place].scale, "scaled: must differ, got ", place, " twice");
+        set_scale(row.terms[place], (*scales.tensors)[k], terms[0]);
     }
     return row;
 }
 
-void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::optional<Tensor>& next, double c_in) {
+// in_place: out may be a contiguous float32 term, for an op that reads no other element of it than the one it writes.
+void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::optional<Tensor>& next, double c_in,
+                 const Tensors& terms, bool in_place) {
     const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
+        refuse_grad(tensor);
         check(same_sizes(tensor, like), name, ": must be of the terms' shape ", sizes_of(like), ", got ",
               sizes_of(tensor));
         check(tensor.is_contiguous(), name, ": must be contiguous");
         dtype = dtype_of(name, tensor);
         data = tensor.mutable_data_ptr();
-        for (int k = 0; k < row.count; ++k)
-            check(!data || row.terms[k].data != data, name, ": must not be terms[", k, "]");
+        for (int k = 0; k < row.count; ++k) {
+            const bool itself = in_place && row.terms[k].dtype == Dtype::float32 && dtype == Dtype::float32 &&
+                                terms[k].is_contiguous();
+            check(!data || row.terms[k].data != data || itself, name, ": must not be terms[", k, "]");
+        }
     };
     output({"out"}, out, row.out, row.out_dtype);
     if (next) output({"next"}, *next, row.next, row.next_dtype);
@@ -122,14 +186,15 @@ void set_outputs(Row& row, const Tensor& like, const Tensor& out, const std::opt
 }
 
 Row make_row(const Tensor& out, const std::optional<Tensor>& next, double c_in, const Tensors& terms,
-             const Numbers& direct, const Numbers& projected) {
-    Row row = make_row(terms, direct, projected);
-    set_outputs(row, terms[0], out, next, c_in);
+             const Numbers& direct, const Numbers& projected, const Scales& scales, bool in_place = false) {
+    Row row = make_row(terms, direct, projected, scales);
+    set_outputs(row, terms[0], out, next, c_in, terms, in_place);
     return row;
 }
 
 template <class T>
 const T* constant(const char* name, const Tensor& tensor, ScalarType dtype, std::int64_t count) {
+    refuse_grad(tensor);
     check(tensor.is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == dtype, name,
           ": must be contiguous, on the CPU and of dtype ", torch::headeronly::toString(dtype));
     check(tensor.numel() == count, name, ": must have ", count, " elements, got shape ", sizes_of(tensor));
@@ -137,30 +202,14 @@ const T* constant(const char* name, const Tensor& tensor, ScalarType dtype, std:
 }
 
 // -------------------------------------------------------------------------------------------------- ops
-// `scales` multiply the coefficients of the terms whose places `scaled` lists.
-void lincomb(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Tensors scales,
-             std::vector<std::int64_t> scaled) {
-    Row row = make_row(out, next, c_in, terms, direct, {});
-    check(scales.size() == scaled.size(), "scaled: must be one place for each of scales, got ", scaled.size());
-    for (std::size_t k = 0; k < scales.size(); ++k) {
-        const Tensor& scale = scales[k];
-        check(scaled[k] >= 0 && scaled[k] < row.count, "scaled: must be places of terms, got ", scaled[k]);
-        check(scale.scalar_type() == ScalarType::Float && scale.is_cpu(), "scales: must be float32 on the CPU");
-        ccf::Term& term = row.terms[scaled[k]];
-        check(!term.scale, "scaled: must differ, got ", scaled[k], " twice");
-        term.scale_per_element = scale.dim() != 1;
-        check(term.scale_per_element ? same_sizes(scale, out) : scale.size(0) == row.shape.batch,
-              "scales: must be (B,) or of the shape of out, got ", sizes_of(scale));
-        term.scale = static_cast<const float*>(scale.const_data_ptr());
-        if (term.scale_per_element) strides_of(scale, term.scale_stride);
-        else term.scale_stride[0] = scale.stride(0);
-    }
-    ccf::cpu::lincomb(row);
+void lincomb(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Some<Tensors> scales,
+             Some<Places> scaled) {
+    ccf::cpu::lincomb(make_row(out, next, c_in, terms, direct, {}, {scales, scaled}, true));
 }
 
 void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-          Tensor mask) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+          Some<Tensors> scales, Some<Places> scaled, Tensor mask) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     const Shape& shape = row.shape;
     const bool own = mask.dim() == out.dim();  // one for each image
     check(own || mask.dim() == out.dim() - 1, "mask: must be an image or a batch of images, got ", sizes_of(mask));
@@ -173,16 +222,16 @@ void mask(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Nu
 }
 
 void block(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-           std::int64_t height, std::int64_t width) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+           Some<Tensors> scales, Some<Places> scaled, std::int64_t height, std::int64_t width) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     check(height > 0 && width > 0 && row.shape.height % height == 0 && row.shape.width % width == 0,
           "height, width: must divide the sides of ", sizes_of(out), ", got ", height, ", ", width);
     ccf::cpu::block(row, height, width);
 }
 
 void channel(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-             Tensor direction) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+             Some<Tensors> scales, Some<Places> scaled, Tensor direction) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     ccf::cpu::channel(row, constant<float>("direction", direction, ScalarType::Float, row.shape.channels));
 }
 
@@ -207,8 +256,8 @@ BandedAxis banded_axis(const char* name, const Tensors& parts, std::int64_t high
 }
 
 void separable(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
-               Tensors rows, Tensors columns, Tensor scratch) {
-    const Row row = make_row(out, next, c_in, terms, direct, projected);
+               Some<Tensors> scales, Some<Places> scaled, Tensors rows, Tensors columns, Tensor scratch) {
+    const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     const BandedAxis vertical = banded_axis("rows", rows, row.shape.height);
     const BandedAxis horizontal = banded_axis("columns", columns, row.shape.width);
     const std::int64_t low = vertical.down.rows * horizontal.down.rows;
@@ -225,14 +274,15 @@ Packing packing(const char* name, const Tensor& spectrum, const Shape& shape, st
     return result;
 }
 
-void fourier_pack(Tensor spectrum, Tensors terms, Numbers projected, std::int64_t groups) {
-    const Row row = make_row(terms, {}, projected);
+void fourier_pack(Tensor spectrum, Tensors terms, Numbers projected, Some<Tensors> scales, Some<Places> scaled,
+                  std::int64_t groups) {
+    const Row row = make_row(terms, {}, projected, {scales, scaled});
     if (row.shape.planes()) ccf::cpu::fourier_pack(row, packing("spectrum", spectrum, row.shape, groups));
 }
 
-void fourier_unpack(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Tensor spectrum,
-                    std::int64_t groups) {
-    const Row row = make_row(out, next, c_in, terms, direct, {});
+void fourier_unpack(Tensor out, std::optional<Tensor> next, double c_in, Tensors terms, Numbers direct, Some<Tensors> scales,
+                    Some<Places> scaled, Tensor spectrum, std::int64_t groups) {
+    const Row row = make_row(out, next, c_in, terms, direct, {}, {scales, scaled});
     if (row.shape.planes()) ccf::cpu::fourier_unpack(row, packing("spectrum", spectrum, row.shape, groups));
 }
 
@@ -273,6 +323,7 @@ void fourier_alias(Tensor out, Tensor spectrum, Tensor basis, std::int64_t group
 void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t step) {
     check(out.dim() > 0 && out.is_contiguous() && out.is_cpu() && out.scalar_type() == ScalarType::Float,
           "out: must be (B, ...), contiguous, float32 and on the CPU");
+    refuse_grad(out);
     const std::int64_t batch = out.size(0);
     const ccf::NoiseKeys keys{constant<std::int64_t>("seeds", seeds, ScalarType::Long, batch),
                               constant<std::int64_t>("samples", samples, ScalarType::Long, batch),
@@ -283,19 +334,24 @@ void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t
 }  // namespace
 
 #define CCF_ROW "(Tensor(a!) out, Tensor(b!)? next, float c_in, Tensor[] terms, float[] direct, "
+#define CCF_SCALES "Tensor[]? scales, int[]? scaled"
+#define CCF_PROJECTION CCF_ROW "float[] projected, " CCF_SCALES ", "
 
 STABLE_TORCH_LIBRARY(ccfast, m) {
-    // out = sum_k direct_k terms_k + P(sum_k projected_k terms_k), next = c_in out in the dtype of next
-    m.def("lincomb" CCF_ROW "Tensor[] scales, int[] scaled) -> ()");
-    m.def("mask" CCF_ROW "float[] projected, Tensor mask) -> ()");
-    m.def("block" CCF_ROW "float[] projected, int height, int width) -> ()");
-    m.def("channel" CCF_ROW "float[] projected, Tensor direction) -> ()");
-    m.def("separable" CCF_ROW "float[] projected, Tensor[] rows, Tensor[] columns, Tensor(c!) scratch) -> ()");
-    m.def("fourier_pack(Tensor(a!) spectrum, Tensor[] terms, float[] projected, int groups) -> ()");
+    // out = sum_k direct_k c_k terms_k + P(sum_k projected_k c_k terms_k), next = c_in out in the dtype of next; c_k is
+    // 1 but for the places in scaled, where scales holds one number an image, (B,), or one an element. Of lincomb alone
+    // out may be one of the terms.
+    m.def("lincomb" CCF_ROW CCF_SCALES ") -> ()");
+    m.def("mask" CCF_PROJECTION "Tensor mask) -> ()");
+    m.def("block" CCF_PROJECTION "int height, int width) -> ()");
+    m.def("channel" CCF_PROJECTION "Tensor direction) -> ()");
+    m.def("separable" CCF_PROJECTION "Tensor[] rows, Tensor[] columns, Tensor(c!) scratch) -> ()");
+    m.def("fourier_pack(Tensor(a!) spectrum, Tensor[] terms, float[] projected, " CCF_SCALES ", int groups) -> ()");
     m.def("fourier_multiply(Tensor(a!) out, Tensor spectrum, Tensor multiplier, int groups) -> ()");
     m.def(
         "fourier_alias(Tensor(a!) out, Tensor spectrum, Tensor basis, int groups, int low_height, int low_width) -> ()");
-    m.def("fourier_unpack" CCF_ROW "Tensor spectrum, int groups) -> ()");
+    m.def("fourier_unpack" CCF_ROW CCF_SCALES ", Tensor spectrum, int groups) -> ()");
+    m.def("any_requires_grad(Tensor[] tensors) -> bool");
     m.def("normal(Tensor(a!) out, Tensor seeds, Tensor samples, Tensor draws, int step) -> ()");
 }
 

@@ -7,7 +7,7 @@ namespace ccf {
 
 enum class Dtype : std::int32_t { float32, bfloat16, float16 };
 
-constexpr int max_terms = 8;
+constexpr int max_terms = 24;  // a plan has 19 registers, some of which a row may name twice
 
 // A batch of images (batch, channels, height, width); signals have height 1.
 struct Shape {

@@ -14,7 +14,23 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Ops", "bind", "combine", "denoised", "dot", "normal", "per_image", "residual", "seed_words", "update"]
+__all__ = [
+    "RICH_ROWS",
+    "Ops",
+    "bind",
+    "combine",
+    "denoised",
+    "dot",
+    "normal",
+    "per_image",
+    "residual",
+    "seed_words",
+    "update",
+]
+
+
+RICH_ROWS = True
+"""Whether ``residual`` takes a weight, and ``update`` tensors among the coefficients and fields."""
 
 
 class Projector(Protocol):
@@ -60,7 +76,7 @@ def residual(
     """out = ybar - P (p x + q F), or with a weight V w (coordinates - V^T (p x + q F)), in the dtype of ``out``.
 
     Args:
-        weight: over the modes of the operator; only the reference functions know it.
+        weight: over the modes of the operator.
         coordinates: encode(y), needed with a weight: where singular values are small ybar is large, and the digits
             of the other modes would be lost in it.
     """
@@ -83,11 +99,12 @@ def update(
 ) -> None:
     """One row of a plan: ``out`` = sum of coefficient times term, and the network's next input = c_in out.
 
-    A backend may leave tensors among the coefficients, and fields, to this function: the engine calls it for them.
+    A backend without ``RICH_ROWS`` leaves tensors among the coefficients, and fields, to this function.
 
     Args:
         operator: applied to the terms with a leading P, and in the fields.
-        row: coefficient of each term of ``ccfast.plan`` that the step uses, a float or (B,).
+        row: coefficient of each term of ``ccfast.plan`` that the step uses: a float, (B,), or one for every element,
+            (C, H, W) or (B, C, H, W) with any dimension 1. A term with a leading P is multiplied, then projected.
         tensors: the registers that the row names; any floating dtype, accumulated in that of out.
         out: the new state; may be none of the tensors read.
         input_out: where the scaled, cast input of the next evaluation goes, None where the state itself serves.
@@ -115,7 +132,7 @@ def update(
 
 
 def add_scaled(out: Tensor, term: Tensor, coefficient: float | Tensor) -> None:
-    """out += coefficient term, the coefficient a float or one of every image."""
+    """out += coefficient term, the coefficient a float, one of every image or one of every element."""
     if isinstance(coefficient, Tensor):
         out.addcmul_(term.to(out.dtype), per_image(coefficient, out).to(out.dtype))
     else:
@@ -139,8 +156,8 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) as (B, 1, ...), to be broadcast over images."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
+    """(B,) as (B, 1, ...), to be broadcast over images; what has more dimensions is returned as it is."""
+    return values.reshape(-1, *[1] * (like.ndim - 1)) if values.ndim == 1 else values
 
 
 # ---------------------------------------------------------------------------------------------------------- noise

@@ -1,5 +1,6 @@
 // Runs every CPU kernel without torch, on three threads and on arrays of exactly their size, for the sanitizers; and
 // compares with the definition in double. Built by sanitize.sh; the tests of values and dtypes are in test_native.py.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -17,7 +18,8 @@ int failures = 0;
 
 double drawn(std::size_t i) { return std::sin(12.9898 * static_cast<double>(i) + 78.233); }
 
-// One term of every dtype and two layouts, the tensors behind them, and both outputs.
+// One term of every dtype, the tensors behind them, and both outputs. Strided: in two layouts, and with coefficients of
+// every element of a plane and of every column; else all contiguous.
 struct Case {
     Shape shape;
     std::vector<std::vector<float>> floats;
@@ -25,10 +27,11 @@ struct Case {
     std::vector<float16> halves;
     std::vector<float> out;
     std::vector<bfloat16> next;
-    std::vector<float> scale;
+    std::vector<float> scale, elements;
     Row row{};
 
-    explicit Case(Shape s) : shape(s), floats(2), out(count()), next(count()), scale(s.batch) {
+    explicit Case(Shape s, bool strided = true)
+        : shape(s), floats(2), out(count()), next(count()), scale(s.batch), elements(s.plane()) {
         for (auto& values : floats) values.resize(count());
         brains.resize(count()), halves.resize(count());
         for (std::size_t i = 0; i < count(); ++i) {
@@ -41,12 +44,19 @@ struct Case {
         row.shape = shape;
         const std::int64_t plane = shape.plane();
         const std::int64_t planes_first[4] = {shape.channels * plane, plane, shape.width, 1};
-        const std::int64_t channels_last[4] = {shape.channels * plane, 1, shape.width * shape.channels, shape.channels};
+        std::int64_t channels_last[4] = {shape.channels * plane, 1, shape.width * shape.channels, shape.channels};
+        if (!strided) std::copy_n(planes_first, 4, channels_last);
+        for (std::size_t i = 0; i < elements.size(); ++i) elements[i] = static_cast<float>(drawn(i + 17));
         add(floats[0].data(), Dtype::float32, planes_first, 0.9f, 0.5f);
         add(floats[1].data(), Dtype::float32, channels_last, -0.4f, 0.0f);
         add(brains.data(), Dtype::bfloat16, planes_first, 0.7f, -1.1f);
         add(halves.data(), Dtype::float16, channels_last, 0.0f, 0.3f);
         row.terms[0].scale = scale.data(), row.terms[0].scale_stride[0] = 1;
+        if (strided) {
+            for (Term* term : {&row.terms[2], &row.terms[3]})
+                term->scale = elements.data(), term->scale_per_element = true, term->scale_stride[3] = 1;
+            row.terms[2].scale_stride[2] = shape.width;
+        }
         row.out = out.data(), row.out_dtype = Dtype::float32;
         row.next = next.data(), row.next_dtype = Dtype::bfloat16;
         row.c_in = 0.5f;
@@ -74,7 +84,9 @@ struct Case {
                 const double value = k < 2    ? floats[k][at]
                                      : k == 2 ? to_float(brains[at])
                                               : to_float(halves[at]);
-                result[i] += (term.scale ? term.scale[b] : 1.0f) * value * term.*coefficient;
+                const std::int64_t* const s = term.scale_stride;
+                const float factor = term.scale ? term.scale[b * s[0] + c * s[1] + h * s[2] + w * s[3]] : 1.0f;
+                result[i] += factor * value * term.*coefficient;
             }
         }
         return result;
@@ -93,9 +105,9 @@ struct Case {
     }
 };
 
-void local_kinds(Shape shape, std::int64_t tile_height, std::int64_t tile_width) {
+void local_kinds(Shape shape, std::int64_t tile_height, std::int64_t tile_width, bool strided) {
     const auto plane = static_cast<std::size_t>(shape.plane());
-    Case c(shape);
+    Case c(shape, strided);
     cpu::lincomb(c.row);
     c.compare("lincomb", [](const Values&) { return Values(); });
 
@@ -194,11 +206,14 @@ void noise() {
 }  // namespace
 
 int main() {
-    local_kinds({2, 3, 63, 65}, 9, 13);
-    local_kinds({3, 2, 1, 4097}, 1, 17);
-    local_kinds({1, 1, 1, 7}, 1, 7);
-    local_kinds({1, 3, 1000, 3}, 8, 3);
-    local_kinds({0, 3, 4, 4}, 2, 2);
+    for (const bool strided : {true, false}) {
+        local_kinds({2, 3, 63, 65}, 9, 13, strided);
+        local_kinds({3, 2, 1, 4097}, 1, 17, strided);
+        local_kinds({1, 1, 1, 7}, 1, 7, strided);
+        local_kinds({1, 3, 1000, 3}, 8, 3, strided);
+        local_kinds({1, 2, 64, 80}, 4, 16, strided);
+        local_kinds({0, 3, 4, 4}, 2, 2, strided);
+    }
     for (const Shape shape : {Shape{2, 3, 63, 65}, {1, 1, 1, 7}, {1, 2, 1000, 3}, {0, 1, 8, 8}}) separable(shape);
     fourier({3, 3, 31, 9}, 1);
     fourier({3, 3, 31, 9}, 3);

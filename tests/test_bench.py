@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from bench import readme, targets
-from bench.memory import LiveMemory, state_buffers
+from bench.memory import LiveMemory, memory_states, state_buffers
 from bench.rivals import published
 from bench.runner import everything, run_all
 from ccfast import cli
+from ccfast.backends import can_run
 from ccfast.bench import command, environment, load, problems
 from ccfast.bench.cases import KINDS, LOCAL, Case, registry
-from ccfast.bench.measure import Harness, own
+from ccfast.bench.measure import Harness, floor, floors, own
 from ccfast.bench.steps import Clock, StepProblem, stand_in
 from ccfast.bench.table import text_table
 from ccfast.bench.timing import interleave, repeated
@@ -194,8 +195,27 @@ def test_live_memory():
     assert memory.peak == 8000
 
 
-def test_state_buffers():
-    assert 3 < state_buffers(Case("step", "mask", 1, SIDE)) < 8
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_buffers(kind):
+    """Never below what the loop must hold; above it only constants, masks and coordinates."""
+    for batch in (1, 2):
+        case = Case("step", kind, batch, SIDE)
+        if can_run("native"):
+            assert memory_states(case) <= state_buffers(case) < memory_states(case) + 2.5
+    assert memory_states(Case("step", "fourier", 1, SIDE)) == 4 + 8 / 3
+    assert memory_states(Case("step", "fourier", 2, SIDE)) == 5
+
+
+def test_floor():
+    """Call, and the longer of the triad and the arithmetic: of a quarter of the pixels, without its own call."""
+    case = Case("update", "block", 2, SIDE)
+    seconds = {name: {"median": value} for name, value in (("call", 1.0), ("cached", 3.0), ("triad", 5.0))}
+    assert floor(seconds, case) == 1.0 + 8 * 2.0
+    assert floor(seconds | {"triad": {"median": 20.0}}, case) == 21.0
+    assert floor({"triad": {"median": 20.0}}, case) is None
+    runs = floors(case)
+    assert set(runs) == ({"call", "cached"} if can_run("native") else set())
+    assert all(run().isfinite().all() for run in runs.values())
 
 
 # ------------------------------------------------------------------------------------------------ the whole
@@ -235,6 +255,7 @@ def test_tables_and_targets(result):
     met = {target.what: target.met for target in targets.judge(result)}
     assert any(what.startswith("plan banded") for what in met)
     assert any(what.startswith("step banded") for what in met)
+    assert ("floor" in text.splitlines()[0]) == can_run("native")
     page = readme.full_page(result)
     assert page.count("\n| step ") == 1
     assert ("Preliminary" in page) == result["load"]["busy"]

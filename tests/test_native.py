@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as NF
 from conftest import OPERATORS, SMOOTH
+from recorder import SYNCS, Recorder
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
@@ -29,6 +30,7 @@ from ccfast.operators import (
 )
 from ccfast.operators.base import Operator
 from ccfast.plan import TERMS
+from ccfast.solvers import DDNM, DDRM, LML, Conjugate
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native backend: {native.REASON}")
 if native.REASON is None:
@@ -179,7 +181,7 @@ def check_update(operator, tensors, dtype, row):
     out, following = poisoned(shape, torch.float32), poisoned(shape, dtype)
     native.bind(operator).update(row, tensors, out, following, 0.8)
     want, want_following = torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.float64)
-    reference.update(operator, row, double(tensors), want, want_following, 0.8)
+    reference.update(operator, cast(row, torch.float64), double(tensors), want, want_following, 0.8)
     close(out, want, tolerance(operator))
     close(following, want_following, tolerance(operator))
 
@@ -197,9 +199,74 @@ def test_update(operator, dtype):
         check_update(operator, tensors, dtype, row)
 
 
+def rich(operator, tensors):
+    """Rows with coefficients of each image and each element, and fields over the modes, where there are any."""
+    shape = tensors["x"].shape
+    image, some, whole = draw(shape[0], seed=7), draw(*shape[1:], seed=8), draw(*shape, seed=9)
+    narrow = whole[:, :1, ..., :1]
+    yield {"x": 0.9, "F": image, "r": -0.2}, None
+    yield {"x": image, "PF": image.flip(0), "Ph": 0.4, "F": 0.3, "h": image}, None
+    yield {"x": some, "r": narrow, "Pr": whole, "PF": some[:1], "h": 0.5}, None
+    yield {name: image if k % 2 else 0.3 * k for k, name in enumerate(TERMS)}, None
+    s = operator.singular_values
+    fields = {name: torch.where(s > 0, 0.2 + 0.3 * k + s / s.max(), 0.0) for k, name in enumerate("xFrz")}
+    yield {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3, "Ph": -2.1}, fields
+    yield {"x": 0.9, "z": image, "h": some}, {"r": fields["r"], "h": fields["x"]}
+
+
+def cast(coefficients, dtype):
+    return {name: c.to(dtype) if isinstance(c, torch.Tensor) else c for name, c in (coefficients or {}).items()}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rich_rows(operator, dtype, monkeypatch):
+    """Tensors among the coefficients, and fields, without the reference's functions."""
+    tensors = case(operator, dtype)
+    shape, wide = tensors["x"].shape, double(tensors)
+    for row, fields in rich(operator, tensors):
+        want, want_following = (torch.empty(shape, dtype=torch.float64) for _ in range(2))
+        reference.update(operator, row, wide, want, want_following, 0.8, fields)
+        out, following = poisoned(shape, torch.float32), poisoned(shape, dtype)
+        with monkeypatch.context() as patch:
+            patch.setattr(reference, "update", None)
+            bound = native.bind(operator)
+            bound.update(cast(row, torch.float32), tensors, out, following, 0.8, cast(fields, torch.float32))
+        # a dense V of the operator's own has rounding of its own
+        close(out, want, max(tolerance(operator), 2e-6))
+        close(following, want_following, max(tolerance(operator), 2e-6))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weighted_residual(operator, dtype, monkeypatch):
+    tensors = case(operator, dtype)
+    x, F = tensors["x"], tensors["F"]
+    s = operator.singular_values
+    weight = torch.where(s > 0, 0.3 + (s / s.max()).square(), 0.0)
+    y = draw(len(x), *operator.measurement_shape, seed=5)
+    coordinates, ybar = operator.encode(y), operator.pinv(y)
+    want = torch.empty(x.shape, dtype=torch.float64)
+    reference.residual(operator, x.double(), F.double(), ybar, 1.7, -0.6, want, weight, coordinates)
+    out = poisoned(x.shape, dtype)
+    monkeypatch.setattr(reference, "residual", None)
+    native.bind(operator).residual(x, F, ybar.float(), 1.7, -0.6, out, weight.float(), coordinates.float())
+    close(out, want, 5e-6)
+
+
+def test_rows_longer_than_an_op_takes(operator):
+    """More than 24 terms are left to the reference."""
+    tensors = case(operator, torch.float32)
+    image = draw(len(tensors["x"]), dtype=torch.float32)
+    tensors = {f"{name}{k}": t for k in range(5) for name, t in tensors.items()}
+    row = {name: image for name in tensors}
+    out, want = torch.empty_like(tensors["x0"]), torch.empty(tensors["x0"].shape, dtype=torch.float64)
+    native.bind(operator).update(row, tensors, out, None, 1.0)
+    reference.update(operator, cast(row, torch.float64), double(tensors), want, None, 1.0)
+    close(out, want, tolerance(operator))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_strides(operator, dtype):
-    """Channels last, half of the channels of a wider output, and every second pixel."""
+    """Channels last, half of the channels of a wider output, and every second pixel; of coefficients as well."""
     tensors = case(operator, dtype)
     shape = tensors["F"].shape
     tensors["F"] = torch.cat([tensors["F"], tensors["F"]], 1)[:, : shape[1]]
@@ -209,6 +276,8 @@ def test_strides(operator, dtype):
         tensors["x"] = tensors["x"].transpose(-1, -2).contiguous().transpose(-1, -2)
     check_residual(operator, tensors, dtype)
     check_update(operator, tensors, dtype, ROWS["general"])
+    scale = draw(*shape, dtype=torch.float32).transpose(-1, -2).contiguous().transpose(-1, -2)
+    check_update(operator, tensors, dtype, {"x": scale, "Pr": scale[:, :1], "h": scale[..., :1], "PF": 0.5})
 
 
 def test_empty_batch(operator):
@@ -326,8 +395,8 @@ def test_normal_threads():
 
 
 # ---------------------------------------------------------------------------------------- torch's view of the ops
-def test_opcheck():
-    """Schemas, fakes and functionalization of every op, on small inputs."""
+def small_calls():
+    """Every op with arguments."""
     x = draw(2, 3, 8, 8, dtype=torch.float32)
     half, out = x.to(torch.bfloat16), torch.zeros_like(x)
     row = (out, torch.zeros_like(half), 0.5, [x, half], [1.0, 2.0])
@@ -339,22 +408,47 @@ def test_opcheck():
     scratch = torch.zeros(2, 3, *bicubic.low)
     big = [draw(2, 3, 2 * bicubic.low[0], 2 * bicubic.low[1], dtype=torch.float32)]
     big_out = torch.zeros_like(big[0])
-    projected = [0.0, 3.0]
-    calls = [
-        (ops.lincomb, (*row, [torch.ones(2)], [1])),
-        (ops.mask, (*row, projected, torch.ones(1, 8, 8))),
-        (ops.block, (*row, projected, 2, 4)),
-        (ops.channel, (*row, projected, torch.ones(3))),
-        (ops.separable, (big_out, None, 1.0, big, [1.0], [1.0], bicubic.rows, bicubic.columns, scratch)),
-        (ops.fourier_pack, (z, [x, half], projected, 1)),
+    projected, scales = [0.0, 3.0], ([torch.ones(2), torch.ones(3, 1, 8)], [1, 0])
+    return [
+        (ops.lincomb, (*row, *scales)),
+        (ops.mask, (*row, projected, *scales, torch.ones(1, 8, 8))),
+        (ops.block, (*row, projected, *scales, 2, 4)),
+        (ops.channel, (*row, projected, *scales, torch.ones(3))),
+        (ops.separable, (big_out, None, 1.0, big, [1.0], [1.0], [], [], bicubic.rows, bicubic.columns, scratch)),
+        (ops.fourier_pack, (z, [x, half], projected, *scales, 1)),
         (ops.fourier_multiply, (z, z.clone(), torch.ones(1, 8, 8), 1)),
         (ops.fourier_alias, (z, z.clone(), torch.ones(1, 8, 8, dtype=torch.complex64), 1, 4, 4)),
-        (ops.fourier_unpack, (*row, z, 1)),
+        (ops.fourier_unpack, (*row, *scales, z, 1)),
         (ops.normal, (out, words, words, words, 0)),
     ]
-    assert {op for op, _ in calls} == {getattr(ops, n) for n in ops.__all__ if n not in ("build_info", "philox")}
+
+
+def test_opcheck():
+    """Schemas, fakes and functionalization of every op, on small inputs."""
+    calls = small_calls()
+    assert {op for op, _ in calls} == {
+        getattr(ops, n) for n in ops.__all__ if n not in ("Scratch", "build_info", "philox")
+    }
     for op, args in calls:
         torch.library.opcheck(op, args)
+
+
+def test_ops_refuse_gradients():
+    """Called directly, whichever of their tensors requires grad; with grad mode off that is of no consequence."""
+    for op, args in small_calls():
+        op(*args)
+        places = [(k, None) for k, a in enumerate(args) if isinstance(a, torch.Tensor)]
+        places += [(k, j) for k, a in enumerate(args) if isinstance(a, list) for j in range(len(a))]
+        for k, j in places:
+            tensor = args[k] if j is None else args[k][j]
+            if not isinstance(tensor, torch.Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+                continue
+            leaf = tensor.clone().requires_grad_()
+            changed = list(args)
+            changed[k] = leaf if j is None else [*args[k][:j], leaf, *args[k][j + 1 :]]
+            op(*changed)
+            with torch.enable_grad(), pytest.raises(RuntimeError, match=r"an input requires grad; pass x\.detach"):
+                op(*changed)
 
 
 def test_gradient_raises():
@@ -377,23 +471,43 @@ def test_gradient_raises():
         ({"out": torch.empty(1, 3, 8, 9)}, "out: must be of the terms' shape"),
         ({"out": torch.empty(1, 3, 8, 8, dtype=torch.float64)}, "out: must be float32"),
         ({"out": torch.empty(1, 3, 8, 8).mT}, "out: must be contiguous"),
-        ({"terms": []}, "terms: must be 1 to 8"),
+        ({"terms": []}, "terms: must be 1 to 24"),
         ({"terms": [torch.empty(1, 3, 8, 8)] * 2}, "direct: must be one number for each term"),
+        ({"scales": ([torch.ones(2)], [0])}, r"scales: must be .* to fit \(1, 3, 8, 8\), got \(2\)"),
+        ({"scales": ([torch.ones(3, 8, 4)], [0])}, r"scales: must be .*, got \(3, 8, 4\)"),
+        ({"scales": ([torch.ones(1)], [1])}, "scaled: must be places of terms, got 1"),
+        ({"scales": ([torch.ones(1)] * 2, [0, 0])}, "scaled: must differ, got 0 twice"),
+        ({"scales": ([torch.ones(1)], [])}, "scaled: must be one place for each of scales, got 0"),
+        ({"scales": ([torch.ones(1).double()], [0])}, "scales: must be float32 on the CPU"),
         ({"mask": torch.ones(1, 8, 9)}, "mask: must have 64 elements"),
         ({"mask": torch.ones(2, 3, 8, 8)}, "mask: must fit out"),
         ({"mask": torch.ones(2, 8, 8)}, "mask: must fit out"),
     ],
 )
 def test_errors(change, match):
-    args = {"out": torch.empty(1, 3, 8, 8), "terms": [torch.empty(1, 3, 8, 8)], "mask": torch.ones(1, 8, 8)} | change
+    args = {
+        "out": torch.empty(1, 3, 8, 8),
+        "terms": [torch.empty(1, 3, 8, 8)],
+        "scales": ([], []),
+        "mask": torch.ones(1, 8, 8),
+    } | change
     with pytest.raises(RuntimeError, match=match):
-        ops.mask(args["out"], None, 1.0, args["terms"], [1.0], [1.0], args["mask"])
+        ops.mask(args["out"], None, 1.0, args["terms"], [1.0], [1.0], *args["scales"], args["mask"])
 
 
 def test_output_is_no_term():
-    x = torch.zeros(1, 1, 4, 4)
-    with pytest.raises(RuntimeError, match=r"out: must not be terms\[0\]"):
-        ops.lincomb(x, None, 1.0, [x], [1.0], [], [])
+    """But for a linear combination, whose elements read no others, of whole float32 tensors."""
+    x, y = torch.ones(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)
+    ops.lincomb(x, None, 1.0, [y, x], [1.0, 3.0], None, None)
+    assert torch.equal(x, torch.full_like(x, 3.5))
+    half = y.bfloat16()
+    for call in (
+        lambda: ops.mask(x, None, 1.0, [x], [1.0], [1.0], None, None, torch.ones(1, 4, 4)),
+        lambda: ops.lincomb(x, None, 1.0, [x.mT], [1.0], None, None),
+        lambda: ops.lincomb(half, None, 1.0, [half], [1.0], None, None),
+    ):
+        with pytest.raises(RuntimeError, match=r"out: must not be terms\[0\]"):
+            call()
 
 
 # ---------------------------------------------------------------------------------------- whole runs
@@ -466,6 +580,33 @@ def test_sampler_agrees(build, solver):
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
     got, want = (sampler(operator, backend, solver)(y, seed=3) for backend in ("native", "reference"))
     assert ((got - want).norm() / want.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("solver", [LML(0.5, 1e3), Conjugate(5.0, order=2), DDNM(eta=0.5), DDRM()], ids=repr)
+@pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
+def test_rich_runs_agree(build, solver, monkeypatch):
+    """Coefficients of each image, or noise and with it fields over the modes: no row is left to the reference."""
+    operator, noise = build(), 0.0 if isinstance(solver, LML) else 0.1
+    y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
+    want = sampler(operator, "reference", solver, noise_std=noise)(y, seed=3)
+    for name in ("update", "residual"):
+        monkeypatch.setattr(reference, name, None)
+    got = sampler(operator, "native", solver, noise_std=noise)(y, seed=3)
+    assert ((got - want).norm() / want.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
+def test_rich_rows_do_not_wait(build):
+    """No number is read from a tensor, as the loop's lint asks of every row."""
+    operator = build()
+    s = sampler(operator, "native", Conjugate(5.0, order=2), noise_std=0.1)
+    y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
+    s(y, seed=0)
+    measurement, (buffers,) = s._program.measure(operator, y), next(iter(s._pool.values()))
+    with Recorder() as recorder:
+        s._program.run(buffers, measurement, lambda out, step: out)
+    assert recorder.operations
+    assert not SYNCS & set(recorder.operations)
 
 
 class Counter(TorchDispatchMode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from ..priors import load_prior
 from ..sampler import Sampler
 from .cases import KINDS, Case
 from .load import LIMIT, BusyError, ForeignLoad
-from .problems import make_problem, triad
+from .problems import Run, make_problem, triad
 from .steps import Restore, StepProblem
 from .timing import Sampling, interleave, repeated, summary
 
@@ -42,6 +42,28 @@ class Rival(NamedTuple):
     restore: Restore
     exact: Restore
     plan: Callable[[], object]
+
+
+TINY = 16
+"""Side of an image on which an operation takes as long as its call alone."""
+
+
+def floors(case: Case) -> dict[str, Run]:
+    """The native operation where nothing but its call takes time, and where all that it moves is in the cache."""
+    if case.op == "noise" or not can_run("native"):
+        return {}
+    small = {"call": replace(case, batch=1, side=TINY), "cached": replace(case, batch=1, side=case.side // 2)}
+    return {name: make_problem(other).rivals(compiled=False)["native"] for name, other in small.items()}
+
+
+def floor(seconds: Mapping[str, dict[str, Any]], case: Case) -> float | None:
+    """Seconds below which the operation cannot come as it is written: its call, and what takes longest of moving the
+    bytes (the triad) and of the arithmetic (its own time where all is in the cache, at the size of the case)."""
+    if "call" not in seconds:
+        return None
+    call, cached, triad = (seconds[name]["median"] for name in ("call", "cached", "triad"))
+    times = case.batch * (case.side / (case.side // 2)) ** 2
+    return call + max(triad, times * (cached - call))
 
 
 def own(record: Record) -> str:
@@ -105,8 +127,9 @@ class Harness:
         with torch.no_grad():
             runs = problem.rivals(self.compiled)
             errors = problem.check(runs)
-            everything = {**runs, **problem.ungated, "triad": triad(problem.bytes)}
+            everything = {**runs, **problem.ungated, **floors(case), "triad": triad(problem.bytes)}
             record = self._time({name: repeated(run) for name, run in everything.items()})
+        record["floor"] = floor(record["seconds"], case)
         speed = problem.bytes / record["seconds"][own(record)]["median"] / 1e9
         return record | {"errors": errors, "bytes": problem.bytes, "gb_per_s": speed}
 

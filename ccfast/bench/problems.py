@@ -15,12 +15,13 @@ from .. import schedules, solvers
 from ..backends import BACKENDS, can_run
 from ..denoiser import Denoiser
 from ..kernels import reference
+from ..operators import Operator
 from ..solvers import Solver
 from ..testing import TOLERANCE, relative_error
 from ..times import uniform
 from .cases import Case
 
-__all__ = ["GateError", "Problem", "make_problem", "total", "triad"]
+__all__ = ["GateError", "Problem", "Run", "make_problem", "total", "triad"]
 
 Run = Callable[[], Tensor]
 """Runs once; returns the tensor that holds the result."""
@@ -114,7 +115,7 @@ def _residual(case: Case) -> Problem:
 
     truth = torch.empty(case.shape, dtype=torch.float64)
     reference.bind(operator).residual(*(t.double() for t in tensors.values()), p, q, truth)
-    moved = _bytes(case, ["x", "F", "ybar", "r"])
+    moved = _bytes(case, ["x", "F", "ybar", "r"]) + _mask_bytes(operator)
     return Problem(case, tensors, moved, bind, algebra, truth)
 
 
@@ -147,6 +148,7 @@ def _update(case: Case) -> Problem:
     truth = torch.empty(case.shape, dtype=torch.float64)
     reference.bind(operator).update(row, {name: t.double() for name, t in tensors.items()}, truth, None, 1.0)
     moved = _bytes(case, [*names, "x", *(["input"] if after is not None else [])])
+    moved += _mask_bytes(operator) if any(name.startswith("P") for name in row) else 0
     return Problem(case, tensors, moved, bind, algebra, truth)
 
 
@@ -176,6 +178,11 @@ def _draw(case: Case, *names: str) -> dict[str, Tensor]:
 
 def _dtype(case: Case, name: str) -> torch.dtype:
     return torch.float32 if name in ("x", "ybar", "z") else case.dtype
+
+
+def _mask_bytes(operator: Operator) -> int:
+    """Of the mask, which is read once; small beside the images but where they almost fill a cache."""
+    return 4 * operator.singular_values.numel() if operator.kind == "mask" else 0
 
 
 def _bytes(case: Case, names: list[str]) -> int:

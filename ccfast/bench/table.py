@@ -42,6 +42,11 @@ def _of_triad(record: Record) -> str:
     return "" if value is None else f"{value:.0%}"
 
 
+def _floor(record: Record) -> str:
+    seconds = record.get("floor")
+    return "" if seconds is None else f"{seconds / record['seconds'][own(record)]['median']:.0%}"
+
+
 def _share(record: Record) -> str:
     return f"{record['share']:.2%}" if record.get("share") is not None else ""
 
@@ -55,12 +60,14 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "time": _time,
     "GB/s": lambda record: f"{record['gb_per_s']:.1f}" if "gb_per_s" in record else "",
     "of triad": _of_triad,
+    "floor": _floor,
     "eager": _times("eager"),
     "compile": _times("compile"),
     "published": _times("published"),
     "of a step": _share,
 }
-"""Heading -> cell. eager, compile and published: how many times longer they take."""
+"""Heading -> cell. eager, compile and published: how many times longer they take; floor: the least that the operation
+can take as it is written (``measure.floor``), over its time."""
 
 
 def cells(records: Iterable[Record], columns: Sequence[str]) -> list[list[str]]:

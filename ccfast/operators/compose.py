@@ -22,7 +22,8 @@ def Compose(  # noqa: N802, named as the members of this folder are
 ) -> Operator:
     """H = H_n ... H_2 H_1: the first operator is applied first, as in torch.nn.Sequential.
 
-    Neighbours become one operator with a thin SVD where that is cheap:
+    A function, for what it returns is an operator of whatever class and kind the product has; there is no class
+    ``Compose``, and nothing of its own at run time. Neighbours become one operator with a thin SVD where that is cheap:
 
         masks, soft masks                                       -> the product of the masks
         separable operators, also with AveragePooling           -> separable, the SVD of the product of each 1-D matrix

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ..denoiser import Denoiser
+from ..elements import check_elements
 from ..fields import Fields
 from ..operators import Operator
 from ..plan import Auxiliary, Plan, Reduction, Residual
@@ -95,6 +97,10 @@ class Solver(ABC):
     def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
         """The update coefficients: an array over the steps for every term of ``ccfast.plan`` that is used."""
 
+    def elements(self, grid: Grid, operator: Operator) -> Mapping[str, Array]:
+        """Coefficients of every element of the image, by term: as ``ccfast.plan.Plan.elements``; {}: there are none."""
+        return {}
+
     def fields(self, grid: Grid, operator: Operator) -> Fields | None:
         """Coefficients over the singular values; None: there are none."""
         return None
@@ -145,6 +151,7 @@ class Solver(ABC):
             noise_std,
             self.residual(grid),
             self.auxiliary(grid),
+            check_elements(self.elements(grid, operator), operator),
         )
 
     def grid(self, denoiser: Denoiser, times: Array, noise_std: float = 0.0) -> Grid:

@@ -1,5 +1,6 @@
 // P x = the mean of each tile, repeated over it: one pass, some tiles of one band of rows at a time.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "../math.h"
@@ -10,23 +11,47 @@
 namespace ccf::cpu {
 namespace {
 
-// Every entry of a row of column sums becomes the mean of its tile; the additions in the order of the columns.
-template <std::int64_t fixed>
-CCF_HD void tile_means(std::int64_t size, std::int64_t any, float scale, float* columns) {
-    const std::int64_t tile = fixed ? fixed : any;
-    for (std::int64_t i = 0; i < size; i += tile) {
-        float sum = 0.0f;
-        for (std::int64_t k = 0; k < tile; ++k) sum += columns[i + k];
-        for (std::int64_t k = 0; k < tile; ++k) columns[i + k] = sum * scale;
+constexpr int lanes = 16;
+typedef float Floats __attribute__((vector_size(4 * lanes)));
+typedef std::int32_t Places __attribute__((vector_size(4 * lanes)));
+
+// Every lane becomes the sum over its tile, of `tile` lanes: a power of two.
+template <int tile>
+CCF_HD Floats tile_sums(Floats sums) {
+    constexpr Places places{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    if constexpr (tile >= 2) sums += __builtin_shuffle(sums, places ^ 1);
+    if constexpr (tile >= 4) sums += __builtin_shuffle(sums, places ^ 2);
+    if constexpr (tile >= 8) sums += __builtin_shuffle(sums, places ^ 4);
+    if constexpr (tile >= 16) sums += __builtin_shuffle(sums, places ^ 8);
+    return sums;
+}
+
+// Every entry of a row of column sums becomes the mean of its tile, from entry i on as long as there are 16 more.
+template <int tile>
+CCF_HD std::int64_t tile_means(std::int64_t size, float scale, float* columns) {
+    std::int64_t i = 0;
+    for (; i + lanes <= size; i += lanes) {
+        Floats sums;
+        memcpy(&sums, columns + i, sizeof(sums));
+        sums = tile_sums<tile>(sums) * scale;
+        memcpy(columns + i, &sums, sizeof(sums));
     }
+    return i;
 }
 
 CCF_CLONES void tile_means(std::int64_t size, std::int64_t tile, float scale, float* columns) {
-    switch (tile) {  // loops of known length vectorize
-        case 2: return tile_means<2>(size, tile, scale, columns);
-        case 4: return tile_means<4>(size, tile, scale, columns);
-        case 8: return tile_means<8>(size, tile, scale, columns);
-        default: return tile_means<0>(size, tile, scale, columns);
+    std::int64_t i = 0;
+    switch (tile) {
+        case 2: i = tile_means<2>(size, scale, columns); break;
+        case 4: i = tile_means<4>(size, scale, columns); break;
+        case 8: i = tile_means<8>(size, scale, columns); break;
+        case 16: i = tile_means<16>(size, scale, columns); break;
+        default: break;
+    }
+    for (; i < size; i += tile) {
+        float sum = 0.0f;
+        for (std::int64_t k = 0; k < tile; ++k) sum += columns[i + k];
+        for (std::int64_t k = 0; k < tile; ++k) columns[i + k] = sum * scale;
     }
 }
 
@@ -51,10 +76,9 @@ void block(const Row& row, std::int64_t height, std::int64_t width) {
                 const std::int64_t pixel = (band * height + r) * shape.width + column;
                 return Place{index / shape.channels, index % shape.channels, pixel, rows * columns};
             };
-            for (std::int64_t r = 0; r < height; ++r) {
-                reader.projected(place(r, 1));
-                if ((r + 1) % together && r + 1 < height) continue;
-                if (r >= together) reader.field(field.data());
+            for (std::int64_t r = 0; r < height; r += together) {
+                reader.projected_rows(place(r, 1), std::min(together, height - r));
+                if (r) reader.field(field.data());
                 reader.sum(columns, field.data());
             }
             tile_means(columns, width, scale, field.data());

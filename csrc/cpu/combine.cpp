@@ -7,13 +7,16 @@
 namespace ccf::cpu {
 namespace {
 
-// A vector of floats, one of their bits and one of half as many; or, of one lane, plain numbers. These never cross a
+constexpr bool little_endian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+
+// A vector of floats, one of their bits, and of halves one of as many and one of twice as many; or, of one lane, plain numbers. These never cross a
 // call, since all that takes them is inlined into functions whose registers they fit.
 template <int lanes>
 struct Lanes {
     typedef float Floats __attribute__((vector_size(4 * lanes)));
     typedef std::uint32_t Words __attribute__((vector_size(4 * lanes)));
     typedef std::uint16_t Halves __attribute__((vector_size(2 * lanes)));
+    typedef std::uint16_t TwiceHalves __attribute__((vector_size(4 * lanes)));
 };
 template <>
 struct Lanes<1> {
@@ -63,26 +66,62 @@ CCF_HD void save(T* data, F value) {
 // Bytes ahead. Pieces of many tensors in turn are runs too short for the processor's own prefetching: 3 to 10 %.
 constexpr std::int64_t ahead = 2048;
 
-// u += plain s and v += masked s, from element i of the source on
+// u += plain s and v += masked s, s times its factor where it has one, from element i of the source on
 template <class T, int lanes, int n, class F>
-CCF_HD void add_source(const Source& source, std::int64_t i, bool masked, F* u, F* v) {
-    const T* const data = static_cast<const T*>(source.data) + i;
+CCF_HD void add_run(const Source& source, const T* data, std::int64_t i, bool masked, F* u, F* v) {
     if constexpr (lanes > 1) {
         for (std::int64_t line = 0; line < static_cast<std::int64_t>(n * lanes * sizeof(T)); line += 64)
             __builtin_prefetch(reinterpret_cast<const char*>(data) + ahead + line);
     }
+    const float plain = source.plain, in_mask = source.masked;
+    if (source.factor) {
 #pragma GCC unroll 8
-    for (int j = 0; j < n; ++j) {
-        const F value = load<lanes>(data + j * lanes);
-        u[j] += source.plain * value;
-        if (masked) v[j] += source.masked * value;
+        for (int j = 0; j < n; ++j) {
+            const F value = load<lanes>(data + j * lanes) * load<lanes>(source.factor + i + j * lanes);
+            u[j] += plain * value;
+            if (masked) v[j] += in_mask * value;
+        }
+        return;
     }
+    // what is in the L2 cache is bound by arithmetic, so that products with zero are left out
+    if (plain != 0.0f || !masked) {
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) u[j] += plain * load<lanes>(data + j * lanes);
+    }
+    if (masked && in_mask != 0.0f) {
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) v[j] += in_mask * load<lanes>(data + j * lanes);
+    }
+}
+
+// Two vectors at once: the upper halves of their rounded words are picked by one shuffle, not shifted and narrowed.
+template <int lanes, class F>
+CCF_HD void save_two(bfloat16* data, F first, F second) {
+    using Halves = typename Lanes<lanes>::TwiceHalves;
+    const auto a = bit_cast<Halves>(round_to_bfloat16<typename Lanes<lanes>::Words>(first));
+    const auto b = bit_cast<Halves>(round_to_bfloat16<typename Lanes<lanes>::Words>(second));
+    Halves upper;
+    for (int k = 0; k < 2 * lanes; ++k) upper[k] = static_cast<std::uint16_t>(2 * k + 1);
+    const Halves both = __builtin_shuffle(a, b, upper);
+    memcpy(data, &both, sizeof(both));
+}
+
+template <class T, int lanes, int n, class F>
+CCF_HD void add_source(const Source& source, std::int64_t i, bool masked, F* u, F* v) {
+    const T* data = static_cast<const T*>(source.data) + i;
+    for (std::int64_t run = 0; run < source.runs; ++run, data += source.stride)
+        add_run<T, lanes, n>(source, data, i, masked, u, v);
 }
 
 template <int lanes, int n, class T, class F>
 CCF_HD void save_all(T* data, float c, const F* value) {
+    if constexpr (std::is_same_v<T, bfloat16> && n % 2 == 0 && little_endian) {
 #pragma GCC unroll 8
-    for (int j = 0; j < n; ++j) save<lanes>(data + j * lanes, c * value[j]);
+        for (int j = 0; j < n; j += 2) save_two<lanes>(data + j * lanes, c * value[j], c * value[j + 1]);
+    } else {
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) save<lanes>(data + j * lanes, c * value[j]);
+    }
 }
 
 template <int lanes, int n, class F>

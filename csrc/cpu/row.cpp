@@ -38,33 +38,30 @@ void* advance(void* data, Dtype dtype, std::int64_t elements) {
     return data ? static_cast<char*>(data) + bytes(dtype, elements) : nullptr;
 }
 
-// Whether the pixels of a plane of the term do not follow each other, or have coefficients of their own.
-bool needs_copy(const Term& term, const Shape& shape) {
-    const bool rows = shape.width == 1 || term.stride[3] == 1;
-    const bool plane = shape.height == 1 || term.stride[2] == shape.width;
-    return term.scale_per_element || !rows || !plane;
+// Whether the pixels of a plane do not follow each other.
+bool needs_copy(const std::int64_t* stride, const Shape& shape) {
+    const bool rows = shape.width == 1 || stride[3] == 1;
+    const bool plane = shape.height == 1 || stride[2] == shape.width;
+    return !rows || !plane;
 }
 
 }  // namespace
 
 Reader::Reader(const Row& row, std::int64_t largest, std::int64_t places) : row_(row), largest_(largest) {
     std::int64_t copies = 0;
-    for (int k = 0; k < row.count; ++k) copies += copied_[k] = needs_copy(row.terms[k], row.shape);
-    // one more for coefficients that are strided themselves
-    if (copies) scratch_.resize(static_cast<std::size_t>((copies * places + 1) * largest));
+    for (int k = 0; k < row.count; ++k) {
+        const Term& term = row.terms[k];
+        copies += copied_[k] = needs_copy(term.stride, row.shape);
+        copies += copied_scale_[k] = term.scale_per_element && needs_copy(term.scale_stride, row.shape);
+    }
+    if (copies) scratch_.resize(static_cast<std::size_t>(copies * places * largest));
     sources_.reserve(static_cast<std::size_t>(row.count * places + 1));
 }
 
-// The run of the term at the place, made contiguous and float.
-const float* Reader::copy(const Term& term, const Place& at) {
-    const std::int64_t width = row_.shape.width;
+// A run at the place, made contiguous and float.
+const float* Reader::copy(const void* data, Dtype dtype, const std::int64_t* stride, const Place& at) {
     float* const value = scratch_.data() + copies_++ * largest_;
-    copy_strided(term.data, term.dtype, term.stride, width, at, value);
-    if (term.scale_per_element) {
-        float* const factor = scratch_.data() + scratch_.size() - largest_;
-        copy_strided(term.scale, term.scale_stride, width, at, factor);
-        for (std::int64_t i = 0; i < at.size; ++i) value[i] *= factor[i];
-    }
+    copy_strided(data, dtype, stride, row_.shape.width, at, value);
     return value;
 }
 
@@ -77,10 +74,29 @@ void Reader::terms(const Place& at, float direct, float projected, float masked)
         Source source{nullptr, term.dtype, scale * (direct * term.direct + projected * term.projected),
                       scale * masked * term.projected};
         if (source.plain == 0.0f && source.masked == 0.0f) continue;
-        if (copied_[k]) source.data = copy(term, at), source.dtype = Dtype::float32;
+        if (copied_[k]) source.data = copy(term.data, term.dtype, term.stride, at), source.dtype = Dtype::float32;
         else source.data = advance(term.data, term.dtype, element_offset(term.stride, at) + at.pixel);
+        if (copied_scale_[k]) source.factor = copy(term.scale, Dtype::float32, term.scale_stride, at);
+        else if (term.scale_per_element) source.factor = term.scale + element_offset(term.scale_stride, at) + at.pixel;
         sources_.push_back(source);
     }
+}
+
+void Reader::projected_rows(const Place& at, std::int64_t rows) {
+    bool all = true;
+    for (int k = 0; k < row_.count; ++k) all = all && in_place(k);
+    if (all) {  // each term as one source
+        const std::size_t first = sources_.size();
+        projected(at);
+        int k = 0;
+        for (std::size_t s = first; s < sources_.size(); ++s, ++k) {
+            while (row_.terms[k].projected == 0.0f) ++k;
+            sources_[s].runs = rows, sources_[s].stride = row_.terms[k].stride[2];
+        }
+        return;
+    }
+    for (std::int64_t r = 0; r < rows; ++r)
+        projected({at.image, at.channel, at.pixel + r * row_.shape.width, at.size});
 }
 
 void Reader::combine_to(std::int64_t size, const Sink& sink) {

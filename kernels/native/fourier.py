@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,18 +53,24 @@ class Fourier:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None:
         batch, channels = out.shape[:2]
         groups, planes = (1, batch * channels) if self.common else (batch, channels)
         shape = (groups * ((planes + 1) // 2), *self.sides)
-        if self.spectrum.shape != shape:
-            self.spectrum = torch.empty(shape, dtype=torch.complex64)
-        z = self.spectrum
-        ops.fourier_pack(z, terms, projected, groups)
+        if planes % 2 == 0 and out.dtype == torch.float32:  # what is packed fits out, which nothing reads
+            z = torch.view_as_complex(out.view(*shape, 2))
+        else:
+            if self.spectrum.shape != shape:
+                self.spectrum = torch.empty(shape, dtype=torch.complex64)
+            z = self.spectrum
+        ops.fourier_pack(z, terms, projected, scales, scaled, groups)
         transformed = torch.fft.fft2(z)
         if self.low is None:
             ops.fourier_multiply(z, transformed, self.constant, groups)
         else:
             ops.fourier_alias(z, transformed, self.constant, groups, *self.low)
         del transformed  # before the next transform takes as much memory
-        ops.fourier_unpack(out, after, c_in, terms, direct, torch.fft.ifft2(z, norm="forward"), groups)
+        back = torch.fft.ifft2(z, norm="forward")
+        ops.fourier_unpack(out, after, c_in, terms, direct, scales, scaled, back, groups)

@@ -10,6 +10,7 @@ import torch
 from ..._C import build_info, philox
 
 __all__ = [
+    "Scratch",
     "block",
     "build_info",
     "channel",
@@ -35,6 +36,25 @@ fourier_multiply = torch.ops.ccfast.fourier_multiply.default
 fourier_alias = torch.ops.ccfast.fourier_alias.default
 fourier_unpack = torch.ops.ccfast.fourier_unpack.default
 normal = torch.ops.ccfast.normal.default
+
+
+# What the library cannot see through torch's stable ABI; it asks where grad mode is on.
+_python = torch.library.Library("ccfast", "IMPL")
+_python.impl("any_requires_grad", lambda tensors: any(t.requires_grad for t in tensors), "CompositeExplicitAutograd")
+
+
+class Scratch:
+    """A float32 image to sum in: ``out`` itself, or where its precision is too low a tensor that is kept."""
+
+    def __init__(self) -> None:
+        self._own = torch.empty(0)
+
+    def like(self, out: torch.Tensor) -> torch.Tensor:
+        if out.dtype == torch.float32:
+            return out
+        if self._own.shape != out.shape:
+            self._own = torch.empty(out.shape)
+        return self._own
 
 
 def _writes_only(*args: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -72,11 +73,14 @@ class Banded:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None:
         shape = (*out.shape[:2], *self.low)
         if self.scratch.shape != shape:
             self.scratch = torch.empty(shape)
-        ops.separable(out, after, c_in, terms, direct, projected, self.rows, self.columns, self.scratch)
+        operands = (terms, direct, projected, scales, scaled)
+        ops.separable(out, after, c_in, *operands, self.rows, self.columns, self.scratch)
 
 
 class LowRank:
@@ -93,7 +97,7 @@ class LowRank:
         self.factors = [
             operator.constant(name, lambda v=v: v.contiguous(), _FLOAT) for name, v in zip(names, vs, strict=True)
         ]
-        self.buffers: list[Tensor] = []
+        self.shape, self.buffers, self.scratch = torch.Size(), list[Tensor](), ops.Scratch()
 
     def __call__(
         self,
@@ -103,18 +107,20 @@ class LowRank:
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
+        scales: Sequence[Tensor] | None = None,
+        scaled: Sequence[int] | None = None,
     ) -> None:
         planes = out.shape[0] * out.shape[1]
-        if not self.buffers or self.buffers[0].shape != out.shape:
-            self.buffers = self._allocate(out.shape, planes)
-        inner, *work = self.buffers
-        ops.lincomb(inner, None, 1.0, terms, projected, [], [])
+        if self.shape != out.shape:
+            self.shape, self.buffers = out.shape, self._allocate(planes)
+        inner, work = self.scratch.like(out), self.buffers
+        ops.lincomb(inner, None, 1.0, terms, projected, scales, scaled)
         with true_float32():
             self._project(inner, work, planes)
-        ops.lincomb(out, after, c_in, [*terms, inner], [*direct, 1.0], [], [])
+        ops.lincomb(out, after, c_in, [*terms, inner], [*direct, 1.0], scales, scaled)
 
-    def _allocate(self, shape: torch.Size, planes: int) -> list[Tensor]:
-        """The projected image, and what lies between the products; of a signal only one narrow signal."""
+    def _allocate(self, planes: int) -> list[Tensor]:
+        """What lies between the products; of a signal only one narrow signal."""
         ranks = [v.shape[1] for v in self.factors]
         if len(ranks) == 1:
             sizes = [(planes, ranks[0])]
@@ -122,7 +128,7 @@ class LowRank:
             sizes = [(planes, self.sides[0], ranks[1]), (planes, *ranks), (planes, ranks[0], self.sides[1])]
         else:
             sizes = [(planes, *self.sides)]
-        return [torch.empty(shape), *(torch.empty(size) for size in sizes)]
+        return [torch.empty(size) for size in sizes]
 
     def _project(self, x: Tensor, work: list[Tensor], planes: int) -> None:
         """x = P x, in place."""
