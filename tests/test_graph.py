@@ -401,7 +401,7 @@ def test_graphs_that_push_each_other_out_are_given_up():
     store = sampler._graphs.store
     for batch in (1, 2):
         sampler.warmup(batch)
-    store.capture.limit = store.bytes
+    store.capture.limit = store.bytes * 3 // 2  # for any two of the three
     measurements = [measured(operator, batch) for batch in (1, 2, 3) * 8]
     with pytest.warns(RuntimeWarning, match="evicted 3 times: the graphs in use take more than the limit") as said:
         run_all(sampler, measurements)
