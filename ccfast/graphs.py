@@ -14,6 +14,7 @@ from torch import Tensor
 from .engine import Program
 from .graph import Graph, RefusedError, Store, graph_key
 from .operators import Operator
+from .operators.stand_in import MismatchError
 from .run import Request
 
 __all__ = ["Graphs"]
@@ -52,6 +53,7 @@ class Graphs:
         self.mode, self.store, self.device = mode, store, device
         self._graphs: dict[Hashable, Graph] = {}
         self._met: OrderedDict[Hashable, str | None] = OrderedDict()  # with the reason, if they were refused
+        self._own: dict[Hashable, Hashable] = {}  # where a graph of another plan does not serve this one
         self._eager: Counter[str] = Counter()
         self._lost: Counter[Hashable] = Counter()
         self._warned: set[str] = set()
@@ -80,7 +82,8 @@ class Graphs:
         if callback:
             return self._decline("a callback looks at every step")
         program.network.prepare()
-        key = graph_key(program, operator, request, hard_consistency)
+        key: Hashable = graph_key(program, operator, request, hard_consistency)
+        key = self._own.get(key, key)
         reason = self._reason(key, now or self.mode is True)
         if reason is not None:
             return self._decline(reason)
@@ -115,7 +118,17 @@ class Graphs:
         """The graph of a key: this sampler's, another sampler's, or a new one."""
         assert self.store is not None
         graph = self.store.graphs.get(key)
-        if graph is None or not graph.bytes:
+        if graph is not None and graph.bytes:
+            try:
+                serves = self.store.serves(graph, program, operator, request)
+            except MismatchError as error:
+                raise RefusedError(str(error)) from error
+            if not serves and graph.program is program:
+                raise RefusedError("operator: the graph of another one gives another result")
+            if not serves:
+                self._own[key] = key = (id(program), key)
+                return self._graph(key, program, operator, request, hard_consistency)
+        else:
             with self._lock:
                 self._lost[key] += key in self._graphs
                 lost = self._lost[key]
