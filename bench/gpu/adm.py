@@ -1,4 +1,4 @@
-"""A network of the size of ADM (Dhariwal and Nichol, arXiv 2105.05233): 256 channels, six resolutions, random weights."""
+"""A network of the size of ADM (Dhariwal and Nichol, arXiv 2105.05233): 256 channels, six levels, random weights."""
 
 from __future__ import annotations
 

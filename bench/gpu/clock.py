@@ -1,4 +1,4 @@
-"""Time on a device: CUDA events around captured launches, so that what the host costs is not measured; seconds on a CPU."""
+"""Time on a device: CUDA events, for kernels around captured launches, which cost the host nothing; seconds on a CPU."""
 
 from __future__ import annotations
 

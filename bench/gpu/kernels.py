@@ -99,7 +99,7 @@ def _row(operator: Any) -> dict[str, float]:
 
 
 def _spectra(row: Mapping[str, float], tensors: Mapping[str, Tensor], out: Tensor) -> int:
-    """What the three kernels of a transform move beside: packed planes, written and read twice, and terms read twice."""
+    """What the three kernels of a transform move besides: packed planes, twice out and in, and terms read twice."""
     twice = [n for n in tensors if n in row and "P" + n in row]
     return sum(tensors[n].numel() * tensors[n].element_size() for n in twice) + 4 * out.numel() * 4
 
