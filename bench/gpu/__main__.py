@@ -31,6 +31,9 @@ __all__ = ["main"]
 MINUTES = 8.5
 """For all of it; what compiles longest comes last, and is left out when they are over."""
 
+SECONDS = 150
+"""For all tests, and for each sanitizer; what takes longer is ended and counts as failed."""
+
 SANITIZED = "tests/test_gpu.py::test_kernels_for_the_sanitizer"
 
 
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gpu-check: needs a CUDA device, got torch {torch.__version__} without one", file=sys.stderr)
         return 1
     deadline = time.monotonic() + 60 * arguments.minutes
-    device = torch.device("cpu" if arguments.dry_run else "cuda", None if arguments.dry_run else 0)
+    device = torch.device("cpu" if arguments.dry_run else "cuda:0")
     checks: dict[str, str] = {}
     if not (arguments.dry_run or arguments.no_tests):
         checks = {"tests": run_tests(), **sanitize()}
@@ -81,7 +84,10 @@ def sanitize() -> dict[str, str]:
 
 
 def _command(command: Sequence[str]) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"FAILED: not finished in {SECONDS} s"
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode:
         print("\n".join(lines[-60:]), file=sys.stderr)

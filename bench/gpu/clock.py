@@ -1,4 +1,4 @@
-"""Time on a device: CUDA events, for kernels around captured launches, which cost the host nothing; seconds on a CPU."""
+"""Time on a device: CUDA events, around captured launches for kernels, which cost the host nothing."""
 
 from __future__ import annotations
 
