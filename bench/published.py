@@ -31,6 +31,8 @@ from ccfast.schedules import VP
 
 __all__ = ["FullSVD", "Published", "full_svd"]
 
+_CPU = torch.device("cpu")
+
 TINY = 1e-5
 """Keeps beta/(2 sigma) finite at t = 0, where the integrals start; only differences of them are used."""
 
@@ -44,6 +46,7 @@ class Published:
         w, lam: guidance weight and lambda of the paper.
         times: the whole grid, falling.
         basis_dtype: of the bases; float32 as published, float64 to see the algorithm without its rounding.
+        device: of the bases.
         tolerance: of the ODE solutions, relative and absolute. An error in them grows by e^{w B/2} on its way to x.
 
     Raises:
@@ -59,12 +62,13 @@ class Published:
         times: Sequence[float],
         basis_dtype: torch.dtype = torch.float32,
         tolerance: float = 1e-5,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not isinstance(denoiser.schedule, VP) or denoiser.prediction != "epsilon":
             raise ValueError(f"denoiser: must predict epsilon on the VP schedule, got {denoiser!r}")
         self.denoiser, self.schedule, self.w, self.lam, self.tolerance = denoiser, denoiser.schedule, w, lam, tolerance
         self.times = [float(t) for t in times]
-        self.svd = full_svd(operator, basis_dtype)
+        self.svd = full_svd(operator, basis_dtype, torch.device(device))
         self.network_times = denoiser.network_times(np.asarray(self.times))
         self.coefficients = self.table()
 
@@ -140,7 +144,7 @@ class Published:
         x = self.conjugate(state, t, inverse=True)
         with torch.enable_grad():
             leaf = x.float().requires_grad_()
-            network_time = torch.full((x.shape[0],), self.network_times[k], dtype=torch.float32)
+            network_time = torch.full((x.shape[0],), self.network_times[k], dtype=torch.float32, device=x.device)
             output = self.denoiser.predict(leaf, network_time)
         eps = output.detach().double()
         pinv_y = self.svd.pinv(y.flatten(1)).double()
@@ -190,20 +194,20 @@ class FullSVD:
         return self.lift(full).reshape(-1, *self.shape)
 
 
-def full_svd(operator: Operator, dtype: torch.dtype) -> FullSVD:
+def full_svd(operator: Operator, dtype: torch.dtype, device: torch.device = _CPU) -> FullSVD:
     """Full bases of an operator.
 
     Raises:
         ValueError: it has none here (Fourier operators, one mask for each image).
     """
     if isinstance(operator, Inpainting) and operator.batch is None:
-        return _mask(operator, dtype)
+        return _mask(operator, dtype, device)
     if isinstance(operator, AveragePooling) and len(operator.shape) == 3:
-        return _block(operator, dtype)
+        return _block(operator, dtype, device)
     if isinstance(operator, Grayscale):
-        return _channel(operator, dtype)
+        return _channel(operator, dtype, device)
     if isinstance(operator, Separable) and len(operator.factors) == 2:
-        return _separable(operator, dtype)
+        return _separable(operator, dtype, device)
     raise ValueError(f"operator: must be a mask for all images, pooling, greyscale or separable, got {operator!r}")
 
 
@@ -211,9 +215,9 @@ def _same(c: Tensor) -> Tensor:
     return c
 
 
-def _mask(operator: Inpainting, dtype: torch.dtype) -> FullSVD:
+def _mask(operator: Inpainting, dtype: torch.dtype, device: torch.device) -> FullSVD:
     """V a permutation, the observed pixels first; a measurement has zeros for the others, and U drops them."""
-    observed = operator.singular_values.expand(operator.shape).flatten() > 0
+    observed = operator.singular_values.expand(operator.shape).flatten().to(device) > 0
     kept, missing = observed.nonzero().flatten(), (~observed).nonzero().flatten()
     order = torch.cat([kept, missing])
 
@@ -225,16 +229,17 @@ def _mask(operator: Inpainting, dtype: torch.dtype) -> FullSVD:
     def encode(y: Tensor) -> Tensor:
         return y[:, kept] if y.shape[1] != len(kept) else y
 
-    return FullSVD(operator.shape, lambda x: x[:, order], lift, encode, _same, torch.ones(len(kept), dtype=dtype))
+    ones = torch.ones(len(kept), dtype=dtype, device=device)
+    return FullSVD(operator.shape, lambda x: x[:, order], lift, encode, _same, ones)
 
 
-def _block(operator: AveragePooling, dtype: torch.dtype) -> FullSVD:
+def _block(operator: AveragePooling, dtype: torch.dtype, device: torch.device) -> FullSVD:
     """V on each tile: the constant direction first; then coordinates by direction."""
     (c, h, w), s = operator.shape, operator.factor
     rows, columns = h // s, w // s
     _, values, vt = torch.linalg.svd(torch.full((1, s * s), 1.0 / (s * s), dtype=torch.float64), full_matrices=True)
     sign = vt[0].sum().sign()  # U is 1
-    v = (vt.mT * torch.where(torch.arange(s * s) == 0, sign, 1.0)).to(dtype)
+    v = (vt.mT * torch.where(torch.arange(s * s) == 0, sign, 1.0)).to(device, dtype)
 
     def down(x: Tensor) -> Tensor:
         tiles = x.reshape(-1, c, rows, s, columns, s).permute(0, 1, 2, 4, 3, 5).reshape(-1, c, rows * columns, s * s)
@@ -244,15 +249,15 @@ def _block(operator: AveragePooling, dtype: torch.dtype) -> FullSVD:
         tiles = k.reshape(-1, s * s, c, rows * columns).permute(0, 2, 3, 1) @ v.mT
         return tiles.reshape(-1, c, rows, columns, s, s).permute(0, 1, 2, 4, 3, 5).flatten(1)
 
-    return FullSVD(operator.shape, down, lift, _same, _same, values.to(dtype).expand(c * rows * columns))
+    return FullSVD(operator.shape, down, lift, _same, _same, values.to(device, dtype).expand(c * rows * columns))
 
 
-def _channel(operator: Grayscale, dtype: torch.dtype) -> FullSVD:
+def _channel(operator: Grayscale, dtype: torch.dtype, device: torch.device) -> FullSVD:
     """V on each pixel: the direction of the weights first."""
     channels, pixels = operator.shape[0], math.prod(operator.shape[1:])
     weights = operator.weights.double().reshape(1, channels)
     u, values, vt = torch.linalg.svd(weights, full_matrices=True)
-    v = (vt.mT * torch.where(torch.arange(channels) == 0, u[0, 0], 1.0)).to(dtype)
+    v = (vt.mT * torch.where(torch.arange(channels) == 0, u[0, 0], 1.0)).to(device, dtype)
 
     def down(x: Tensor) -> Tensor:
         return (v.mT @ x.reshape(-1, channels, pixels)).flatten(1)
@@ -260,14 +265,14 @@ def _channel(operator: Grayscale, dtype: torch.dtype) -> FullSVD:
     def lift(c: Tensor) -> Tensor:
         return (v @ c.reshape(-1, channels, pixels)).flatten(1)
 
-    return FullSVD(operator.shape, down, lift, _same, _same, values.to(dtype).expand(pixels))
+    return FullSVD(operator.shape, down, lift, _same, _same, values.to(device, dtype).expand(pixels))
 
 
-def _separable(operator: Separable, dtype: torch.dtype) -> FullSVD:
+def _separable(operator: Separable, dtype: torch.dtype, device: torch.device) -> FullSVD:
     """V_r x V_c and U_r x U_c square, coordinates in the order of falling singular values, planes together."""
     c, (h, w) = operator.shape[0], operator.shape[1:]
     (ur, sr, vr), (uc, sc, vc) = (torch.linalg.svd((f.u * f.s) @ f.v.mT, full_matrices=True) for f in operator.factors)
-    vr, vc, ur, uc = (m.to(dtype) for m in (vr.mT, vc.mT, ur, uc))
+    vr, vc, ur, uc = (m.to(device, dtype) for m in (vr.mT, vc.mT, ur, uc))
     cut = [
         torch.where(torch.arange(len(s)) < len(f.s), s, 0.0) for s, f in zip((sr, sc), operator.factors, strict=True)
     ]
@@ -276,7 +281,8 @@ def _separable(operator: Separable, dtype: torch.dtype) -> FullSVD:
     full = torch.arange(h * w).reshape(h, w)
     rest = torch.ones(h, w, dtype=torch.bool)
     rest[: low[0], : low[1]] = False
-    order_v = torch.cat([full[: low[0], : low[1]].flatten()[order], full[rest]])
+    order_v = torch.cat([full[: low[0], : low[1]].flatten()[order], full[rest]]).to(device)
+    order = order.to(device)
 
     def into(rows: Tensor, x: Tensor, columns: Tensor, places: Tensor) -> Tensor:
         spectrum = (rows @ x.reshape(-1, c, rows.shape[1], columns.shape[0]) @ columns).flatten(2)
@@ -294,5 +300,5 @@ def _separable(operator: Separable, dtype: torch.dtype) -> FullSVD:
         lambda k: back(vr, k, vc.mT, order_v),
         lambda y: into(ur.mT, y, uc, order),
         lambda k: back(ur, k, uc.mT, order),
-        values.to(dtype).repeat_interleave(c),
+        values.to(device, dtype).repeat_interleave(c),
     )

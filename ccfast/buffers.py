@@ -25,6 +25,7 @@ class Buffers:
         noise: where fresh noise goes; None without.
         scratch: for products that need one; None otherwise.
         times: (B,) network time of every step.
+        table: the coefficients on the device, where the backend reads them there; None otherwise.
         slots: those of the plan's auxiliary; none without.
         past: the registers of earlier steps, by name (x1, F1, ...).
     """
@@ -45,8 +46,19 @@ class Buffers:
         slots = plan.auxiliary.slots if plan.auxiliary is not None else 0
         self.slots = [torch.empty(shape, **like) for _ in range(slots)]
         self.past: dict[str, Tensor] = {}
-        table = torch.tensor(plan.network_times, dtype=time_dtype, device=device)
-        self.times = list(table[:, None].expand(-1, shape[0]).contiguous())
+        self._times = torch.empty((plan.steps, shape[0]), dtype=time_dtype, device=device)
+        self.times = list(self._times)
+        self._values, self.table = None, None
+        if program.table is not None:
+            self._values = torch.empty_like(program.table.values)
+            self.table = program.table.views(self._values)
+        self.load(program)
+
+    def load(self, program: Program) -> None:
+        """Take over the times and coefficients of a program whose rows have the same terms."""
+        self._times.copy_(program.network_times[:, None])
+        if self._values is not None and program.table is not None:
+            self._values.copy_(program.table.values)
 
     @property
     def state(self) -> Tensor:
@@ -96,5 +108,5 @@ class Buffers:
 
     @property
     def bytes(self) -> int:
-        tensors = (*self.states, *self.cotangents, self.input, self.noise, self.scratch, *self.slots, *self.times)
+        tensors = (*self.states, *self.cotangents, self.input, self.noise, self.scratch, *self.slots, self._times)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)

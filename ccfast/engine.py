@@ -19,12 +19,17 @@ from .kernels import reference
 from .kernels.reference import Ops
 from .network import Network
 from .operators import Operator
+from .operators.stand_in import MismatchError
 from .plan import Plan, parse
 from .products import PRODUCTS, Evaluation
+from .table import Table
 
 __all__ = ["Buffers", "Measurement", "Program"]
 
 Callback = Callable[[int, Tensor], object]
+
+PREPARE = {"x": 1.0}
+"""The row that makes the network's first input from a given state."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,13 @@ class Measurement:
 
 
 class Program:
-    """A plan bound to a network and a backend: the loop's coefficients as plain numbers."""
+    """A plan bound to a network and a backend: the loop's coefficients as plain numbers.
+
+    Attributes:
+        table: the same numbers on the device, for a backend that reads them there (its ``DEVICE_TABLE`` is true).
+        layout: what two programs must share for one captured graph to serve both, coefficients and times apart; None
+            where the loop holds numbers of the plan itself, so that a graph serves this program alone.
+    """
 
     def __init__(self, plan: Plan, network: Network, backend: ModuleType) -> None:
         self.plan, self.network, self.backend = plan, network, backend
@@ -74,6 +85,12 @@ class Program:
         self.needs_vjp = ["h" in needs for needs in self.needs]
         self.tracks = [needs and self.product.graph for needs in self.needs_vjp]
         self.needs_scratch = self.product.scratch and any(self.needs_vjp)
+        self.start_row = {"z": float(plan.sigma[0]), "x": float(plan.mu[0])}
+        self.network_times = torch.tensor(plan.network_times, device=network.device)
+        self.table = None
+        if getattr(backend, "DEVICE_TABLE", False):
+            self.table = Table(self.start_row, PREPARE, self.rows, self.p, self.q, self.c_in, network.device)
+        self.layout = self._layout()
         self._fields: WeakKeyDictionary[Operator, dict[Any, Any]] = WeakKeyDictionary()
         self._elements: dict[Any, list[dict[str, Tensor]]] = {}
         self._lock = Lock()
@@ -82,6 +99,18 @@ class Program:
         """The network is differentiated with respect to its scaled input: h = c_in times that, of h's own step."""
         register, age, _ = parse(name)
         return self.c_in[k - age] if register == "h" else 1.0
+
+    def _layout(self) -> tuple[Any, ...] | None:
+        own_numbers = (
+            self.table is None
+            or not all(self.common)
+            or self.plan.noise_std
+            or any(part is not None for part in (self.plan.fields, self.plan.residual, self.plan.auxiliary))
+        )
+        if own_numbers:
+            return None
+        scaled = any(c != 1.0 for c in self.c_in)
+        return self.backend.__name__, self.plan.product, scaled, tuple(tuple(row) for row in self.rows)
 
     def uses(self, register: str) -> bool:
         return any(register in needs for needs in self.needs)
@@ -95,14 +124,34 @@ class Program:
         auxiliary = None if self.plan.auxiliary is None else partial(self.plan.auxiliary.take, operator, y)
         if operator.kind == "krylov" or (self.plan.fields is None and not self.plan.noise_std):
             return Measurement(ops, rich, ybar, rule=rule, auxiliary=auxiliary, elements=elements)
+        shrink, fields = self.modes(operator, y)
+        return Measurement(ops, rich, ybar, operator.encode(y), shrink, fields, rule, auxiliary, elements)
+
+    def modes(self, operator: Operator, like: Tensor) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
+        """``shrink`` and ``fields`` of a ``Measurement``, made once for an operator."""
         with self._lock:
             cache = self._fields.setdefault(operator, {})
-            key = (y.dtype, y.device)
+            key = (like.dtype, like.device)
             if key not in cache:
                 with torch.inference_mode(False):
-                    cache[key] = self._on(operator, y)
-            shrink, fields = cache[key]
-        return Measurement(ops, rich, ybar, operator.encode(y), shrink, fields, rule, auxiliary, elements)
+                    cache[key] = self._on(operator, like)
+            return cache[key]
+
+    def exchange_modes(self, own: Operator, other: Operator, like: Tensor) -> None:
+        """Overwrite the ``modes`` of one operator, where it has them, with another's; MismatchError for a misfit."""
+        with self._lock:
+            known = (like.dtype, like.device) in self._fields.get(own, {})
+        if not known:
+            return
+        (shrink, fields), (given, others) = self.modes(own, like), self.modes(other, like)
+        pairs = [] if shrink is None or given is None else [(shrink, given)]
+        for mine, theirs in zip(fields, others, strict=False):
+            pairs += [(mine[name], theirs[name]) for name in mine.keys() & theirs.keys()]
+        fits = [f.keys() for f in fields] == [f.keys() for f in others]
+        if not fits or any(a.shape != b.shape for a, b in pairs):
+            raise MismatchError(f"operator: the fields of {other!r} are not over the modes of {own!r}")
+        for mine, theirs in pairs:
+            mine.copy_(theirs)
 
     def _on(self, operator: Operator, like: Tensor) -> tuple[Tensor | None, list[dict[str, Tensor]]]:
         """What the plan has over the modes of an operator, in the dtype and on the device of ``like``."""
@@ -131,6 +180,12 @@ class Program:
         check_batch(elements, like)
         return elements
 
+    def start(self, b: Buffers, m: Measurement, mean: Tensor, draw_noise: Callable[[Tensor, int], object]) -> None:
+        """``b.state`` = mu mean + sigma noise at the first time."""
+        draw_noise(b.spare, 0)
+        tensors = {"z": b.spare, "x": mean}
+        m.ops.update(self.start_row, tensors, b.state, None, 1.0, **_from(b.table and b.table.start))
+
     def run(
         self,
         buffers: Buffers,
@@ -150,7 +205,8 @@ class Program:
         if first == 0:
             b.past.clear()
         if b.input is not None:
-            m.ops.update({"x": 1.0}, {"x": b.state}, b.spare, b.input, self.c_in[first])
+            table = _from(b.table and b.table.prepare[first])
+            m.ops.update(PREPARE, {"x": b.state}, b.spare, b.input, self.c_in[first], **table)
         for k in range(first, self.plan.steps):
             needs, tracked, x = self.needs[k], self.tracks[k], b.state
             leaf = (x if b.input is None else b.input).detach().requires_grad_(tracked)
@@ -161,7 +217,7 @@ class Program:
                 tensors["F"] = own(tensors["F"], leaf)
             if "r" in needs:
                 tensors["r"] = b.cotangent_like(output if self.product.graph else leaf)
-                self.residual(k, tensors, m)
+                self.residual(k, tensors, b, m)
             if "h" in needs:
                 taken = Evaluation(leaf, b.times[k], output, tensors["r"])
                 tensors["h"] = self.product.take(self.network, taken, b.scratch)
@@ -180,21 +236,22 @@ class Program:
                 return k + 1 - first
         return self.plan.steps - first
 
-    def residual(self, k: int, tensors: dict[str, Tensor], m: Measurement) -> None:
+    def residual(self, k: int, tensors: dict[str, Tensor], b: Buffers, m: Measurement) -> None:
         if m.rule is not None:
             tensors["r"].copy_(m.rule(m.ops.denoised(tensors["x"], tensors["F"], self.p[k], self.q[k])))
             return
         weight = m.fields[k].get("weight") if m.fields else None
+        arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
         if weight is None:
-            m.ops.residual(tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
+            m.ops.residual(*arguments, **_from(b.table and b.table.residual[k]))
         else:
-            arguments = (tensors["x"], tensors["F"], m.ybar, self.p[k], self.q[k], tensors["r"])
             m.rich.residual(*arguments, weight, m.coordinates)
 
     def update(self, k: int, tensors: dict[str, Tensor], b: Buffers, m: Measurement) -> None:
         """The row of step k; what a backend may not know goes to one that knows every row."""
         if self.common[k]:
-            return m.ops.update(self.rows[k], tensors, b.spare, b.input, self.c_in[k + 1])
+            table = _from(b.table and b.table.update[k])
+            return m.ops.update(self.rows[k], tensors, b.spare, b.input, self.c_in[k + 1], **table)
         fields = {name: f for name, f in m.fields[k].items() if name != "weight"} if m.fields else {}
         row: dict[str, float | Tensor] = {**self.rows[k], **(m.elements[k] if m.elements else {})}
         return m.rich.update(self.reduced(k, row, tensors), tensors, b.spare, b.input, self.c_in[k + 1], fields)
@@ -223,6 +280,11 @@ class Program:
 def plus(value: Tensor, other: float | Tensor, like: Tensor) -> Tensor:
     """Coefficients of every image, plus a number or those of every element."""
     return reference.per_image(value, like) + other if isinstance(other, Tensor) else value + other
+
+
+def _from(table: Tensor | None) -> dict[str, Tensor]:
+    """The argument of a backend that reads its coefficients on the device."""
+    return {} if table is None else {"table": table}
 
 
 def own(output: Tensor, leaf: Tensor) -> Tensor:

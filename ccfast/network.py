@@ -87,6 +87,19 @@ class Network:
         with torch.autocast(x.device.type, self.autocast) if self.autocast else nullcontext():
             return self.denoiser.predict(x, t)
 
+    def held(self) -> tuple[object, ...]:
+        """The objects that a captured run depends on: what is called, and its keyword arguments."""
+        return self._callable, *self.denoiser.network_kwargs.values()
+
+    def identity(self) -> tuple[object, ...]:
+        """Equal for two runs that read the same weights at the same addresses; valid while ``held()`` is held."""
+        module = self._source
+        tensors = () if module is None else (*module.parameters(), *module.buffers())
+        addresses = hash(tuple(t.data_ptr() for t in tensors))
+        named = tuple((name, id(value)) for name, value in sorted(self.denoiser.network_kwargs.items()))
+        training = module is not None and module.training
+        return id(self._callable), self._version, self.autocast, training, addresses, named
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Parameters without requires_grad while any loop runs; restored when the last one ends."""

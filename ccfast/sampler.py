@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,21 +15,19 @@ from torch import Tensor
 from . import backends, presets
 from .denoiser import Denoiser
 from .engine import Buffers, Callback, Measurement, Program
+from .graph import store_of
+from .graphs import Graphs
 from .kernels import reference
-from .kernels.reference import Ops, seed_words
 from .memory import MemoryEstimate, estimate_memory
 from .network import Network, same_device
 from .operators import Operator
-from .operators.conjugate_gradients import damped
 from .plan import Plan
+from .run import Request, noise_words, restore
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
 from .times import uniform
 
 __all__ = ["Sampler"]
-
-INITIAL_ITERATIONS = 30
-"""Conjugate gradient steps for the initial state of an operator that does not say how many it takes."""
 
 
 class Sampler:
@@ -59,7 +57,10 @@ class Sampler:
         compile_network: run the network through torch.compile.
         autocast: None, torch.bfloat16 or torch.float16: the network's autocast dtype. The state stays in the dtype of
             y whatever the network computes in.
-        graph: CUDA graph capture: "auto" or False run eagerly; True is refused, since nothing is captured yet.
+        graph: CUDA graphs of whole runs. "auto": captured at the second call of a kind, or by ``warmup``, and used
+            where that saves time; True: at the first, or an error that says why not; False: never. On the CPU there
+            are none. ``stats()`` tells what became of each call, ``ccfast.graph`` what a graph serves. Settings of
+            torch that change results (tf32 and the like) are those at capture.
         hard_consistency: end with x + H+ (y - H x), so that H x = y to rounding.
         check_finite: check y before and the result after the loop (the loop itself never waits for the device).
 
@@ -101,8 +102,6 @@ class Sampler:
             raise ValueError(
                 f"hard_consistency: must be False where the measurement is noisy, got True with noise_std={noise_std}"
             )
-        if graph not in ("auto", False):
-            raise ValueError(f"graph: must be 'auto' or False (CUDA graphs are not captured yet), got {graph!r}")
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
         grid = time_grid(denoiser.schedule, steps, start, end, times)
@@ -111,6 +110,7 @@ class Sampler:
         self.device = self._network.device
         self.backend, module = backends.resolve(backend, self.device)
         self._program = Program(self._plan, self._network, module)
+        self._graphs = Graphs(graph, store_of(self.device), self.device)
         self._pool: dict[tuple[Any, ...], list[Buffers]] = {}
         self._lock = threading.Lock()
         self._stats = {"calls": 0, "images": 0, "network_evaluations": 0, "vjps": 0, "seconds": 0.0}
@@ -211,15 +211,18 @@ class Sampler:
             return buffers.state, buffers.states[1]
 
     def warmup(self, batch: int = 1) -> float:
-        """Run once on a zero measurement of the given batch (compiling what compiles lazily); returns the seconds.
+        """Run once on a zero measurement of the given batch, compiling what compiles lazily and capturing the graph.
 
-        The run is not counted in ``stats``.
+        Returns the seconds. The run is not counted in ``stats``.
         """
         self._check_batch(batch)
         y = torch.zeros((batch, *self.operator.measurement_shape), dtype=torch.float32, device=self.device)
-        before = self.stats()
+        with self._lock:
+            before = dict(self._stats)
         started = time.perf_counter()
-        self(y, seed=0)
+        self._run(y, self.operator, [0] * batch, list(range(batch)), [0] * batch, None, None, now=True)
+        if y.is_cuda:
+            torch.cuda.synchronize(y.device)
         seconds = time.perf_counter() - started
         with self._lock:
             self._stats = before
@@ -227,9 +230,10 @@ class Sampler:
 
     def stats(self) -> dict[str, Any]:
         """Totals over all calls: calls, images, network_evaluations and vjps (per batch, as the network is called) and
-        seconds; and the backend."""
+        seconds; the backend; and under "graph" how many calls were replays or eager, and the graphs that there are."""
         with self._lock:
-            return {**self._stats, "backend": self.backend}
+            totals = dict(self._stats)
+        return {**totals, "backend": self.backend, "graph": self._graphs.stats()}
 
     def memory_estimate(self, batch: int = 1) -> MemoryEstimate:
         """Bytes that a call needs for a batch of this size, without running it; see ``MemoryEstimate``."""
@@ -247,30 +251,25 @@ class Sampler:
         x_init: Tensor | tuple[Tensor, Tensor] | None,
         callback: Callback | None,
         copies: int = 1,
+        now: bool = False,
     ) -> Tensor:
+        """Checked arguments to result; ``now``: capture even at the first call."""
         shape = operator.image_shape(y)
         states = self._check_states("x_init", x_init, shape, y.dtype)
         self._check_inference_mode()
         if not y.shape[0]:
             return y.new_empty(shape)
         started = time.perf_counter()
-        with torch.no_grad(), self._network.frozen(), self._borrow(shape, y.dtype) as buffers:
-            self._network.prepare()
-            measurement = self._program.measure(operator, y, copies)
-            draw_noise = self._noise(measurement.ops, seeds, samples, draws)
-            mean = self._initial_mean(operator, y, measurement) if buffers.slots or not states else measurement.ybar
-            if buffers.slots:
-                buffers.begin_slots(mean)
-            if states:
-                buffers.begin(states)
-            else:
-                draw_noise(buffers.state, 0)
-                buffers.state.mul_(float(self._plan.sigma[0])).add_(mean, alpha=float(self._plan.mu[0]))
-            first = len(states) == 2
-            steps = self._program.run(buffers, measurement, draw_noise, callback, int(first))
-            x = buffers.state.clone()
-            if self.hard_consistency:
-                x += measurement.ybar - operator.project(x)
+        request = Request(y, noise_words(seeds, samples, draws, self.device), states, copies)
+        first, steps = int(len(states) == 2), self._plan.steps
+        arguments = (operator, request, self.hard_consistency)
+        x = self._graphs.run(self._program, *arguments, callback is not None, now)
+        if x is None:
+            with torch.no_grad(), self._network.frozen(), self._borrow(shape, y.dtype) as buffers:
+                self._network.prepare()
+                x, steps = restore(self._program, buffers, *arguments, callback)
+        else:
+            steps -= first
         if self.check_finite and not is_finite(x):
             raise FloatingPointError(
                 f"result: {self.solver!r} with network {self.denoiser!r} gave values that are not finite; check that "
@@ -279,34 +278,11 @@ class Sampler:
         with self._lock:
             self._stats["calls"] += 1
             self._stats["images"] += y.shape[0]
-            taken = slice(int(first), int(first) + steps)
-            products = sum(self._program.needs_vjp[taken])
+            products = sum(self._program.needs_vjp[first : first + steps])
             self._stats["network_evaluations"] += steps + products * self._program.product.evaluations
             self._stats["vjps"] += products if self._program.product.graph else 0
             self._stats["seconds"] += time.perf_counter() - started
         return x
-
-    def _initial_mean(self, operator: Operator, y: Tensor, measurement: Measurement) -> Tensor:
-        """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm.
-
-        That is (H^T H + noise_std^2)^-1 H^T y, which an operator without singular values finds by conjugate gradients.
-        """
-        noise = self._plan.noise_std
-        if noise and operator.kind == "krylov":
-            right = operator.adjoint(y).mul_(noise**-2)
-            count = getattr(operator, "iterations", INITIAL_ITERATIONS)
-            return damped(operator.forward, operator.adjoint, right, noise**-2, count)
-        if measurement.shrink is None or measurement.coordinates is None:
-            return measurement.ybar
-        return operator.lift(measurement.coordinates * measurement.shrink)
-
-    def _noise(
-        self, ops: Ops, seeds: list[int], samples: list[int], draws: list[int]
-    ) -> Callable[[Tensor, int], Tensor]:
-        keys = seed_words(seeds, self.device)
-        places = torch.tensor(samples, dtype=torch.int64, device=self.device)
-        which = torch.tensor(draws, dtype=torch.int64, device=self.device)
-        return lambda out, step: ops.normal(out, keys, places, which, step)
 
     @contextmanager
     def _borrow(self, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Buffers]:

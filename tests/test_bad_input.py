@@ -49,7 +49,8 @@ class WithParameters(torch.nn.Module):
         ({"times": [0.4]}, ValueError, "times: must be a sequence of at least two"),
         ({"noise_std": -0.1}, ValueError, "noise_std: must be a finite number >= 0, got -0.1"),
         ({"backend": "cuda-fast"}, ValueError, "backend: must be 'auto' or one of .*, got 'cuda-fast'"),
-        ({"graph": True}, ValueError, "graph: must be 'auto' or False"),
+        ({"graph": True}, ValueError, "graph: True needs a CUDA device, got device 'cpu'"),
+        ({"graph": "yes"}, ValueError, "graph: must be 'auto', True or False, got 'yes'"),
         ({"autocast": torch.float64}, ValueError, "autocast: must be None, torch.bfloat16 or torch.float16"),
     ],
 )

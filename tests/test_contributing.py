@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_capture
 import test_engine
 import test_operators
 import test_registry
@@ -83,9 +84,10 @@ def test_the_operator_says_what_is_wrong(walk):
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if can_run(name)])
-def test_the_solver_runs_in_the_loop_lint(walk, backend, monkeypatch):
+def test_the_solver_runs_in_the_capture_lint(walk, backend, monkeypatch):
     make = test_engine.OPERATORS["block"]
-    test_engine.test_the_loop_never_waits_and_repeats_itself(make, walk.AdamsBashforth(), backend, monkeypatch)
+    test_engine.test_what_a_run_calls(make, walk.AdamsBashforth(), backend, monkeypatch)
+    test_capture.check(make(), walk.AdamsBashforth(), monkeypatch, backend)
 
 
 def test_the_row_of_the_solver_is_true(walk):

@@ -1,11 +1,11 @@
-"""The loop: what it calls, how often, and that nothing in it waits for the device or shrinks and grows."""
+"""The loop: what it calls, and how often (that it waits for nothing: test_capture)."""
 
 from __future__ import annotations
 
 import conftest
 import pytest
 import torch
-from recorder import SYNCS, Recorder
+from recorder import Recorder
 from torch import nn
 
 from ccfast import Denoiser, Sampler
@@ -55,7 +55,7 @@ class Network(nn.Module):
 @pytest.mark.parametrize("backend", RUNNING)
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
-def test_the_loop_never_waits_and_repeats_itself(operator, solver, backend, monkeypatch):
+def test_what_a_run_calls(operator, solver, backend, monkeypatch):
     operator, network = operator(), Network()
     sampler = Sampler(Denoiser(network, VP()), operator, solver, steps=4, backend=backend)
     y = operator.forward(torch.rand(2, *SHAPE))
@@ -76,8 +76,6 @@ def test_the_loop_never_waits_and_repeats_itself(operator, solver, backend, monk
     network.tracked.clear()
     sampler(y, seed=0)
     sampler(y, seed=1)
-    assert not SYNCS & set(inside[0])
-    assert inside[0] == inside[1]  # nothing depends on values
     assert len(pinv_calls) == 2  # H+ y once a call
     product, taken = sampler._program.product, sampler.plan.vjp_steps
     assert network.tracked == [taken > 0 and product.graph] * 2 * (4 + taken * product.evaluations)

@@ -155,14 +155,17 @@ class StepProblem:
         return self._known_truth
 
 
-def compiled_step(network: Callable[..., Tensor], operator: Operator, plan: Plan) -> Restore:
+def compiled_step(
+    network: Callable[..., Tensor], operator: Operator, plan: Plan, device: torch.device | str = "cpu"
+) -> Restore:
     """The strongest thing that torch offers without kernels of one's own: a step with torch.func.vjp, one full graph.
 
     Coefficients come as a tensor, so that one compiled step serves all.
     """
     names = list(plan.update)
-    table = torch.tensor([[row.get(name, 0.0) for name in names] for row in plan.rows()], dtype=torch.float32)
-    scales = torch.tensor(np.stack([plan.p, plan.q], 1), dtype=torch.float32)
+    table = torch.tensor([[row.get(name, 0.0) for name in names] for row in plan.rows()], device=device)
+    scales = torch.tensor(np.stack([plan.p, plan.q], 1), dtype=torch.float32, device=device)
+    network_times = torch.tensor(plan.network_times, device=device)
 
     def step(x: Tensor, ybar: Tensor, t: Tensor, row: Tensor, scale: Tensor) -> Tensor:
         output, pull = torch.func.vjp(lambda state: network(state, t), x)[:2]
@@ -179,7 +182,7 @@ def compiled_step(network: Callable[..., Tensor], operator: Operator, plan: Plan
     def restore(y: Tensor, x_init: Tensor) -> Tensor:
         with torch.no_grad():
             ybar, x = operator.pinv(y), x_init
-            times = torch.tensor(plan.network_times, dtype=x.dtype)[:, None].expand(-1, x.shape[0]).contiguous()
+            times = network_times.to(x.dtype)[:, None].expand(-1, x.shape[0]).contiguous()
             for k in range(plan.steps):
                 x = function(x, ybar, times[k], table[k], scales[k])
             return x

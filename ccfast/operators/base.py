@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Operator"]
+__all__ = ["ConstantKey", "Operator", "made_constant"]
+
+ConstantKey = tuple[str, torch.dtype, torch.device]
 
 
 class Operator(ABC):
@@ -42,21 +44,25 @@ class Operator(ABC):
             parts of its own for every image); zero marks a mode outside the range.
         batch: number of images that the operator was made for, None for any number.
         any_channels: whether images with any number of channels are taken, whatever shape[0] says.
+        exchangeable: whether all that the loop takes from a member, and that differs between two of them with equal
+            shapes, are tensors from ``constant``: a captured graph then serves another one with other values in them.
         parts: names of the tensors whose first dimension is ``batch`` where that is not None.
     """
 
     kind: ClassVar[str]
     parts: ClassVar[tuple[str, ...]] = ("singular_values",)
+    exchangeable: ClassVar[bool] = False
     shape: tuple[int, ...]
     measurement_shape: tuple[int, ...]
     singular_values: Tensor
     batch: int | None = None
     any_channels: bool = False
+    _makers: dict[ConstantKey, Callable[[], Tensor]] | None = None  # of its constants, in a stand-in of a graph
 
     def __init__(self, shape: tuple[int, ...], measurement_shape: tuple[int, ...]) -> None:
         self.shape = check_shape(type(self).__name__, shape)
         self.measurement_shape = tuple(measurement_shape)
-        self._cache: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._cache: dict[ConstantKey, Tensor] = {}
 
     # ------------------------------------------------------------------------------------ what a member writes
     @abstractmethod
@@ -126,12 +132,9 @@ class Operator(ABC):
         """A tensor of the operator in the precision (half: float32) and on the device of ``like``, made once a pair."""
         key = (name, compute_dtype(like), like.device)
         if key not in self._cache:
-            with torch.inference_mode(False):  # a tensor made in inference mode could not serve a later backward
-                value = make()
-                value = value.clone() if value.is_inference() else value
-                dtype = key[1].to_complex() if value.is_complex() else key[1]
-                dtype = dtype if value.is_complex() or value.is_floating_point() else value.dtype  # indices as they are
-                self._cache[key] = value.to(dtype=dtype, device=key[2])
+            self._cache[key] = made_constant(key, make)
+            if self._makers is not None:
+                self._makers[key] = make
         return self._cache[key]
 
     def image_shape(self, y: Tensor) -> tuple[int, ...]:
@@ -161,6 +164,16 @@ class Operator(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(kind={self.kind!r}, {self.shape} -> {self.measurement_shape})"
+
+
+def made_constant(key: ConstantKey, make: Callable[[], Tensor]) -> Tensor:
+    """What ``Operator.constant`` keeps under a key: indices as they are, other tensors in the dtype of the key."""
+    _, real, device = key
+    with torch.inference_mode(False):  # a tensor made in inference mode could not serve a later backward
+        value = make()
+        value = value.clone() if value.is_inference() else value
+        dtype = real.to_complex() if value.is_complex() else real if value.is_floating_point() else value.dtype
+        return value.to(dtype=dtype, device=device)
 
 
 def compute_dtype(like: Tensor) -> torch.dtype:

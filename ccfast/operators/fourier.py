@@ -32,6 +32,7 @@ class FourierBlur(Operator):
 
     kind = "fourier"
     parts = ("singular_values", "response")
+    exchangeable = True
 
     def __init__(self, shape: tuple[int, ...], kernel: Any, cutoff: float = 0.03) -> None:
         name = type(self).__name__

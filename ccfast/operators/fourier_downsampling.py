@@ -38,6 +38,7 @@ class FourierDownsampling(Operator):
 
     kind = "fourier"
     parts = ("singular_values", "response")
+    exchangeable = True
 
     def __init__(self, shape: tuple[int, ...], kernel: Any, factor: int, cutoff: float = 0.03) -> None:
         name = type(self).__name__

@@ -29,6 +29,7 @@ class Inpainting(Diagonal):
     """
 
     argument = "mask"
+    exchangeable = True
 
     def __init__(self, mask: Any, shape: tuple[int, ...] | None = None) -> None:
         super().__init__(mask, shape)

@@ -30,6 +30,7 @@ class SoftMask(Diagonal):
     """
 
     argument = "weights"
+    exchangeable = True
 
     def __init__(self, weights: Any, shape: tuple[int, ...] | None = None) -> None:
         super().__init__(weights, shape)

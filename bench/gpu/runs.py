@@ -1,0 +1,193 @@
+"""Whole runs of five steps: ccfast and its rivals, with and without a graph, past a gate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.gpu.adm import ADM
+from bench.gpu.clock import captured, seconds
+from ccfast import Denoiser, Sampler, load_prior, schedules, solvers
+from ccfast.bench.problems import GateError
+from ccfast.bench.steps import compiled_step, stand_in
+from ccfast.operators import Bicubic
+from ccfast.testing import relative_error
+
+__all__ = ["CONTENDERS", "NETWORKS", "Problem", "run_records"]
+
+STEPS, W = 5, 2.0
+GATE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+"""Relative distance from the eager run, by the dtype of the network: five steps of bfloat16 differ by some percent."""
+
+BATCHES = (1, 4, 16)
+
+
+def _photo() -> torch.nn.Module:
+    network = load_prior("photo").network
+    assert isinstance(network, torch.nn.Module)
+    return network
+
+
+NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], torch.dtype]] = {
+    "photo": (_photo, torch.float32),
+    "adm": (ADM, torch.bfloat16),
+}
+"""Name -> how to make it, and the dtype that it runs in."""
+
+
+@dataclass
+class Problem:
+    """One network and one batch; each contender is a function that restores ``y`` from ``x_init``."""
+
+    network: Callable[..., Tensor]
+    dtype: torch.dtype
+    batch: int
+    side: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.operator = Bicubic((3, self.side, self.side), 4)
+        generator = torch.Generator(self.device).manual_seed(0)
+        shape = (self.batch, *self.operator.shape)
+        image, self.x_init = (torch.randn(shape, device=self.device, generator=generator) for _ in range(2))
+        self.y = self.operator.forward(0.3 * image)
+        self.denoiser = Denoiser(self.network, schedules.VP())
+
+    def restorer(self, backend: str, graph: bool, **options: Any) -> Callable[[], Tensor]:
+        sampler = Sampler(
+            self.denoiser, self.operator, solvers.Conjugate(W), STEPS, backend=backend, graph=graph,
+            device=self.device, check_finite=False, **options,
+        )  # fmt: skip
+        return lambda: sampler(self.y, x_init=self.x_init)
+
+    def eager_call(self, x: Tensor, t: Tensor) -> Tensor:
+        """The network for rivals that know no dtype but that of the state."""
+        return self.network(x.to(self.dtype), t).to(x.dtype)
+
+    def compiled(self, graph: bool) -> Callable[[], Tensor]:
+        sampler = Sampler(self.denoiser, self.operator, solvers.Conjugate(W), STEPS, backend="reference", graph=False)
+        restore = compiled_step(self.eager_call, self.operator, sampler.plan, self.device)
+        if not graph:
+            return lambda: restore(self.y, self.x_init)
+        result: list[Tensor] = []
+
+        def once() -> None:
+            result[:] = [restore(self.y, self.x_init)]
+
+        replay = captured(once, self.device)
+
+        def run() -> Tensor:
+            replay()
+            return result[0]
+
+        return run
+
+    def published(self) -> Callable[[], Tensor]:
+        from bench.published import Published  # needs scipy, which a machine for this check may not have
+
+        times = Sampler(self.denoiser, self.operator, solvers.Conjugate(W), STEPS).plan.times
+        denoiser = Denoiser(self.eager_call, schedules.VP())
+        rival = Published(denoiser, self.operator, W, 0.0, np.asarray(times).tolist(), device=self.device)
+        return lambda: rival(self.y, self.x_init)
+
+
+CONTENDERS: dict[str, Callable[[Problem], Callable[[], Tensor]]] = {
+    "eager": lambda p: p.restorer("reference", False),
+    "ccfast": lambda p: p.restorer("auto", False),
+    "published": lambda p: p.published(),
+    "eager + graph": lambda p: p.restorer("reference", True),
+    "ccfast + graph": lambda p: p.restorer("auto", True),
+    "ccfast + compiled network + graph": lambda p: p.restorer("auto", True, compile_network=True),
+    "compiled step": lambda p: p.compiled(False),
+    "compiled step + graph": lambda p: p.compiled(True),
+}
+"""In the order in which they are run: what takes minutes to compile comes last."""
+
+
+def run_records(
+    device: torch.device, deadline: float, full: bool = True, compiled: bool = True
+) -> Iterator[dict[str, Any]]:
+    """One record for every network, batch and contender; with "why" in place of seconds for what was left out.
+
+    Args:
+        deadline: on ``time.monotonic``; no contender is begun after it.
+        full: the networks and batches of the project; otherwise one small image, for a dry run.
+    """
+    side = 256 if full else 16
+    yield from _of_network(
+        "stand-in", stand_in, torch.float32, side, BATCHES if full else (1,), device, deadline, False
+    )
+    for name, (make, dtype) in NETWORKS.items():
+        if not full and name == "adm":
+            make = _tiny
+        torch.manual_seed(0)
+        network = make().to(device=device, dtype=dtype).eval().requires_grad_(False)
+        yield from _of_network(name, network, dtype, side, BATCHES if full else (1,), device, deadline, compiled)
+        del network
+
+
+def _tiny() -> ADM:
+    return ADM(32, (1, 2), 1, (1,))
+
+
+def _of_network(
+    name: str,
+    network: Callable[..., Tensor],
+    dtype: torch.dtype,
+    side: int,
+    batches: tuple[int, ...],
+    device: torch.device,
+    deadline: float,
+    compiled: bool,
+) -> Iterator[dict[str, Any]]:
+    """Contenders by turns over the batches, so that a deadline takes the slow ones and not the large batches."""
+    truths: dict[int, Tensor] = {}
+    for contender, make in CONTENDERS.items():
+        for batch in batches:
+            record = {"network": name, "batch": batch, "side": side, "contender": contender}
+            why = _left_out(contender, device, deadline, compiled)
+            if why is None:
+                try:
+                    problem = Problem(network, dtype, batch, side, device)
+                    record |= _measured(contender, make(problem), problem, truths)
+                except (
+                    RuntimeError,
+                    ValueError,
+                    ImportError,
+                ) as error:  # memory, capture, compiler, scipy; wrong result
+                    why = f"{type(error).__name__}: {str(error)[:200]}"
+                finally:
+                    torch.compiler.reset()
+                    if device.type == "cuda":
+                        torch.cuda.empty_cache()
+            yield record if why is None else record | {"why": why}
+
+
+def _left_out(contender: str, device: torch.device, deadline: float, compiled: bool) -> str | None:
+    if time.monotonic() > deadline:
+        return "no time left"
+    if "graph" in contender and device.type != "cuda":
+        return "there are no graphs on this device"
+    return None if compiled or "compiled" not in contender else "not compiled in this run"
+
+
+def _measured(contender: str, run: Callable[[], Tensor], problem: Problem, truths: dict[int, Tensor]) -> dict[str, Any]:
+    begun = time.monotonic()
+    x = run().clone()
+    ready = time.monotonic() - begun
+    error = relative_error(x, truths.setdefault(problem.batch, x))
+    if not error <= GATE[problem.dtype] and contender != "published":  # its float32 bases lose digits, as published
+        raise GateError(f"{contender}: off by {error:.1e}, allowed are {GATE[problem.dtype]:.1e}")
+    peak = {}
+    if problem.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    took = seconds(run, problem.device, rounds=5)
+    if problem.device.type == "cuda":
+        peak = {"peak_bytes": torch.cuda.max_memory_allocated()}
+    return {"seconds": took, "first_call": ready, "error": error} | peak

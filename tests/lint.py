@@ -1,0 +1,123 @@
+"""The capture lint: what a run does that a CUDA graph cannot hold, found on the CPU."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+from recorder import SYNCS
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+DATA_DEPENDENT = {
+    aten.masked_select.default,
+    aten._unique2.default,
+    aten.unique_dim.default,
+    aten.unique_consecutive.default,
+    aten.repeat_interleave.Tensor,
+    aten.bincount.default,
+    aten.histc.default,
+}
+INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+READS = ("tolist", "numpy", "cpu", "__array__")
+"""Methods of a tensor that wait for a device; on the CPU they reach no operation."""
+
+
+class Lint(TorchDispatchMode):
+    """Notes the operations of a run.
+
+    Args:
+        inputs: tensors that the run is given.
+        before: the lint of an earlier run; what that run was given by others is known to this one.
+
+    Attributes:
+        operations: all of them.
+        waits: those that wait for the device, or whose result has a shape that depends on values.
+        strangers: those that read a tensor made on the host meanwhile (a list, numpy), which would have to be copied.
+        allocations: (step, operation) for those of the loop that return new memory, network and product apart.
+        step: of the loop, counted by ``network``.
+    """
+
+    def __init__(self, inputs, before=None):
+        super().__init__()
+        self.operations, self.waits, self.strangers, self.allocations, self.step = [], [], [], [], -1
+        self._given = dict(before._given) if before else {}
+        self._given |= {s.data_ptr(): s for s in map(storage, inputs)}
+        self._known, self._first, self._library, self._looping = dict(self._given), before is None, False, False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        read = {s.data_ptr(): s for s in map(storage, tensors((args, kwargs)))}
+        new = {pointer: s for pointer, s in read.items() if pointer not in self._known}
+        if self._first:
+            self._given |= new
+        elif new:
+            self.strangers.append(function)
+        masks = function in INDEXING and any(t.dtype in (torch.bool, torch.uint8) for t in tensors(args[1]))
+        if function in SYNCS | DATA_DEPENDENT or masks:
+            self.waits.append(function)
+        result = function(*args, **kwargs)
+        made = {s.data_ptr(): s for s in map(storage, tensors(result)) if s.data_ptr() not in read}
+        if made and self._looping and not self._library:
+            self.allocations.append((self.step, function))
+        self._known |= read | made  # kept, so that no address is used twice
+        self.operations.append(function)
+        return result
+
+    @contextmanager
+    def library(self):
+        """What is allocated meanwhile is not the loop's."""
+        self._library, before = True, self._library
+        try:
+            yield
+        finally:
+            self._library = before
+
+    def of_library(self, function):
+        def call(*args, **kwargs):
+            with self.library():
+                return function(*args, **kwargs)
+
+        return call
+
+    def loop(self, run):
+        """Of a program: where allocations count."""
+
+        def call(*args, **kwargs):
+            self._looping = True
+            try:
+                return run(*args, **kwargs)
+            finally:
+                self._looping = False
+
+        return call
+
+    def network(self, x, t):
+        self.step += 1
+        with self.library():
+            return torch.tanh(x) * 0.5 + 1e-4 * t.reshape(-1, *[1] * (x.ndim - 1)) * x
+
+    @contextmanager
+    def watching(self, monkeypatch):
+        """The mode itself, with the methods that no operation shows."""
+
+        def reads(name):
+            def method(tensor, *args, **kwargs):
+                self.waits.append(name)
+                raise AssertionError(f"{name} waits for the device")
+
+            return method
+
+        with monkeypatch.context() as patch, self:
+            for name in READS:
+                patch.setattr(torch.Tensor, name, reads(name))
+            yield self
+
+
+def tensors(tree):
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def storage(tensor):
+    return tensor.untyped_storage()

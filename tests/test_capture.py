@@ -1,0 +1,134 @@
+"""Every solver with every operator can be captured: a run waits for nothing, takes nothing from the host, and its steps
+allocate nothing outside the network."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import conftest
+import pytest
+import torch
+from lint import Lint
+
+from ccfast import Denoiser, Sampler
+from ccfast.backends import can_run
+from ccfast.buffers import Buffers
+from ccfast.operators import Inpainting, LinearOperator
+from ccfast.run import Request, noise_words, restore
+from ccfast.schedules import EDM, VP
+from ccfast.solvers import DDRM, DDS, DPS, Conjugate, PiGDM, Steered
+
+pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable", "ignore:.*torch.jit:DeprecationWarning")
+
+aten = torch.ops.aten
+CPU = torch.device("cpu")
+OPERATORS = conftest.OPERATORS + conftest.KRYLOV_OPERATORS
+SOLVERS = [entry.solver for entry in conftest.REGISTRY]
+FURTHER = [Conjugate(lam=0.1), Conjugate(order=2, eta=0.5), Conjugate(centred="rayleigh", order=2), PiGDM(eta=0.5)]
+NOISY = [Conjugate(), DDRM()]
+LIBRARY = ("dense", "krylov")
+"""Kinds with no kernel: P is the operator's own ``project``, torch's functions that return what they make."""
+
+FOURIER = {aten._fft_c2c.default, aten._fft_r2c.default, aten._fft_c2r.default}
+"""They return what they make."""
+
+STEPS = 4
+
+
+def by_operator(members):
+    return pytest.mark.parametrize("build", [b for _, b in members], ids=[name for name, _ in members])
+
+
+def lint_twice(operator, solver, monkeypatch, backend, **options):
+    """Two runs on other values, after one that moves the constants; the program, and the lint of the second run."""
+    lints = []
+    meaning = options.pop("schedule", VP()), options.pop("meaning", "epsilon")
+    denoiser = Denoiser(lambda x, t: lints[-1].network(x, t), *meaning)
+    sampler = Sampler(denoiser, operator, solver, steps=STEPS, backend=backend, graph=False, **options)
+    program = sampler._program
+    buffers = None
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        y = operator.forward(torch.rand(operator.batch or 2, *operator.shape, generator=generator))
+        request = Request(y, noise_words([seed] * len(y), range(len(y)), [0] * len(y), CPU))
+        buffers = buffers or Buffers(program, operator.image_shape(y), y.dtype)
+        lints.append(Lint(request[:2], lints[1] if seed == 2 else None))
+        watching = lints[-1].watching(monkeypatch) if seed else nullcontext()
+        with torch.no_grad(), monkeypatch.context() as patch, watching:
+            patch.setattr(program, "product", program.product._replace(take=lints[-1].of_library(program.product.take)))
+            patch.setattr(program, "run", lints[-1].loop(program.run))
+            if operator.kind in LIBRARY:
+                patch.setattr(operator, "project", lints[-1].of_library(operator.project))
+            restore(program, buffers, operator, request)
+    first, second = lints[1:]
+    assert second.operations == first.operations  # nothing depends on values
+    return program, second
+
+
+def check(operator, solver, monkeypatch, backend="auto", **options):
+    program, lint = lint_twice(operator, solver, monkeypatch, backend, **options)
+    where = f"{solver!r} with {operator!r}"
+    assert not lint.waits, where
+    assert not lint.strangers, where
+    own_rule = program.plan.residual is not None or program.plan.auxiliary is not None
+    if backend == "reference" or own_rule or not all(program.common):
+        # the reference functions, fields and coefficients of each image, and rules of a solver are plain torch
+        return
+    allowed = FOURIER if operator.kind == "fourier" else set()
+    allocated = [(step, op) for step, op in lint.allocations if op not in allowed]
+    # work space of a run is made in its first step
+    assert {op for step, op in allocated if step <= 0} <= {aten.empty.memory_format}, where
+    assert not [(step, op) for step, op in allocated if step > 0], where
+
+
+@by_operator(OPERATORS)
+def test_every_solver(build, monkeypatch):
+    operator = build()
+    for solver in SOLVERS:
+        check(operator, solver, monkeypatch)
+
+
+@by_operator(OPERATORS)
+def test_further_solvers_noise_and_the_reference(build, monkeypatch):
+    operator = build()
+    for solver in FURTHER:
+        check(operator, solver, monkeypatch)
+    for solver in (Conjugate(), DDS()):
+        check(operator, solver, monkeypatch, backend="reference")
+    for solver in NOISY if operator.kind != "krylov" else [DPS()]:
+        check(operator, solver, monkeypatch, noise_std=0.1)
+
+
+@pytest.mark.skipif(not can_run("native"), reason="the reference backend allocates in every operation")
+@pytest.mark.parametrize("backend", ["native"])
+def test_a_scaled_network(backend, monkeypatch):
+    operator = Inpainting(conftest._mask(3, 6, 9))
+    options = {"schedule": EDM(), "meaning": "edm", "start": 5.0, "end": 0.1}
+    check(operator, Conjugate(), monkeypatch, backend, **options)
+
+
+# ------------------------------------------------------------------------------------------------ what it finds
+BAD = {
+    "item": (lambda x: x * float(x.max()), "waits"),
+    "mask": (lambda x: x.index_put((x > 0,), torch.tensor(0.0)), "waits"),
+    "list": (lambda x: x * torch.tensor([2.0]), "strangers"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_it_finds(name, monkeypatch):
+    """An ``up`` of Steered that a graph could not hold."""
+    function, what = BAD[name]
+    operator = Inpainting(conftest._mask(3, 6, 9))
+    _, lint = lint_twice(operator, Steered(function), monkeypatch, "auto")
+    assert getattr(lint, what)
+
+
+def test_it_finds_reads_and_allocations(monkeypatch):
+    mask = Inpainting(conftest._mask(1, 4, 4), (1, 4, 4))
+    with pytest.raises(AssertionError, match="tolist waits for the device"):
+        lint_twice(mask, Steered(lambda x: x * x.flatten().tolist()[0]), monkeypatch, "auto")
+    linear = LinearOperator(mask.forward, mask.adjoint, (1, 4, 4), iterations=1)
+    monkeypatch.setitem(globals(), "LIBRARY", ())
+    with pytest.raises(AssertionError, match="Conjugate"):
+        check(linear, Conjugate(), monkeypatch)

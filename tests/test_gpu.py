@@ -1,0 +1,227 @@
+"""On an NVIDIA GPU: the backends against float64, the authors' trajectories, graphs bit for bit, and no leak."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import test_goldens as goldens
+import torch
+from torch import nn
+
+import ccfast
+from ccfast import Denoiser, Sampler, load_prior
+from ccfast.bench.cases import KINDS
+from ccfast.kernels import reference
+from ccfast.operators import AveragePooling, FourierBlur, Inpainting
+from ccfast.schedules import VP
+from ccfast.solvers import DDIM, Conjugate, PiGDM
+from ccfast.testing import TOLERANCE, relative_error
+
+pytestmark = [
+    pytest.mark.gpu,
+    # no failure: these tests are about a device that this machine does not have
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+    pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable"),
+]
+SIDE = 64
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x, t):
+        return torch.tanh(self.convolution(x)) + 1e-4 * t[:, None, None, None].to(x.dtype) * x
+
+
+@pytest.fixture
+def device(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def make(operator, device, solver=None, network=None, **options):
+    network = (network or Network()).to(device)
+    return Sampler(Denoiser(network, VP()), operator, solver or Conjugate(2.0), device=device, **options)
+
+
+def measured(operator, device, batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return operator.forward(torch.rand(batch, *operator.shape, generator=generator).to(device) - 0.5)
+
+
+# ------------------------------------------------------------------------------------------------ values
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kernels_for_the_sanitizer(kind, dtype, device):
+    """Every kernel at a small size; compute-sanitizer runs these."""
+    operator, ops, row = KINDS[kind][1](SIDE), None, {"x": 0.7, "F": -0.2, "r": 0.5, "h": 0.3, "Ph": -1.1, "PF": 0.4}
+    sampler = make(operator, device, graph=False)
+    ops = sampler._program.backend.bind(operator)
+    generator = torch.Generator(device).manual_seed(0)
+    tensors = {
+        n: torch.randn(2, *operator.shape, device=device, generator=generator).to(torch.float32 if n in "xy" else dtype)
+        for n in ("x", "F", "r", "h", "y")
+    }
+    exact = {n: t.double() for n, t in tensors.items()}
+    truth, own = torch.empty_like(exact["x"]), reference.bind(operator)
+    out, after = torch.full_like(tensors["x"], torch.nan), torch.full_like(tensors["F"], torch.nan)
+    ops.update(row, tensors, out, after, 0.5)
+    own.update(row, exact, truth, None, 1.0)
+    assert relative_error(out, truth) < 4 * TOLERANCE[torch.float32]
+    assert relative_error(after, 0.5 * truth) < 2 * TOLERANCE[dtype]
+    r = torch.full_like(tensors["F"], torch.nan)
+    ops.residual(tensors["x"], tensors["F"], tensors["y"], 1.25, -0.75, r)
+    own.residual(exact["x"], exact["F"], exact["y"], 1.25, -0.75, truth)
+    assert relative_error(r, truth) < 4 * TOLERANCE[dtype]
+    words = torch.tensor([3, 5], device=device)
+    noise = [o.normal(torch.empty_like(out), words, words, words, 2) for o in (ops, own)]
+    assert relative_error(*noise) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("path", goldens.CASES, ids=lambda path: path.stem)
+def test_goldens(path, graph, device):
+    case, data = goldens.load(path)
+    operator = goldens.OPERATORS[case["operator"]]((3, case["size"], case["size"]), data)
+    y = data["y"].float().reshape(-1, *operator.measurement_shape).to(device)
+    solver = {
+        "cpgdm": ccfast.solvers.Conjugate(w=case["w"], lam=case["lam"]),
+        "pgdm": ccfast.solvers.PiGDM(w=case["w"]),
+    }[case["algo"]]
+    kernel = goldens.KERNEL.to(device)
+
+    def network(x, t):
+        taps = kernel.to(x.dtype).expand(x.shape[1], 1, 3, 3)
+        padded = nn.functional.pad(x, (1, 1, 1, 1), mode="circular")
+        convolved = nn.functional.conv2d(padded, taps, groups=x.shape[1])
+        return (0.2 + 0.7 * t[:, None, None, None] / 999) * x + 0.15 * torch.tanh(convolved)
+
+    denoiser = Denoiser(network, VP(0.1, 20.0), time_map=ccfast.times.floor_timesteps(1000))
+    grid = {"start": 1 - case["t_start"], "end": 1 - case["t_end"], "steps": case["steps"]}
+    sampler = Sampler(denoiser, operator, solver, device=device, graph=graph, **grid)
+    x = sampler(y, x_init=data["x_init"].float().to(device))
+    assert relative_error(x.cpu(), data["x_final"]) < 1e-5
+
+
+# ------------------------------------------------------------------------------------------------ graphs
+def both(operator, device, solver, **options):
+    network = options.pop("network", Network)()
+    return [make(operator, device, solver, network, graph=graph, **options) for graph in (True, False)]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"noise_std": 0.1}, {"autocast": torch.bfloat16}], ids=["plain", "noisy", "bf16"]
+)
+@pytest.mark.parametrize("solver", [Conjugate(2.0), Conjugate(2.0, order=2), PiGDM(eta=0.5), DDIM(1.0)], ids=repr)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replay_is_eager_bit_for_bit(kind, solver, options, device):
+    if options.get("noise_std") and not solver.takes_noise:
+        options = {}
+    operator = KINDS[kind][1](SIDE)
+    captured, eager = both(operator, device, solver, **options)
+    for seed in (0, 1):
+        y = measured(operator, device, seed=seed)
+        assert torch.equal(captured(y, seed=seed), eager(y, seed=seed))
+    assert captured.stats()["graph"]["replays"] == 2
+
+
+def test_other_masks_kernels_and_schedules(device):
+    network = Network()
+    for operators in (
+        [Inpainting(torch.rand(1, SIDE, SIDE) < 0.5, (3, SIDE, SIDE)) for _ in range(3)],
+        [FourierBlur((3, SIDE, SIDE), torch.rand(5, 5) / 12) for _ in range(3)],
+    ):
+        for start in (0.4, 0.6):
+            captured, eager = (make(operators[0], device, None, network, graph=g, start=start) for g in (True, False))
+            for operator in operators:
+                y = measured(operator, device)
+                assert torch.equal(captured(y, seed=0, operator=operator), eager(y, seed=0, operator=operator))
+
+
+def test_a_thousand_replays_leak_nothing(device):
+    operator = AveragePooling((3, SIDE, SIDE), 4)
+    sampler = make(operator, device, graph=True)
+    y = measured(operator, device)
+    first = sampler(y, seed=0)
+    torch.cuda.synchronize()
+    allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    for _ in range(1000):
+        x = sampler(y, seed=0)
+    torch.cuda.synchronize()
+    assert torch.equal(x, first)
+    del x
+    assert torch.cuda.memory_allocated() <= allocated + first.numel() * 4
+    assert torch.cuda.memory_reserved() <= reserved + (2 << 20)
+
+
+def test_a_compiled_network(device):
+    operator = AveragePooling((3, SIDE, SIDE), 4)
+    captured, eager = both(operator, device, Conjugate(2.0), compile_network=True)
+    y = measured(operator, device)
+    assert relative_error(captured(y, seed=0), eager(y, seed=0)) < 1e-5
+
+
+def test_threads_and_streams(device):
+    operator = AveragePooling((3, SIDE, SIDE), 4)
+    captured, eager = both(operator, device, PiGDM(eta=0.5))
+    y = measured(operator, device)
+    expected = [eager(y, seed=seed) for seed in range(16)]
+    results = {}
+
+    def work(first):
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            for seed in range(first, 16, 4):
+                results[seed] = captured(y, seed=seed).clone()
+            torch.cuda.current_stream().synchronize()
+
+    torch.cuda.synchronize()
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(results[seed], expected[seed]) for seed in range(16))
+
+
+class Waits(Network):
+    def forward(self, x, t):
+        return super().forward(x, t) * (1.0 if float(t[0]) >= 0 else 2.0)
+
+
+def test_a_network_that_waits_runs_eagerly(device):
+    operator = AveragePooling((3, SIDE, SIDE), 4)
+    sampler = make(operator, device, network=Waits(), graph="auto")
+    y = measured(operator, device)
+    first = sampler(y, seed=0)
+    with pytest.warns(RuntimeWarning, match="graph: runs eagerly: capture failed"):
+        assert torch.equal(sampler(y, seed=0), first)
+    # the device and the capture stream are still usable
+    captured, eager = both(operator, device, Conjugate(2.0))
+    assert torch.equal(captured(y, seed=0), eager(y, seed=0))
+
+
+def test_nothing_in_a_run_waits(device):
+    operator = AveragePooling((3, SIDE, SIDE), 4)
+    for sampler in both(operator, device, PiGDM(eta=0.5), check_finite=False):
+        y = measured(operator, device)
+        sampler(y, seed=0)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            sampler(y, seed=1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_bundled_prior(device):
+    operator = AveragePooling((3, SIDE, SIDE), 4)
+    y = measured(operator, torch.device("cpu"))
+    on_cpu = Sampler(load_prior("photo"), operator, Conjugate(2.0))(y, seed=0)
+    denoiser = load_prior("photo")
+    assert isinstance(denoiser.network, nn.Module)
+    denoiser.network.to(device)
+    x = Sampler(denoiser, operator, Conjugate(2.0), device=device, graph=True)(y.to(device), seed=0)
+    assert relative_error(x.cpu(), on_cpu) < 1e-3  # sums of a network in another order, over five steps
