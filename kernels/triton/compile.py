@@ -114,12 +114,11 @@ def _empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------- compiling
-def resource(variant: Variant, architecture: int) -> Resource:
-    """Compile a variant and read back what came out."""
+def resource(variant: Variant, architecture: int, **options: Any) -> Resource:
+    """Compile a variant, with further options of the compiler, and read back what came out."""
     call = variant.call
-    source = _source(call)
-    options = {"num_warps": call.warps, "enable_fp_fusion": call.fusion}
-    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    options = {"num_warps": call.warps, "enable_fp_fusion": call.fusion, **options}
+    compiled = triton.compile(_source(call), target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()

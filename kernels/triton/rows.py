@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["narrow", "next_scale", "store", "sums"]
+__all__ = ["narrow", "next_scale", "store", "sums", "widen"]
 
 
 @triton.jit
@@ -30,7 +30,7 @@ def sums(
     b_projected = tl.zeros(o_element.shape, tl.float32)
     for k in tl.static_range(len(terms)):
         if ((DIRECT | PROJECTED) >> k) & 1:
-            b_term = tl.load(terms[k] + o_element, mask=m_element, other=0.0).to(tl.float32)
+            b_term = widen(tl.load(terms[k] + o_element, mask=m_element, other=0.0))
             if (DIRECT >> k) & 1:
                 if RESIDUAL:
                     b_direct += b_term
@@ -42,6 +42,15 @@ def sums(
                 else:
                     b_projected += tl.load(table + len(terms) + k) * b_term
     return b_direct, b_projected
+
+
+@triton.jit
+def widen(b_value):
+    """To float32, exactly. Of bfloat16 by its bits, since the interpreter has its own idea of subnormal ones."""
+    if b_value.dtype == tl.bfloat16:
+        bits = b_value.to(tl.uint16, bitcast=True).to(tl.uint32) << 16
+        return bits.to(tl.float32, bitcast=True)
+    return b_value.to(tl.float32)
 
 
 @triton.jit
