@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument(
         "--kernels",
         action="store_true",
-        help="also compile the GPU kernels, for which no GPU is needed, and print registers, memory and widths of loads",
+        help="also compile the GPU kernels, which needs no GPU, and print registers, memory and widths of loads",
     )
     return parser
 

@@ -55,14 +55,18 @@ class Resource(NamedTuple):
 
 def text_table(resources: Iterable[Resource]) -> str:
     """One line a kernel."""
-    lines = [f"{'kernel':<46}{'sm':>4}{'threads':>9}{'registers':>11}{'spills':>8}{'stack':>7}{'shared':>8}{'barriers':>10}"
-             "  loads and stores: width in bits x instructions"]  # fmt: skip
+    head = ("kernel", "sm", "threads", "registers", "spills", "stack", "shared", "barriers", "loads", "stores")
+    lines = [head]
     for r in resources:
-        widths = f"{_widths(r.loads)} | {_widths(r.stores)}"
-        lines.append(f"{f'{r.backend} {r.kernel} {r.variant}':<46}{r.architecture:>4}{r.threads:>9}{r.registers:>11}{r.spills:>8}"
-                     f"{r.stack:>7}{r.shared:>8}{r.barriers:>10}  {widths}")  # fmt: skip
-    return "\n".join(lines)
+        numbers = (r.architecture, r.threads, r.registers, r.spills, r.stack, r.shared, r.barriers)
+        name = f"{r.backend} {r.kernel} {r.variant}"
+        lines.append((name, *map(str, numbers), _widths(r.loads), _widths(r.stores)))
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    sides = "<>>>>>>><<"
+    rows = [[f"{cell:{side}{w}}" for cell, side, w in zip(line, sides, widths, strict=True)] for line in lines]
+    return "\n".join("  ".join(row).rstrip() for row in rows)
 
 
 def _widths(counts: dict[int, int]) -> str:
-    return " ".join(f"{width}x{counts[width]}" for width in sorted(counts, reverse=True))
+    """Instructions x bits."""
+    return " ".join(f"{counts[width]}x{width}" for width in sorted(counts, reverse=True))

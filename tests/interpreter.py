@@ -24,7 +24,7 @@ def pytest_pyfunc_call(pyfuncitem):
     """In place of the test function: what became of it in the child."""
     if INTERPRETING or pyfuncitem.get_closest_marker("interpreted") is None:
         return None
-    outcome, text = outcomes(pyfuncitem.session).get(pyfuncitem.nodeid, ("failure", "the child did not run it"))
+    outcome, text = outcomes(pyfuncitem.session).get(pyfuncitem.nodeid, ("failed", "the child did not run it"))
     if outcome == "skipped":
         pytest.skip(text)
     if outcome != "passed":
@@ -33,7 +33,7 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 def outcomes(session) -> dict[str, tuple[str, str]]:
-    """Node id -> (passed | skipped | failure | error, text) of all marked tests of this session, run at first use."""
+    """Node id -> (passed | skipped | failed, text) of all marked tests of this session, run at first use."""
     global _outcomes
     if _outcomes is None:
         items = [item for item in session.items if item.get_closest_marker("interpreted")]
@@ -66,8 +66,8 @@ def _key(classname, name) -> tuple[str, str]:
 
 def _outcome(case: ET.Element) -> tuple[str, str]:
     for child in case:
-        if child.tag in ("failure", "error", "skipped"):
-            return child.tag, f"{child.get('message')}\n{child.text}" if child.tag != "skipped" else child.get(
-                "message", ""
-            )
+        if child.tag == "skipped":
+            return "skipped", child.get("message", "")
+        if child.tag in ("failure", "error"):
+            return "failed", child.text or child.get("message", "")
     return "passed", ""

@@ -14,7 +14,9 @@ from interpreter import INTERPRETING
 from test_native import ROWS, Halved, case, close, draw, golden, mask, poisoned, sampler
 
 import ccfast
+from bench import tune_triton
 from ccfast import backends
+from ccfast.bench.problems import GateError
 from ccfast.kernels import native, reference
 from ccfast.kernels import triton as backend
 from ccfast.operators import AveragePooling, Bicubic, Denoising, FourierBlur, GaussianBlur, Grayscale, Inpainting
@@ -264,7 +266,7 @@ def test_gradient_raises(device):
             lambda t: bound.update({"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
         ):
             call(x)
-            with pytest.raises(RuntimeError, match="triton backend: .* requires grad"):
+            with pytest.raises(RuntimeError, match=r"triton backend: .* requires grad"):
                 call(x.clone().requires_grad_())
 
 
@@ -319,7 +321,7 @@ RUNS = {
 
 @pytest.mark.usefixtures("few_programs")
 @pytest.mark.parametrize(
-    "solver", [ccfast.solvers.Conjugate(w=5.0), ccfast.solvers.DDNM(eta=0.5)], ids=["pigdm", "ddnm"]
+    "solver", [ccfast.solvers.Conjugate(w=5.0), ccfast.solvers.DDNM(eta=0.5)], ids=["conjugate", "ddnm"]
 )
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
 def test_sampler_agrees(build, solver, device):
@@ -377,6 +379,28 @@ def check_golden(path, device):
     x = sampler(operator, "triton", solver, times=times, device=device)(y, x_init=torch.tensor(data["x_init"]).to(y))
     error = np.linalg.norm(x.cpu().double().numpy() - data["x_final"]) / np.linalg.norm(data["x_final"])
     assert error < 1e-5
+
+
+# ---------------------------------------------------------------------------------------- the tuner
+def test_tuner_gates_every_launch(device):
+    """All its cases pass its gate on small images; what is wrong does not."""
+    for case in tune_triton.cases(2, 16, device):
+        for warps in (2, 8):
+            with tune_triton.launches_of(case.kernel, warps):
+                tune_triton.check(case)
+        with pytest.raises(GateError, match=rf"{case.kernel} .*: relative error"):
+            tune_triton.check(case._replace(truth=1.001 * case.truth))
+
+
+def test_tuner_chooses_what_costs_least_over_all_cases():
+    times = {"2x2": {1: 3.0, 2: 2.0, 4: 1.0}, "8x8": {1: 10.0, 2: 20.0, 4: 60.0}}
+    assert tune_triton.choose(times) == 1  # 3 * 1, against 2 * 2 and 1 * 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
+def test_tuner_needs_a_gpu(capsys):
+    assert tune_triton.main([]) == 2
+    assert "device: must be a CUDA device with triton, got none" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------- choice of the backend

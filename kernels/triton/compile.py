@@ -1,7 +1,7 @@
 """Every kernel compiled ahead of time, without a GPU or a driver, and what the compiler made of it.
 
-``variants`` are made by the code that launches the kernels, on tensors without memory. They are compiled as Triton's launcher would: pointers aligned to
-16 bytes, integers of 32 bits that nothing is known about.
+``variants`` are made by the code that launches the kernels, on tensors without memory. They are compiled as Triton's
+launcher would: pointers aligned to 16 bytes, integers of 32 bits that nothing is known about.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from .mask import mask
 from .noise import normal
 
 __all__ = ["Variant", "resource", "variants"]
+
+RowArguments = tuple[Tensor, Tensor | None, tuple[Tensor, ...], Tensor, Layout]
+"""out, next, terms, table, layout."""
 
 TYPES = {
     torch.float32: "*fp32",
@@ -101,8 +104,8 @@ def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterat
         yield "16 channels", channel(*_row((shape[0], 16, *plane), dtype, what), _empty((16,)))
 
 
-def _row(shape: tuple[int, ...], dtype: torch.dtype, what: Layout, inner: bool = False) -> tuple[Any, ...]:
-    """(out, next, terms, table, layout): the network's tensors and next in ``dtype``, the others float32."""
+def _row(shape: tuple[int, ...], dtype: torch.dtype, what: Layout, inner: bool = False) -> RowArguments:
+    """The network's tensors and next in ``dtype``, the others float32."""
     terms = tuple(_empty(shape, dtype if name[0] in "Frh" else torch.float32) for name in what.names)
     out = _empty(shape, dtype if what.residual else torch.float32)
     following = None if what.residual or inner else _empty(shape, dtype)

@@ -113,7 +113,11 @@ def _block_row(operator: Operator) -> Row:
     if factor > LARGEST:
         return _any_row(operator)
     rows = factor if len(operator.shape) == 3 else 1
-    return lambda *row: block(*row, rows, factor).run()
+
+    def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+        block(out, following, terms, table, what, rows, factor).run()
+
+    return run
 
 
 def _channel_row(operator: Operator) -> Row:
