@@ -384,12 +384,12 @@ def check_golden(path, device):
 # ---------------------------------------------------------------------------------------- the tuner
 def test_tuner_gates_every_launch(device):
     """All its cases pass its gate on small images; what is wrong does not."""
-    for case in tune_triton.cases(2, 16, device):
+    for tuned in tune_triton.cases(2, 16, device):
         for warps in (2, 8):
-            with tune_triton.launches_of(case.kernel, warps):
-                tune_triton.check(case)
-        with pytest.raises(GateError, match=rf"{case.kernel} .*: relative error"):
-            tune_triton.check(case._replace(truth=1.001 * case.truth))
+            with tune_triton.launches_of(tuned.kernel, warps):
+                tune_triton.check(tuned)
+        with pytest.raises(GateError, match=rf"{tuned.kernel} .*: relative error"):
+            tune_triton.check(tuned._replace(truth=1.001 * tuned.truth))
 
 
 def test_tuner_chooses_what_costs_least_over_all_cases():
