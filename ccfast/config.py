@@ -44,7 +44,7 @@ def show_kernels() -> str:
     """What compilers make of the GPU kernels, which needs no GPU; see ``ccfast.kernels.resources``.
 
     Returns the table, one kernel a line, after printing it. A backend has a part in it that has a function
-    ``resources(architecture)``; one that cannot compile here gives the reason in place of its lines.
+    ``resources(architecture)``; one that raises ImportError or RuntimeError there gives the message in place of rows.
     """
     rows, reasons = [], []
     for name, (module, _) in backends.BACKENDS.items():
@@ -52,7 +52,7 @@ def show_kernels() -> str:
             continue
         try:
             rows += [row for architecture in ARCHITECTURES for row in module.resources(architecture)]
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
             reasons.append(f"{name}: {error}")
     text = "\n".join([text_table(rows), *reasons])
     print(text)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interpreter import INTERPRETING
 
 from ccfast import cli
 from ccfast.kernels import triton as backend
 from ccfast.kernels.resources import REGISTER_FILE, SHARED_LIMIT, Resource, text_table
 
-pytest.importorskip("triton", reason="triton is not installed")
-from ccfast.kernels.triton import compile
+triton = pytest.importorskip("triton", reason="triton is not installed")
+compile = pytest.importorskip("ccfast.kernels.triton.compile")
 
+pytestmark = pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted, not compiled")
 VARIANTS = list(compile.variants())
 
 
@@ -23,7 +25,7 @@ def test_resources(variant, architecture):
     # shared memory only where threads exchange elements, and no kernel here has to
     assert r.shared <= SHARED_LIMIT[architecture] * 1024
     assert (r.shared, r.barriers) == (0, 0)
-    # what a thread has under way are its loads, which are up to 64 of 16 bytes with eight rows of a tile: 12 warps
+    # 12 warps a multiprocessor hide latency, where each thread has the loads of up to eight rows under way at once
     assert r.blocks * r.threads >= 384
     assert r.blocks * r.threads * r.registers <= REGISTER_FILE
     if variant.aligned:
@@ -69,6 +71,39 @@ def test_a_spill_and_a_narrow_load_are_seen():
     assert starved.spills > 0
 
 
+class Driver:
+    """A GPU of a number that no machine has, so that no launch finds what is compiled for it."""
+
+    def __init__(self, architecture):
+        self.target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
+
+    def get_current_device(self):
+        return 900 + self.target.arch
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        return self.target
+
+
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_the_launcher_compiles_the_same(architecture, monkeypatch):
+    """Triton's launcher, but for the launch, on tensors with memory: the bytes that the gate has judged."""
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver(architecture))
+    for call in {variant.call.name: variant.call for variant in VARIANTS}.values():
+        arguments = [allocated(value) for value in call.arguments]
+        options = {"num_warps": call.warps, "enable_fp_fusion": call.fusion}
+        launched = call.kernel.run(*arguments, grid=(call.programs,), warmup=True, **options)
+        assert launched.asm["cubin"] == compile.compiled(call, architecture).asm["cubin"]
+
+
+def allocated(value):
+    if isinstance(value, tuple):
+        return tuple(map(allocated, value))
+    return torch.empty(64, dtype=value.dtype) if isinstance(value, torch.Tensor) else value
+
+
 def test_config_prints_the_table(monkeypatch, capsys):
     monkeypatch.setattr(compile, "variants", lambda: iter(VARIANTS[:2]))
     assert cli.main(["config", "--kernels"]) == 0
@@ -77,3 +112,6 @@ def test_config_prints_the_table(monkeypatch, capsys):
     assert len(rows) == 4
     assert text_table(rows) in printed
     assert "triton lincomb update no P fp32" in printed
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert cli.main(["config", "--kernels"]) == 0
+    assert "triton: TRITON_INTERPRET: must not be 1" in capsys.readouterr().out

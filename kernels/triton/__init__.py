@@ -40,7 +40,14 @@ def bind(operator: Operator) -> Ops:
 
 
 def resources(architecture: int) -> list[Resource]:
-    """What the compiler makes of every kernel on an architecture (80, 90, ...). Needs no GPU, takes about a minute."""
+    """What the compiler makes of every kernel on an architecture (80, 90, ...). Needs no GPU, takes about a minute.
+
+    Raises:
+        ImportError: triton is not installed.
+        RuntimeError: its interpreter is on, so that nothing is compiled.
+    """
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        raise RuntimeError("TRITON_INTERPRET: must not be 1 where kernels are compiled, got 1")
     from . import compile
 
     return [compile.resource(variant, architecture) for variant in compile.variants()]

@@ -29,7 +29,7 @@ from .lincomb import lincomb
 from .mask import mask
 from .noise import normal
 
-__all__ = ["Variant", "resource", "variants"]
+__all__ = ["Variant", "compiled", "resource", "variants"]
 
 RowArguments = tuple[Tensor, Tensor | None, tuple[Tensor, ...], Tensor, Layout]
 """out, next, terms, table, layout."""
@@ -120,10 +120,9 @@ def _empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
 def resource(variant: Variant, architecture: int, **options: Any) -> Resource:
     """Compile a variant, with further options of the compiler, and read back what came out."""
     call = variant.call
-    options = {"num_warps": call.warps, "enable_fp_fusion": call.fusion, **options}
-    compiled = triton.compile(_source(call), target=GPUTarget("cuda", architecture, 32), options=options)
+    binary = compiled(call, architecture, **options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
+        file.write(binary.asm["cubin"])
         file.flush()
         usage = _tool("cuobjdump", "-res-usage", file.name)
         sass = _tool("nvdisasm", "-c", file.name)
@@ -137,11 +136,17 @@ def resource(variant: Variant, architecture: int, **options: Any) -> Resource:
         registers,
         sum(width // 8 * count for width, count in _widths(sass, "STL").items()),
         stack,
-        compiled.metadata.shared,
+        binary.metadata.shared,
         _widths(sass, "LDG"),
         _widths(sass, "STG"),
         len(re.findall(r"\bBAR\.", sass)),
     )
+
+
+def compiled(call: Call, architecture: int, **options: Any) -> Any:
+    """Triton's CompiledKernel of a launch."""
+    options = {"num_warps": call.warps, "enable_fp_fusion": call.fusion, **options}
+    return triton.compile(_source(call), target=GPUTarget("cuda", architecture, 32), options=options)
 
 
 def _source(call: Call) -> ASTSource:
