@@ -61,7 +61,7 @@ def cases(batch: int, side: int, device: torch.device | str) -> Iterator[Case]:
     yield _update("channel", "3 channels", COMMON, Grayscale(shape), batch, device)
     out = torch.full((batch, *shape), math.nan, device=device)
     words = torch.arange(batch, device=device)
-    truth = reference.normal(torch.empty(out.shape), *[words.cpu()] * 3, 1)
+    truth = reference.normal(torch.empty(out.shape), words.cpu(), words.cpu(), words.cpu(), 1)
     normal = backend.bind(Denoising(shape)).normal
     yield Case("normal", "fp32", lambda: normal(out, words, words, words, 1), out, truth, 4 * out.numel())
 

@@ -56,7 +56,7 @@ class Resource(NamedTuple):
 def text_table(resources: Iterable[Resource]) -> str:
     """One line a kernel."""
     head = ("kernel", "sm", "threads", "registers", "spills", "stack", "shared", "barriers", "loads", "stores")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for r in resources:
         numbers = (r.architecture, r.threads, r.registers, r.spills, r.stack, r.shared, r.barriers)
         name = f"{r.backend} {r.kernel} {r.variant}"

@@ -82,8 +82,8 @@ def variants() -> Iterator[Variant]:
     yield Variant("inner bf16", lincomb(*_row(LARGE, half, COMMON._replace(direct=0), inner=True)), True)
     yield Variant("field bf16", lincomb(*_row(LARGE, half, COMMON._replace(projected=0)), _empty(LARGE)), True)
     for shape, name in ((LARGE, ""), (SMALL, " small"), (ODD, " odd")):
-        words = [_empty(shape[:1], torch.int64)] * 3
-        yield Variant(f"fp32{name}", normal(_empty(shape), *words, 1), shape != ODD)
+        words = _empty(shape[:1], torch.int64)
+        yield Variant(f"fp32{name}", normal(_empty(shape), words, words, words, 1), shape != ODD)
 
 
 def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterator[tuple[str, Call]]:

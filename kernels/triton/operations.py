@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...operators import Operator
+from ...operators import AveragePooling, Grayscale, Operator
 from .. import reference
 from ..reference import Ops
 from . import noise
@@ -108,7 +108,7 @@ def _mask_row(operator: Operator) -> Row:
     return run
 
 
-def _block_row(operator: Operator) -> Row:
+def _block_row(operator: AveragePooling) -> Row:
     factor = operator.factor
     if factor > LARGEST:
         return _any_row(operator)
@@ -120,7 +120,7 @@ def _block_row(operator: Operator) -> Row:
     return run
 
 
-def _channel_row(operator: Operator) -> Row:
+def _channel_row(operator: Grayscale) -> Row:
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
         direction = operator.constant("triton direction", lambda: operator.weights / operator.gain, out)
         channel(out, following, terms, table, what, direction).run()
