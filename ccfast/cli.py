@@ -21,6 +21,7 @@ from . import demo
 from .anysize import any_size
 from .batch import Restorer, degrade, plan_jobs, run_jobs
 from .bench import command as bench
+from .config import show_kernels
 from .degradations import parse_degradation
 from .gallery import draw_gallery
 from .images import check_output, write_picture
@@ -128,6 +129,8 @@ def _restore(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace) -> int:
     ccfast.show_config()  # prints
+    if arguments.kernels:
+        show_kernels()
     return 0
 
 
@@ -159,7 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     _restore_arguments(_command(commands, "restore", _restore, "restore measurement images", _OPERATORS + _FILES))
     _degrade_arguments(_command(commands, "degrade", _degrade, "make measurement images", _OPERATORS + _FILES))
     bench.add_arguments(_command(commands, "bench", _bench, "time the kernels of this machine against plain torch"))
-    _command(commands, "config", _config, "print what can run here, and why the rest cannot")
+    config = _command(commands, "config", _config, "print what can run here, and why the rest cannot")
+    config.add_argument(
+        "--kernels",
+        action="store_true",
+        help="also compile the GPU kernels, which needs no GPU, and print registers, memory and widths of loads",
+    )
     return parser
 
 

@@ -7,8 +7,12 @@ import platform
 import torch
 
 from . import backends
+from .kernels.resources import text_table
 
-__all__ = ["show_config"]
+__all__ = ["show_config", "show_kernels"]
+
+ARCHITECTURES = 80, 90
+"""Of the GPUs that kernels are checked for: A100 and H100."""
 
 
 def show_config() -> str:
@@ -32,5 +36,24 @@ def show_config() -> str:
             why = reason(torch.device(device))
             lines.append(f"  backend {name}: {'yes' if why is None else f'no, {why}'}")
     text = "\n".join(lines)
+    print(text)
+    return text
+
+
+def show_kernels() -> str:
+    """What compilers make of the GPU kernels, which needs no GPU; see ``ccfast.kernels.resources``.
+
+    Returns the table, one kernel a line, after printing it. A backend has a part in it that has a function
+    ``resources(architecture)``; one that raises ImportError or RuntimeError there gives the message in place of rows.
+    """
+    rows, reasons = [], []
+    for name, (module, _) in backends.BACKENDS.items():
+        if not hasattr(module, "resources"):
+            continue
+        try:
+            rows += [row for architecture in ARCHITECTURES for row in module.resources(architecture)]
+        except (ImportError, RuntimeError) as error:
+            reasons.append(f"{name}: {error}")
+    text = "\n".join([text_table(rows), *reasons])
     print(text)
     return text

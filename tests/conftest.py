@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from interpreter import pytest_pyfunc_call  # noqa: F401  a hook of pytest
 from mri import MRI
 from tomography import Tomography
 

@@ -1,0 +1,117 @@
+"""Every Triton kernel compiled for sm_80 and sm_90, without a GPU, and what the compiler made of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from interpreter import INTERPRETING
+
+from ccfast import cli
+from ccfast.kernels import triton as backend
+from ccfast.kernels.resources import REGISTER_FILE, SHARED_LIMIT, Resource, text_table
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+compile = pytest.importorskip("ccfast.kernels.triton.compile")
+
+pytestmark = pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted, not compiled")
+VARIANTS = list(compile.variants())
+
+
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize("variant", VARIANTS, ids=[f"{v.call.name} {v.label}" for v in VARIANTS])
+def test_resources(variant, architecture):
+    r = compile.resource(variant, architecture)
+    assert (r.spills, r.stack) == (0, 0)
+    # shared memory only where threads exchange elements, and no kernel here has to
+    assert r.shared <= SHARED_LIMIT[architecture] * 1024
+    assert (r.shared, r.barriers) == (0, 0)
+    # 12 warps a multiprocessor hide latency, where each thread has the loads of up to eight rows under way at once
+    assert r.blocks * r.threads >= 384
+    assert r.blocks * r.threads * r.registers <= REGISTER_FILE
+    if variant.aligned:
+        check_widths(variant.call, r)
+
+
+def check_widths(call, r: Resource):
+    """A thread takes four elements at a time: 128 bits of float32, 64 of a half; of a mask 32, one byte an element.
+
+    What else is loaded with 32 bits are coefficients and directions, one instruction for all threads, and the 64 bits
+    of a noise key.
+    """
+    out, following, *others = call.arguments
+    if call.name == "normal":
+        assert r.loads == {64: 1, 32: 2}  # seed; the low words of sample and draw
+        assert r.stores == {128: 1}
+        return
+    terms = next(value for value in others if isinstance(value, tuple))
+    constants = dict(zip((p.name for p in call.kernel.params), call.arguments, strict=True))
+    used = [t for k, t in enumerate(terms) if (constants["DIRECT"] | constants["PROJECTED"]) >> k & 1]
+    field = constants.get("p_field")
+    wide = sum(t.dtype == torch.float32 for t in used)
+    halves = len(used) - wide
+    assert r.loads.get(128, 0) >= wide + (field is not None)
+    assert r.loads.get(64, 0) >= halves
+    assert (64 in r.loads) == (halves > 0)
+    assert set(r.loads) <= {128, 64, 32}
+    coefficients = 2 * len(terms) + 1
+    extra = 2 * constants["CHANNELS"] if call.name == "channel" else call.name == "mask"
+    assert r.loads.get(32, 0) <= coefficients + extra
+    outputs = [t for t in (out, following) if t is not None]
+    assert set(r.stores) == {128 if t.dtype == torch.float32 else 64 for t in outputs}
+
+
+def test_a_spill_and_a_narrow_load_are_seen():
+    """The gate itself: eight terms in registers on too few of them, and rows that start anywhere."""
+    labels = {f"{v.call.name} {v.label}": v for v in VARIANTS}
+    odd = compile.resource(labels["mask update shared bf16 odd"], 80)
+    assert {32, 16, 8} <= set(odd.loads)
+    assert 128 not in odd.loads
+    starved = compile.resource(labels["block eight terms 8x8 bf16"], 80, maxnreg=48)
+    assert starved.registers <= 48
+    assert starved.spills > 0
+
+
+class Driver:
+    """A GPU of a number that no machine has, so that no launch finds what is compiled for it."""
+
+    def __init__(self, architecture):
+        self.target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
+
+    def get_current_device(self):
+        return 900 + self.target.arch
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        return self.target
+
+
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_the_launcher_compiles_the_same(architecture, monkeypatch):
+    """Triton's launcher, but for the launch, on tensors with memory: the bytes that the gate has judged."""
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver(architecture))
+    for call in {variant.call.name: variant.call for variant in VARIANTS}.values():
+        arguments = [allocated(value) for value in call.arguments]
+        options = {"num_warps": call.warps, "enable_fp_fusion": call.fusion}
+        launched = call.kernel.run(*arguments, grid=(call.programs,), warmup=True, **options)
+        assert launched.asm["cubin"] == compile.compiled(call, architecture).asm["cubin"]
+
+
+def allocated(value):
+    if isinstance(value, tuple):
+        return tuple(map(allocated, value))
+    return torch.empty(64, dtype=value.dtype) if isinstance(value, torch.Tensor) else value
+
+
+def test_config_prints_the_table(monkeypatch, capsys):
+    monkeypatch.setattr(compile, "variants", lambda: iter(VARIANTS[:2]))
+    assert cli.main(["config", "--kernels"]) == 0
+    printed = capsys.readouterr().out
+    rows = [resource for architecture in (80, 90) for resource in backend.resources(architecture)]
+    assert len(rows) == 4
+    assert text_table(rows) in printed
+    assert "triton lincomb update no P fp32" in printed
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert cli.main(["config", "--kernels"]) == 0
+    assert "triton: TRITON_INTERPRET: must not be 1" in capsys.readouterr().out
