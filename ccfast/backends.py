@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from .kernels import native, reference
+from .kernels import native, reference, triton
 
 __all__ = ["BACKENDS", "can_run", "resolve"]
 
@@ -21,6 +21,7 @@ def _reference_reason(device: torch.device) -> str | None:
 
 
 BACKENDS: dict[str, tuple[ModuleType, Callable[[torch.device], str | None]]] = {
+    "triton": (triton, triton.reason),
     "native": (native, _native_reason),
     "reference": (reference, _reference_reason),
 }
@@ -41,8 +42,9 @@ def can_run(name: str, device: torch.device | str = "cpu", raise_error: bool = F
 
 
 def resolve(name: str, device: torch.device) -> tuple[str, ModuleType]:
-    """The backend to use: the named one, or for "auto" the first that can run."""
+    """The backend to use: the named one, or for "auto" the first that can run; never Triton's slow interpreter."""
     if name == "auto":
-        name = next(candidate for candidate in BACKENDS if can_run(candidate, device))
+        slow = {"triton"} if device.type == "cpu" else set()
+        name = next(candidate for candidate in BACKENDS if candidate not in slow and can_run(candidate, device))
     can_run(name, device, raise_error=True)
     return name, BACKENDS[name][0]

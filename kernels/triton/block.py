@@ -1,0 +1,106 @@
+"""P x = mean of the tile of each element: tiles of ROWS x FACTOR, of 1 x FACTOR for signals.
+
+A band is the ROWS rows of one row of tiles; the bands of all planes follow each other in memory. A program takes SPAN
+columns of the flattened bands, whole tiles, each padded to PAD columns, the next power of two. Tiles of up to eight
+rows are held in registers, all of their elements in as few threads as their width allows, so that every tensor is read
+once; the rows of larger tiles are read twice, the second time from a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .launches import Call, launch, units
+from .layout import Layout
+from .rows import next_scale, store, sums
+
+__all__ = ["LARGEST", "block"]
+
+HELD_ROWS = 8
+LARGEST = 1024
+"""Longest row of a tile; longer ones, of which there are few, are left to the operator's own ``project``."""
+
+
+@triton.jit
+def tile_means(b_columns, SIZE: tl.constexpr, SPAN: tl.constexpr, PAD: tl.constexpr):
+    """Sums of the columns of the tiles, (SPAN,), to the mean of each tile at each of its columns, (SPAN,)."""
+    b_mean = tl.sum(tl.reshape(b_columns, (SPAN // PAD, PAD)), axis=1) * (1.0 / SIZE)
+    return tl.reshape(tl.broadcast_to(b_mean[:, None], (SPAN // PAD, PAD)), (SPAN,))
+
+
+@triton.jit(do_not_specialize=["bands", "count"])
+def block_kernel(
+    p_out,
+    p_next,
+    terms,
+    table,
+    bands,
+    count,  # columns of a row = count * UNIT
+    UNIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    HELD: tl.constexpr,  # ROWS padded to a power of two, or 0 for rows that are read twice
+    FACTOR: tl.constexpr,
+    PAD: tl.constexpr,
+    DIRECT: tl.constexpr,
+    PROJECTED: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    SPAN: tl.constexpr,
+):
+    width = count * UNIT
+    i_span = tl.program_id(0) * SPAN + tl.arange(0, SPAN)
+    if FACTOR == PAD:
+        i_band = i_span // width
+        i_column = i_span % width
+        m_span = i_band < bands
+    else:
+        tiles = width // FACTOR
+        i_tile = i_span // PAD
+        i_band = i_tile // tiles
+        i_column = i_tile % tiles * FACTOR + i_span % PAD
+        m_span = (i_band < bands) & (i_span % PAD < FACTOR)
+    o_span = i_band * (ROWS * width) + i_column
+    c_in = next_scale(table, p_next, len(terms))
+    if HELD:
+        i_row = tl.arange(0, HELD)[:, None]
+        o_element = o_span[None, :] + i_row * width
+        m_element = m_span[None, :] & (i_row < ROWS)
+        b_direct, b_projected = sums(terms, table, o_element, m_element, DIRECT, PROJECTED, RESIDUAL)
+        b_mean = tile_means(tl.sum(b_projected, axis=0), ROWS * FACTOR, SPAN, PAD)
+        store(p_out, p_next, o_element, m_element, b_direct + b_mean[None, :], c_in)
+    else:
+        b_columns = tl.zeros((SPAN,), tl.float32)
+        for i in range(ROWS):
+            _, b_projected = sums(terms, table, o_span + i * width, m_span, 0, PROJECTED, RESIDUAL)
+            b_columns += b_projected
+        b_mean = tile_means(b_columns, ROWS * FACTOR, SPAN, PAD)
+        for i in range(ROWS):
+            b_direct, _ = sums(terms, table, o_span + i * width, m_span, DIRECT, 0, RESIDUAL)
+            store(p_out, p_next, o_span + i * width, m_span, b_direct + b_mean, c_in)
+
+
+def block(
+    out: Tensor,
+    following: Tensor | None,
+    terms: Sequence[Tensor],
+    table: Tensor,
+    what: Layout,
+    rows: int,
+    factor: int,
+) -> Call:
+    """Tiles of ``rows`` x ``factor``, ``factor`` up to LARGEST."""
+    width = out.shape[-1]
+    bands, pad = out.numel() // (rows * width), triton.next_power_of_2(factor)
+    how = launch("block", out.numel())
+    span = max(how.block, pad)
+    held = triton.next_power_of_2(rows) if rows <= HELD_ROWS else 0
+    arguments = (
+        *(out, following, terms, table),
+        *(bands, *units(width), rows, held, factor, pad),
+        *what.constants,
+        span,
+    )
+    return Call("block", block_kernel, triton.cdiv(bands * (width // factor) * pad, span), how.warps, arguments)

@@ -1,0 +1,175 @@
+"""Every kernel compiled ahead of time, without a GPU or a driver, and what the compiler made of it.
+
+``variants`` are made by the code that launches the kernels, on tensors without memory. They are compiled as Triton's launcher would: pointers aligned to
+16 bytes, integers of 32 bits that nothing is known about.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from ..resources import Resource
+from .block import block
+from .channel import channel
+from .launches import Call
+from .layout import RESIDUAL, Layout, layout
+from .lincomb import lincomb
+from .mask import mask
+from .noise import normal
+
+__all__ = ["Variant", "resource", "variants"]
+
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.uint8: "*u8",
+    torch.int64: "*i64",
+}
+NETWORK = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+COMMON = layout(("x", "F", "r", "h", "Ph"))
+"""The row of the noiseless conjugate sampler with lam = 0."""
+EIGHT = layout(tuple(p + name for name in ("x", "F", "r", "h", "ybar", "z", "x1", "F1") for p in ("", "P")))
+"""As many terms as a row can have, each on its own and projected."""
+
+LARGE, SMALL, ODD = (8, 3, 512, 512), (1, 3, 64, 64), (5, 3, 513, 513)
+"""Shapes of batches: two of the launch table's sizes, and one of which no row starts at a multiple of 16 bytes."""
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+class Variant(NamedTuple):
+    """A launch, and what it is called; ``aligned`` where its tensors can be read in vectors of four elements."""
+
+    label: str
+    call: Call
+    aligned: bool
+
+
+def variants() -> Iterator[Variant]:
+    """What is launched: the common row of every kernel in all dtypes; other rows and sizes with a bfloat16 network."""
+    half = torch.bfloat16
+    for dtype, label in NETWORK.items():
+        for name, call in _kernels(LARGE, dtype, COMMON):
+            yield Variant(f"update {name} {label}", call, True)
+    for name, call in _kernels(LARGE, half, RESIDUAL):
+        yield Variant(f"residual {name} bf16", call, True)
+    for name, call in _kernels(SMALL, half, COMMON):
+        yield Variant(f"update {name} bf16 small", call, True)
+    for name, call in _kernels(ODD, half, COMMON):
+        yield Variant(f"update {name} bf16 odd", call, False)
+    eight = _row(LARGE, half, EIGHT)
+    yield Variant("eight terms per image bf16", mask(*eight, _empty(LARGE, torch.uint8)), True)
+    yield Variant("eight terms 8x8 bf16", block(*eight, 8, 8), True)
+    yield Variant("eight terms 3 channels bf16", channel(*eight, _empty((3,))), True)
+    yield Variant("eight terms bf16", lincomb(*_row(LARGE, half, EIGHT._replace(projected=0))), True)
+    yield Variant("inner bf16", lincomb(*_row(LARGE, half, COMMON._replace(direct=0), inner=True)), True)
+    yield Variant("field bf16", lincomb(*_row(LARGE, half, COMMON._replace(projected=0)), _empty(LARGE)), True)
+    for shape, name in ((LARGE, ""), (SMALL, " small"), (ODD, " odd")):
+        words = [_empty(shape[:1], torch.int64)] * 3
+        yield Variant(f"fp32{name}", normal(_empty(shape), *words, 1), shape != ODD)
+
+
+def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterator[tuple[str, Call]]:
+    """One launch for every form of P, and one without."""
+    row, plane = _row(shape, dtype, what), shape[2:]
+    if not what.residual:
+        yield "no P", lincomb(*_row(shape, dtype, what._replace(projected=0)))
+    yield "shared", mask(*row, _empty((1, *plane), torch.uint8))
+    yield "per image", mask(*row, _empty(shape, torch.uint8))
+    if shape == ODD:
+        yield "3x3", block(*row, 3, 3)
+    else:
+        for factor in (2, 4, 8, 16):
+            yield f"{factor}x{factor}", block(*row, factor, factor)
+        yield "signal 4", block(*row, 1, 4)
+    yield "3 channels", channel(*row, _empty((3,)))
+    if shape == LARGE:
+        yield "16 channels", channel(*_row((shape[0], 16, *plane), dtype, what), _empty((16,)))
+
+
+def _row(shape: tuple[int, ...], dtype: torch.dtype, what: Layout, inner: bool = False) -> tuple[Any, ...]:
+    """(out, next, terms, table, layout): the network's tensors and next in ``dtype``, the others float32."""
+    terms = tuple(_empty(shape, dtype if name[0] in "Frh" else torch.float32) for name in what.names)
+    out = _empty(shape, dtype if what.residual else torch.float32)
+    following = None if what.residual or inner else _empty(shape, dtype)
+    return out, following, terms, _empty((2 * len(terms) + 1,)), what
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, device="meta")
+
+
+# ---------------------------------------------------------------------------------------- compiling
+def resource(variant: Variant, architecture: int) -> Resource:
+    """Compile a variant and read back what came out."""
+    call = variant.call
+    source = _source(call)
+    options = {"num_warps": call.warps, "enable_fp_fusion": call.fusion}
+    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = _tool("cuobjdump", "-res-usage", file.name)
+        sass = _tool("nvdisasm", "-c", file.name)
+    registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
+    return Resource(
+        "triton",
+        call.name,
+        variant.label,
+        architecture,
+        32 * call.warps,
+        registers,
+        sum(width // 8 * count for width, count in _widths(sass, "STL").items()),
+        stack,
+        compiled.metadata.shared,
+        _widths(sass, "LDG"),
+        _widths(sass, "STG"),
+        len(re.findall(r"\bBAR\.", sass)),
+    )
+
+
+def _source(call: Call) -> ASTSource:
+    signature: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
+    attributes = {}
+    for index, (parameter, value) in enumerate(zip(call.kernel.params, call.arguments, strict=True)):
+        name = parameter.name
+        if parameter.is_constexpr or value is None:
+            signature[name], constants[name] = "constexpr", value
+        elif isinstance(value, int):
+            signature[name] = "i32"
+        elif isinstance(value, tuple):
+            signature[name] = tuple(TYPES[t.dtype] for t in value)
+            attributes |= {(index, k): [["tt.divisibility", 16]] for k in range(len(value))}
+        else:
+            signature[name] = TYPES[value.dtype]
+            attributes[index,] = [["tt.divisibility", 16]]
+    return ASTSource(fn=call.kernel, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def _tool(name: str, *arguments: str) -> str:
+    done = subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def _widths(sass: str, instruction: str) -> dict[int, int]:
+    """How often the instruction occurs with which width in bits: LDG.E.128, LDG.E.U16, plain LDG.E has 32."""
+    widths = Counter()
+    for modifiers in re.findall(rf"\b{instruction}((?:\.\w+)*)", sass):
+        sizes = re.findall(r"\.[US]?(8|16|64|128)\b", modifiers)
+        widths[int(sizes[0]) if sizes else 32] += 1
+    return dict(widths)

@@ -1,0 +1,52 @@
+"""out = sum_k a_k T_k (+ field), over all elements of a batch as one vector; or the sum that P is applied to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .launches import Call, launch, units
+from .layout import Layout
+from .rows import next_scale, store, sums
+
+__all__ = ["lincomb"]
+
+
+@triton.jit(do_not_specialize=["count"])
+def lincomb_kernel(
+    p_out,
+    p_next,
+    p_field,  # added as it is: P(sum b T) where the operator itself computes it; or None
+    terms,
+    table,
+    count,  # elements = count * UNIT: UNIT 4 tells the compiler that no vector of four is cut
+    UNIT: tl.constexpr,
+    DIRECT: tl.constexpr,
+    PROJECTED: tl.constexpr,  # where not zero, DIRECT is, and out = sum_k b_k T_k
+    RESIDUAL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    o_element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_element = o_element < count * UNIT
+    b_direct, b_projected = sums(terms, table, o_element, m_element, DIRECT, PROJECTED, RESIDUAL)
+    b_out = b_direct + b_projected
+    if p_field is not None:
+        b_out += tl.load(p_field + o_element, mask=m_element, other=0.0).to(tl.float32)
+    store(p_out, p_next, o_element, m_element, b_out, next_scale(table, p_next, len(terms)))
+
+
+def lincomb(
+    out: Tensor,
+    following: Tensor | None,
+    terms: Sequence[Tensor],
+    table: Tensor,
+    what: Layout,
+    field: Tensor | None = None,
+) -> Call:
+    """out = sum_k a_k T_k + field; or, of a layout without any a_k, sum_k b_k T_k."""
+    how = launch("lincomb", out.numel())
+    arguments = (out, following, field, terms, table, *units(out.numel()), *what.constants, how.block)
+    return Call("lincomb", lincomb_kernel, triton.cdiv(out.numel(), how.block), how.warps, arguments)

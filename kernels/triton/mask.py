@@ -1,0 +1,65 @@
+"""P x = m x, m = 0 or 1 for every element: out = sum_k a_k T_k + m sum_k b_k T_k, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .launches import VECTOR, Call, launch, units
+from .layout import Layout
+from .rows import next_scale, store, sums
+
+__all__ = ["mask"]
+
+
+@triton.jit(do_not_specialize=["count", "plane_count", "mask_stride"])
+def mask_kernel(
+    p_out,
+    p_next,
+    p_mask,  # one byte an element
+    terms,
+    table,
+    count,  # elements of an image = count * UNIT
+    plane_count,  # elements of a plane = plane_count * UNIT
+    mask_stride,  # mask_stride * UNIT bytes from the mask of an image to the next; 0: one for all
+    CHANNELS: tl.constexpr,  # whether each channel has a mask of its own
+    UNIT: tl.constexpr,
+    DIRECT: tl.constexpr,
+    PROJECTED: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    size = count * UNIT
+    pieces = tl.cdiv(size, BLOCK)
+    i_image = tl.program_id(0) // pieces
+    o_pixel = tl.program_id(0) % pieces * BLOCK + tl.arange(0, BLOCK)
+    m_pixel = o_pixel < size
+    o_element = i_image * size + o_pixel
+    b_direct, b_projected = sums(terms, table, o_element, m_pixel, DIRECT, PROJECTED, RESIDUAL)
+    o_mask = o_pixel if CHANNELS else o_pixel % (plane_count * UNIT)
+    b_mask = tl.load(p_mask + i_image * (mask_stride * UNIT) + o_mask, mask=m_pixel, other=0)
+    b_out = b_direct + tl.where(b_mask != 0, b_projected, 0.0)
+    store(p_out, p_next, o_element, m_pixel, b_out, next_scale(table, p_next, len(terms)))
+
+
+def mask(
+    out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout, field: Tensor
+) -> Call:
+    """``field``: the mask, uint8 ([B,] 1 or C, ...), contiguous; with a B it has one for each image."""
+    image = out.shape[1:]
+    size, plane = image.numel(), image[1:].numel()
+    channels = field.shape[-len(image)] != 1
+    own = field.ndim > len(image) and out.shape[0] > 1
+    count, unit = units(size) if plane % VECTOR == 0 else (size, 1)
+    stride = (size if channels else plane) // unit if own else 0
+    how = launch("mask", out.numel())
+    arguments = (
+        *(out, following, field, terms, table),
+        *(count, plane // unit, stride, channels, unit),
+        *what.constants,
+        how.block,
+    )
+    return Call("mask", mask_kernel, out.shape[0] * triton.cdiv(size, how.block), how.warps, arguments)
