@@ -260,7 +260,7 @@ CyclicBand make_band(const char* name, int place, const Tensors& parts, const In
     const Tensor &taps = parts[3 * place], &start = parts[3 * place + 1], &base = parts[3 * place + 2];
     const std::int64_t tile = layout[2 * place], extent = layout[2 * place + 1];
     check(tile == 8 || tile == 16 || tile == 32, name, ": tiles must be 8, 16 or 32, got ", tile);
-    check(extent > 0 && extent <= columns, name, ": extents must be 1 to ", columns, ", got ", extent);
+    check(extent > 0 && extent < 2 * columns, name, ": extents must be below twice ", columns, " columns, got ", extent);
     check(taps.dim() == 2 && taps.size(0) > 0 && taps.size(0) <= extent, name,
           ": taps must be (width, rows), width 1 to the extent ", extent, ", got ", sizes_of(taps));
     const std::int64_t width = taps.size(0), tiles = (rows + tile - 1) / tile;
@@ -312,12 +312,14 @@ void combine(Tensor field, Tensors terms, Tensor table, bool residual, std::int6
     ccf::cuda::combine(call.row, static_cast<float*>(field.mutable_data_ptr()), call.stream);
 }
 
-void finish(Tensor out, std::optional<Tensor> next, Tensors terms, Tensor table, bool residual, Tensor field,
-            std::int64_t stream) {
+// Without a field P(...) = 0: a linear combination.
+void finish(Tensor out, std::optional<Tensor> next, Tensors terms, Tensor table, bool residual,
+            std::optional<Tensor> field, std::int64_t stream) {
     const Call call(out, next, terms, table, residual, stream);
     if (call.empty()) return;
     const std::int64_t count = call.row.shape.planes() * call.row.shape.plane();
-    ccf::cuda::finish(call.row, constant<float>({"field"}, field, ScalarType::Float, count, call.device), call.stream);
+    const float* data = field ? constant<float>({"field"}, *field, ScalarType::Float, count, call.device) : nullptr;
+    ccf::cuda::finish(call.row, data, call.stream);
 }
 
 // What -1 in place of a stream stands for.
@@ -353,7 +355,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(CCF_LIBRARY, m) {
     m.def("cuda_separable" CCF_ROW
           "Tensor[] rows, Tensor[] columns, int[] rows_layout, int[] columns_layout, Tensor(c!) low, int stream) -> ()");
     m.def("cuda_combine(Tensor(a!) field, " CCF_TERMS "int stream) -> ()");
-    m.def("cuda_finish" CCF_ROW "Tensor field, int stream) -> ()");
+    m.def("cuda_finish" CCF_ROW "Tensor? field, int stream) -> ()");
     m.def("cuda_stream(int device) -> int");
 }
 

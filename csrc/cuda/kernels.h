@@ -37,7 +37,7 @@ constexpr std::size_t banded_shared(const CyclicBand& rows, const CyclicBand& co
 }
 void separable(const DeviceRow& row, const BandedAxes& rows, const BandedAxes& columns, float* low, void* stream);
 
-// field = projected sum; and out = direct sum + field: around any P.
+// field = projected sum; and out = direct sum + field, null for none: around any P.
 void combine(const DeviceRow& row, float* field, void* stream);
 void finish(const DeviceRow& row, const float* field, void* stream);
 

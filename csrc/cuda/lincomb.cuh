@@ -90,13 +90,13 @@ __global__ void __launch_bounds__(run_threads)
     store_run(field, Dtype::float32, at.plane * row.shape.plane() + at.pixel, y, 1.0f, at.count, vector);
 }
 
-// out = sum_k a_k T_k + field
+// out = sum_k a_k T_k + field, field null for none
 __global__ void __launch_bounds__(run_threads)
     lincomb_finish(const __grid_constant__ DeviceRow row, const float* __restrict__ field, const bool vector) {
     const RunPlace at = run_place(row.shape);
     if (!at.count) return;
     float y[run] = {};
-    add_run(y, 1.0f, field + at.plane * row.shape.plane() + at.pixel, at.count, vector);
+    if (field) add_run(y, 1.0f, field + at.plane * row.shape.plane() + at.pixel, at.count, vector);
     add_terms<false>(row, at, y);
     store_runs(row, at, y, vector);
 }
