@@ -35,7 +35,6 @@ using Tensors = std::vector<Tensor>;
 using Integers = std::vector<std::int64_t>;
 
 constexpr std::int64_t largest_plane = 1 << 26;  // pixels: a grid has 65535 blocks of 1024 in y
-constexpr std::size_t largest_shared = 96 * 1024;
 
 // -------------------------------------------------------------------------------------------------- tensors
 // The device of a call is that of its first term; every other tensor must be on it.
@@ -296,7 +295,7 @@ void separable(Tensor out, std::optional<Tensor> next, Tensors terms, Tensor tab
     for (const auto& [r, c] : pairs) {
         check(r->tile == c->tile, "layouts: tiles must be the same for rows and columns, got ", r->tile, " and ",
               c->tile);
-        check(banded_shared(*r, *c) <= largest_shared, "layouts: a tile must take at most ", largest_shared,
+        check(banded_shared(*r, *c) <= ccf::cuda::largest_shared, "layouts: a tile must take at most ", ccf::cuda::largest_shared,
               " bytes, got ", banded_shared(*r, *c));
     }
     const std::int64_t count = call.row.shape.planes() * vertical.down.rows * horizontal.down.rows;

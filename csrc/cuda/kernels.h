@@ -31,7 +31,8 @@ void fourier_unpack(const DeviceRow& row, const Groups& groups, const void* spec
 struct BandedAxes {
     CyclicBand down, inverse, up;
 };
-// Tiles: 8, 16 or 32, the same for rows and columns of a factor. A block takes this much shared memory, 96 KB at most.
+// Tiles: 8, 16 or 32, the same for rows and columns of a factor. A block takes this much shared memory.
+constexpr std::size_t largest_shared = 96 * 1024;
 constexpr std::size_t banded_shared(const CyclicBand& rows, const CyclicBand& columns) {
     return sizeof(float) * columns.extent * (static_cast<std::size_t>(rows.extent) + rows.tile);
 }

@@ -6,7 +6,6 @@
 namespace ccf::cuda {
 
 constexpr int run = 4;  // neighbouring pixels of a thread: 16 bytes of float
-constexpr int run_threads = 256;
 
 template <class T>
 struct alignas(run * sizeof(T)) Run {

@@ -29,6 +29,8 @@ struct DeviceRow {
     Dtype next_dtype;
 };
 
+constexpr int run_threads = 256;  // of a block of the elementwise kernels
+
 // A group is what shares a multiplier, an image or the whole batch; only planes of one group are packed together.
 struct Groups {
     int groups, planes;  // real planes of a group
