@@ -8,8 +8,8 @@
 //     ThreadSanitizer              two accesses with no barrier between them: it is told that a change of fibers orders
 //                                  nothing and that a barrier orders what comes before it and what comes after.
 //
-// A barrier that some threads of a block or warp never reach ends the program with a message. Shared memory starts as
-// NaN. Not modelled: races between blocks, atomics, shuffles, tensor cores, bank conflicts, any timing.
+// A barrier that some threads of a block or warp never reach ends the program with a message, and a test of the
+// sanitizers can leave out one barrier (skip_barrier). Shared memory starts as NaN. Not modelled: races between blocks, atomics, shuffles, tensor cores, bank conflicts, any timing.
 #pragma once
 
 #include <ucontext.h>
@@ -67,6 +67,7 @@ struct Fiber {
     std::unique_ptr<char[]> stack;
     dim3 index;
     unsigned number = 0;
+    int barriers = 0;  // reached so far
     bool finished = false;
     void *tsan = nullptr, *asan = nullptr;  // the sanitizers' handles
 };
@@ -79,6 +80,7 @@ struct Block {
     std::vector<Barrier> warp_barriers;
     std::unique_ptr<unsigned char[]> shared;
     std::function<void()> kernel;
+    int skipped = -1;          // which barrier of a thread is left out
     unsigned long events = 0;  // openings of barriers and ends of threads
     char ends;                 // TSan: the end of every thread comes before what follows the block
 
@@ -157,6 +159,7 @@ inline void fiber_main() {
 }
 
 CCF_UNWATCHED void wait(Barrier& barrier) {
+    if (block().current->barriers++ == block().skipped) return;
     const unsigned turn = barrier.turn;
 #if defined(__SANITIZE_THREAD__)
     __tsan_release(&barrier.order[turn % 2]);
@@ -189,7 +192,7 @@ CCF_UNWATCHED void prepare(std::size_t shared_bytes) {
     if (b.fibers.size() < threads) b.fibers.resize(threads);
     for (unsigned i = 0; i < threads; ++i) {
         Fiber& fiber = b.fibers[i];
-        fiber.finished = false, fiber.number = i;
+        fiber.finished = false, fiber.number = i, fiber.barriers = 0;
         fiber.index = {i % b.size.x, i / b.size.x % b.size.y, i / (b.size.x * b.size.y)};
         if (!fiber.stack) fiber.stack.reset(new char[stack_bytes]);
         getcontext(&fiber.context);
@@ -227,6 +230,9 @@ CCF_UNWATCHED void run_block(std::size_t shared_bytes) {
     for (unsigned i = 0; i < threads; ++i) __tsan_destroy_fiber(b.fibers[i].tsan);
 #endif
 }
+
+// Leaves the k-th barrier that every thread reaches out, in all launches from now on.
+inline void skip_barrier(int k) { block().skipped = k; }
 
 template <class Kernel>
 void launch(dim3 grid, dim3 size, std::size_t shared_bytes, Kernel kernel) {
