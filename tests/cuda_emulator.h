@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -28,7 +29,7 @@
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
 // The emulator's own variables are shared by all fibers on purpose.
-#define CCF_UNWATCHED __attribute__((no_sanitize("thread"), noinline))
+#define CCF_UNWATCHED inline __attribute__((no_sanitize("thread"), noinline))
 #else
 #define CCF_UNWATCHED inline
 #endif
@@ -74,7 +75,7 @@ struct Fiber {
 
 struct Block {
     dim3 grid, size, index;
-    std::vector<Fiber> fibers;
+    std::deque<Fiber> fibers;  // which contexts point into, so that none may move
     Fiber* current = nullptr;
     Barrier barrier;
     std::vector<Barrier> warp_barriers;
@@ -118,12 +119,11 @@ CCF_UNWATCHED void run(Fiber& fiber) {
 #endif
 }
 
-CCF_UNWATCHED void leave(bool for_good) {
+CCF_UNWATCHED void leave() {
     Block& b = block();
     Fiber& fiber = *b.current;
-    (void)for_good;
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.asan, b.scheduler_stack, b.scheduler_stack_size);
+    __sanitizer_start_switch_fiber(&fiber.asan, b.scheduler_stack, b.scheduler_stack_size);
 #endif
 #if defined(__SANITIZE_THREAD__)
     __tsan_switch_to_fiber(b.scheduler_tsan, __tsan_switch_to_fiber_no_sync);
@@ -134,10 +134,13 @@ CCF_UNWATCHED void leave(bool for_good) {
 #endif
 }
 
-CCF_UNWATCHED void enter() {
+CCF_UNWATCHED void arrive() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &block().scheduler_stack, &block().scheduler_stack_size);
 #endif
+}
+
+CCF_UNWATCHED void begin() {
 #if defined(__SANITIZE_THREAD__)
     __tsan_acquire(&block().kernel);  // what the host did before the launch
 #endif
@@ -149,13 +152,17 @@ CCF_UNWATCHED void finish() {
 #endif
     block().current->finished = true;
     ++block().events;
-    leave(true);
+    leave();
 }
 
+// A fiber is the same thread of one block after the other.
 inline void fiber_main() {
-    enter();
-    block().kernel();
-    finish();
+    arrive();
+    for (;;) {
+        begin();
+        block().kernel();
+        finish();
+    }
 }
 
 CCF_UNWATCHED void wait(Barrier& barrier) {
@@ -167,7 +174,7 @@ CCF_UNWATCHED void wait(Barrier& barrier) {
     if (++barrier.arrived == barrier.threads) {
         barrier.arrived = 0, ++barrier.turn, ++block().events;
     } else {
-        while (barrier.turn == turn) leave(false);
+        while (barrier.turn == turn) leave();
     }
 #if defined(__SANITIZE_THREAD__)
     __tsan_acquire(&barrier.order[turn % 2]);
@@ -189,12 +196,13 @@ CCF_UNWATCHED void prepare(std::size_t shared_bytes) {
     b.warp_barriers.assign((threads + warp_size - 1) / warp_size, {});
     for (unsigned warp = 0; warp < b.warp_barriers.size(); ++warp)
         b.warp_barriers[warp].threads = threads - warp * warp_size < warp_size ? threads % warp_size : warp_size;
-    if (b.fibers.size() < threads) b.fibers.resize(threads);
+    while (b.fibers.size() < threads) b.fibers.emplace_back();
     for (unsigned i = 0; i < threads; ++i) {
         Fiber& fiber = b.fibers[i];
         fiber.finished = false, fiber.number = i, fiber.barriers = 0;
         fiber.index = {i % b.size.x, i / b.size.x % b.size.y, i / (b.size.x * b.size.y)};
-        if (!fiber.stack) fiber.stack.reset(new char[stack_bytes]);
+        if (fiber.stack) continue;
+        fiber.stack.reset(new char[stack_bytes]);
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.get(), fiber.context.uc_stack.ss_size = stack_bytes;
         fiber.context.uc_link = nullptr;
@@ -227,7 +235,6 @@ CCF_UNWATCHED void run_block(std::size_t shared_bytes) {
     }
 #if defined(__SANITIZE_THREAD__)
     __tsan_acquire(&b.ends);
-    for (unsigned i = 0; i < threads; ++i) __tsan_destroy_fiber(b.fibers[i].tsan);
 #endif
 }
 

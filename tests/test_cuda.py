@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from functools import cache
 
 import emulated
@@ -381,3 +387,79 @@ def test_other_kinds(monkeypatch):
     bound.residual(x, x, x, 1.0, 0.0, out, table=torch.zeros(2))
     assert torch.equal(out, torch.zeros_like(x))
     assert operations.MAX_TERMS == 8
+
+
+# ---------------------------------------------------------------------------------------- what the compiler made of it
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+REGISTERS = 65536  # of a multiprocessor, given out 256 at a time to a warp
+
+SHOW = """
+import importlib.util, json, sys, torch
+spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(json.dumps(module.kernels()))
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Rows of the kernels of this installation, or where it has none but nvcc is here, of one built for the purpose."""
+    from ccfast import _C
+
+    if _C.kernels():
+        return _C.kernels()
+    if shutil.which("nvcc") is None and "CUDA_HOME" not in os.environ:
+        pytest.skip("nvcc is not installed")
+    folder, root = tmp_path_factory.mktemp("build"), emulated.ROOT
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CCFAST_")}
+    command = [sys.executable, "setup.py", "build_ext", f"--build-lib={folder}/lib", f"--build-temp={folder}/temp"]
+    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+    (module,) = (folder / "lib").rglob("_C*.so")
+    done = subprocess.run([sys.executable, "-c", SHOW, module], check=True, capture_output=True, text=True)
+    return [tuple(row) for row in json.loads(done.stdout)]
+
+
+def test_compiled(compiled):
+    """Every kernel, for both architectures: no spills, no stack, a block fits the registers and the shared memory."""
+    assert {row[2] for row in compiled} >= {80, 90}
+    names = Counter(row[0] for row in compiled if row[2] == 90)
+    assert names == {
+        **{"rows_forward": 6, "rows_inverse": 6, "columns_multiply": 6, "columns_alias": 17, "banded": 9},
+        **{"lincomb_combine": 1, "lincomb_finish": 1, "fourier_alias_planes": 1, "fourier_multiply_planes": 1},
+        **{"fourier_pack_planes": 1, "fourier_unpack_planes": 1},
+    }
+    for name, variant, arch, threads, registers, spills, stack, shared, _ in compiled:
+        what = f"{name}<{variant}> sm_{arch}: {registers} registers x {threads} threads, {shared} bytes shared"
+        assert (spills, stack) == (0, 0), what
+        of_a_warp = -(-32 * registers // 256) * 256
+        # two blocks of 512 threads, or four of 256, at least; the largest columns have one of 1024
+        assert of_a_warp * threads // 32 * max(1, 512 // threads) * (2 if threads < 1024 else 1) <= REGISTERS or (
+            name == "columns_alias" and registers <= 72
+        ), what
+        assert shared <= SHARED_LIMIT.get(arch, 99 * 1024), what
+        if name in ("lincomb_combine", "lincomb_finish"):
+            assert registers <= 32, what  # 2048 threads of a multiprocessor
+
+
+def test_compiled_is_shown(monkeypatch):
+    """The rows of the library, as ``ccfast config --kernels`` takes them."""
+    from ccfast import _C
+
+    row = ("banded", "8, field_to_row", 90, 256, 40, 0, 0, 98304, 1)
+    monkeypatch.setattr(_C, "kernels", lambda: [row, ("banded", "8, field_to_row", 80, 256, 40, 0, 0, 98304, 1)])
+    (resource,) = cuda.resources(90)
+    assert (resource.backend, resource.kernel, resource.variant, resource.blocks) == ("cuda", *row[:2], 6)
+
+
+def test_import_leaves_cuda_alone():
+    """Importing loads no driver and no runtime of CUDA beyond what torch has loaded."""
+    script = """
+import torch
+loaded = lambda: {line.split()[-1] for line in open("/proc/self/maps") if "cuda" in line and ".so" in line}
+before = loaded()
+import ccfast
+assert loaded() == before, loaded() - before
+assert not torch.cuda.is_initialized()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=emulated.ROOT)

@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 
     Complex sum[kept] = {};  // rows t + k T and t + (k + a kept) T alias
 #pragma unroll
     for (int k = 0; k < held; ++k) sum[k % kept] = sum[k % kept] + b[k * step] * v[k];
-    tile.barrier();
+    // a thread has read last where it writes now: no barrier
 #pragma unroll
     for (int k = 0; k < kept; ++k) tile.write(t, k * T, sum[k]);
     tile.barrier();
