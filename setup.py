@@ -2,9 +2,11 @@
 
 Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no
 Python in it), and ``ccfast._C``, the pybind11 module that loads it. Without a compiler or without torch's headers the
-package installs without them, and ``ccfast.show_config()`` says so. Where nvcc is found (CUDA_HOME, PATH) the kernels of
-csrc/cuda are built in too, for the architectures in CCFAST_CUDA_ARCH ("80;90") and as PTX for later ones;
-CCFAST_NO_CUDA=1 leaves them out. The CUDA runtime is linked in, so that the library loads where there is none.
+package installs without them, and ``ccfast.show_config()`` says so.
+
+Where nvcc is found (CUDA_HOME, PATH) the kernels of csrc/cuda are built in too, for the architectures in
+CCFAST_CUDA_ARCH ("80;90") and as PTX for later ones; CCFAST_NO_CUDA=1 leaves them out. The CUDA runtime is linked in,
+so that the library loads where there is none.
 """
 
 import importlib.util
@@ -155,7 +157,7 @@ def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
 
 
 def cuda_rules(cuda: Cuda) -> str:
-    """nvcc for all architectures, what ptxas says of the kernels kept beside each object; and the table made of that."""
+    """nvcc for all architectures, the words of ptxas kept beside each object; and the table made of them."""
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in cuda.archs]
     codes.append(f"-gencode=arch=compute_{cuda.archs[-1]},code=compute_{cuda.archs[-1]}")
     compiler = f"{cuda.nvcc} {NVCC_FLAGS} {' '.join(codes)} -MMD -MF $out.d -c $in -o $out"

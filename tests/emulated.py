@@ -1,4 +1,4 @@
-"""The ops of csrc/ops_cuda.cpp built for the CPU, their kernels run by tests/cuda_emulator.h: torch.ops.ccfast_emulated.
+"""The ops of csrc/ops_cuda.cpp built for the CPU, their kernels run by cuda_emulator.h: torch.ops.ccfast_emulated.
 
 So the tests see on a machine without a GPU what a GPU would compute, through the same checks and the same Python.
 """
@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = "-O2 -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -Wno-unknown-pragmas -ffp-contract=fast"
-OPS = ("combine", "finish", "fourier", "fourier_alias", "fourier_multiply", "fourier_pack", "fourier_unpack", "separable")  # fmt: skip
+FLAGS = "-O1 -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -Wno-unknown-pragmas -ffp-contract=fast"
+OPS = "combine finish fourier fourier_alias fourier_multiply fourier_pack fourier_unpack separable".split()
 
 
 def build(folder: Path) -> Path:

@@ -158,7 +158,10 @@ def close(got, want):
 
 def case(operator, dtype, device, batch=None):
     """The tensors of the nine terms: F, r, h as the network has them, the others float32."""
-    shape = (operator.batch or (1 if np.prod(operator.shape) > 2**15 else 2) if batch is None else batch, *operator.shape)
+    shape = (
+        operator.batch or (1 if np.prod(operator.shape) > 2**15 else 2) if batch is None else batch,
+        *operator.shape,
+    )
     names = ("x", "F", "r", "h", "ybar", "z")
     return {
         name: draw(*shape, seed=k).to(device, dtype if name in "Frh" else torch.float32) for k, name in enumerate(names)
@@ -345,7 +348,11 @@ def test_grad(device):
 
 def test_errors(device):
     """Every op says the name, the rule and what was given."""
-    x, out, stream = torch.zeros(1, 1, 64, 32, device=device), torch.empty(1, 1, 64, 32, device=device), ops.stream(device)
+    x, out, stream = (
+        torch.zeros(1, 1, 64, 32, device=device),
+        torch.empty(1, 1, 64, 32, device=device),
+        ops.stream(device),
+    )
     z = torch.zeros(1, 64, 32, dtype=torch.complex64, device=device)
     m, table = torch.zeros(1, 64, 32, device=device), torch.zeros(3, device=device)
     fails = [

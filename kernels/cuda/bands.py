@@ -16,7 +16,7 @@ LARGEST_CONDITION = 16.0
 """Of H H^T: its inverse loses that factor in float32, and the low-rank form nothing."""
 
 NEGLIGIBLE = 1e-9
-"""Of the largest entry of (H H^T)^-1, which decays exponentially off its diagonal: a hundredth of float32's rounding."""
+"""Of the largest entry of (H H^T)^-1, which decays exponentially off its diagonal; a hundredth of a float32 rounding."""
 
 
 class Band(NamedTuple):
@@ -33,7 +33,7 @@ class Band(NamedTuple):
 
 def band(matrix: Tensor) -> Band:
     """The narrowest band, of one width for all rows, that may wrap around the end of a row (circular borders)."""
-    rows, n = matrix.shape
+    n = matrix.shape[1]
     starts, widths = [], []
     for nonzero in (matrix != 0).numpy():
         places = nonzero.nonzero()[0].tolist() or [0]

@@ -59,7 +59,7 @@ class Fourier:
         self.sides = sides if len(sides) == 2 else (1, *sides)
         self.factor = operator.factor if isinstance(operator, FourierDownsampling) else 1
         self.factors = (self.factor, self.factor) if len(sides) == 2 else (1, self.factor)
-        # columns_alias holds the columns that alias in one block, which has four of 2048 rows and eight or more of fewer
+        # the columns that alias lie in one block, which has four columns of 2048 rows, and eight or more of fewer
         self.own = SIDES.issuperset(sides) and self.factor in (1, 2, 4, 4 if self.sides[0] == 2048 else 8)
         self.buffer = torch.empty(0)
 

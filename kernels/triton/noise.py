@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .launches import VECTOR, Call, launch, units
+
 __all__ = ["normal", "philox"]
 
 
