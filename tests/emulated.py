@@ -15,7 +15,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = "-O1 -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -Wno-unknown-pragmas -ffp-contract=fast"
-OPS = "combine finish fourier fourier_alias fourier_multiply fourier_pack fourier_unpack separable".split()
+FOURIER = ("fourier", "fourier_alias", "fourier_multiply", "fourier_pack", "fourier_unpack")
+OPS = ("combine", "finish", *FOURIER, "separable")
 
 
 def build(folder: Path) -> Path:

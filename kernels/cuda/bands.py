@@ -16,7 +16,7 @@ LARGEST_CONDITION = 16.0
 """Of H H^T: its inverse loses that factor in float32, and the low-rank form nothing."""
 
 NEGLIGIBLE = 1e-9
-"""Of the largest entry of (H H^T)^-1, which decays exponentially off its diagonal; a hundredth of a float32 rounding."""
+"""Of the largest entry of (H H^T)^-1, which decays exponentially off the diagonal: a hundredth of float32 rounding."""
 
 
 class Band(NamedTuple):
