@@ -370,6 +370,37 @@ def test_errors(device):
             op(*arguments)
 
 
+def test_schemas(device):
+    """What an op writes is what its schema says."""
+    x = [draw(1, 3, 64, 64, seed=k, dtype=torch.float32).to(device) for k in range(2)]
+    out, following = torch.empty_like(x[0]), torch.empty_like(x[0], dtype=torch.bfloat16)
+    table, stream = torch.arange(5.0, device=device), ops.stream(device)
+    row = (out, following, x, table, False)
+    blurring, bicubic = (operations._ROWS[o.kind](o) for o in (build(SMALL["own"]), Bicubic((3, 64, 64), 4)))
+    calls = []
+
+    def keep(op):
+        return lambda *arguments: calls.append((op, arguments))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fourier", "separable"):
+            patch.setattr(ops, name, keep(getattr(ops, name)))
+        for one in (blurring, bicubic):
+            one(*row, stream)
+    z = torch.zeros(2, 64, 64, dtype=torch.complex64, device=device)
+    calls += [
+        (ops.combine, (torch.empty_like(out), *row[2:], stream)),
+        (ops.finish, (*row, x[0].clone(), stream)),
+        (ops.fourier_pack, (z, *row[2:], 1, stream)),
+        (ops.fourier_multiply, (z, z.real.clone()[:1], 1, stream)),
+        (ops.fourier_alias, (z, z.clone()[:1], 1, 32, 32, stream)),
+        (ops.fourier_unpack, (*row, z, 1, stream)),
+    ]
+    assert {op.name() for op, _ in calls} == {getattr(ops, name).name() for name in emulated.OPS}
+    for op, arguments in calls:
+        torch.library.opcheck(op, arguments, test_utils=("test_schema",))
+
+
 # ---------------------------------------------------------------------------------------- choice of the backend
 def test_backend():
     """First in the order; it says why it does not run here; kinds that it has no kernel for go elsewhere."""
