@@ -3,6 +3,10 @@
 Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no
 Python in it), and ``ccfast._C``, the pybind11 module that loads it. Without a compiler or without torch's headers the
 package installs without them, and ``ccfast.show_config()`` says so.
+
+Where nvcc is found (CUDA_HOME, PATH) the kernels of csrc/cuda are built in too, for the architectures in
+CCFAST_CUDA_ARCH ("80;90") and as PTX for later ones; CCFAST_NO_CUDA=1 leaves them out. The CUDA runtime is linked in,
+so that the library loads where there is none.
 """
 
 import importlib.util
@@ -13,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import NamedTuple
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
@@ -23,6 +28,36 @@ FLAGS = (
     "-O3 -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -fopenmp-simd -fno-math-errno "
     f"-fno-trapping-math -DTORCH_TARGET_VERSION=0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
 ).split()
+NVCC_FLAGS = "-O3 -std=c++20 --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden -Xptxas=-v"
+
+
+class Cuda(NamedTuple):
+    """nvcc, the folder of libcudart_static.a, and architectures: "80", "90"."""
+
+    nvcc: str
+    libraries: Path
+    archs: list[str]
+
+
+def find_cuda() -> Cuda | None:
+    """The CUDA toolkit, unless CCFAST_NO_CUDA=1; nvcc says itself where it lies, since it may be a link or a script."""
+    if os.environ.get("CCFAST_NO_CUDA") == "1":
+        return None
+    home = Path(os.environ["CUDA_HOME"]) / "bin/nvcc" if "CUDA_HOME" in os.environ else None
+    nvcc = str(home) if home and home.is_file() else shutil.which("nvcc")
+    if nvcc is None:
+        return None
+    said = subprocess.run([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull], capture_output=True)
+    top = re.search(r"TOP=(\S+)", said.stderr.decode())
+    folders = [Path(top[1]) / name for name in ("lib64", "lib", "targets/x86_64-linux/lib")] if top else []
+    libraries = next((folder for folder in folders if (folder / "libcudart_static.a").is_file()), None)
+    if libraries is None:
+        print(f"ccfast: no CUDA code, because {nvcc} has no libcudart_static.a", file=sys.stderr)
+        return None
+    archs = os.environ.get("CCFAST_CUDA_ARCH", "80;90").split(";")
+    if not all(re.fullmatch(r"\d{2,3}[af]?", arch) for arch in archs):
+        raise ValueError(f"CCFAST_CUDA_ARCH: must be architectures like 80;90, got {';'.join(archs)}")
+    return Cuda(nvcc, libraries.resolve(), archs)
 
 
 def find_torch() -> Path | None:
@@ -81,7 +116,11 @@ def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
         "CCF_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
     }
     module_flags = [f"-I{sysconfig.get_path('include')}", f"-isystem{pybind11.get_include()}"]
-    module_flags += [rf"-D{name}=\"{value}\"" for name, value in defines.items()]
+    cuda = find_cuda()
+    if cuda:
+        defines["CCF_CUDA_ARCHS"] = ";".join(cuda.archs)
+        module_flags.append(f"-I{build}")  # the compiler's report, for the table of kernels
+    module_flags += [f"'-D{name}=\"{value}\"'" for name, value in defines.items()]
     # the headers' paths, which their error messages hold, are those of whoever built the library
     flags = f"{' '.join(FLAGS)} -isystem {torch}/include -ffile-prefix-map={torch}=torch"
     sources = [Path("csrc/ops.cpp"), *sorted(p.relative_to(ROOT) for p in (ROOT / "csrc/cpu").glob("*.cpp"))]
@@ -96,13 +135,37 @@ def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
         contract = "off" if source.stem == "noise" else "fast"
         objects.append(str(build / f"{source.stem}.o"))
         rows.append(f"build {objects[-1]}: compile {source}\n  flags = -ffp-contract={contract}\n")
-    rows.append(f"build {build}/bindings.o: compile csrc/bindings.cpp\n  flags = {' '.join(module_flags)}\n")
+    report = [f"{build}/kernel_report.inc"] if cuda else []
+    if cuda:
+        rows.append(cuda_rules(cuda))
+        sources = sorted(p.relative_to(ROOT) for p in (ROOT / "csrc/cuda").glob("*.cu"))
+        kernels = [f"{build}/cuda_{source.stem}.o" for source in sources]
+        rows += [f"build {o} | {o}.report: cuda {source}\n" for o, source in zip(kernels, sources, strict=True)]
+        rows.append(f"build {report[0]}: report {' '.join(f'{o}.report' for o in kernels)} | csrc/cuda/report.py\n")
+        rows.append(f"build {build}/ops_cuda.o: compile csrc/ops_cuda.cpp\n")
+        objects += [*kernels, f"{build}/ops_cuda.o"]
+    implicit = f" | {report[0]}" if report else ""
+    rows.append(f"build {build}/bindings.o: compile csrc/bindings.cpp{implicit}\n  flags = {' '.join(module_flags)}\n")
     # no-as-needed: the name of torch's library must be in _ops.so, or its symbols are not found
     torch_library = f"-L{torch}/lib -Wl,--no-as-needed -ltorch_cpu -Wl,--allow-shlib-undefined"
+    if cuda:
+        torch_library += f" -L{cuda.libraries} -lcudart_static -ldl -lrt -lpthread -Wl,--exclude-libs,ALL"
     rows.append(f"build {build}/_ops.so: link {' '.join(objects)}\n  libraries = {torch_library}\n")
     ops_library = f"-L{build} -Wl,--no-as-needed -l:_ops.so -Wl,-rpath,'$$ORIGIN' -Wl,--allow-shlib-undefined"
     rows.append(f"build {build}/{module}: link {build}/bindings.o | {build}/_ops.so\n  libraries = {ops_library}\n")
     return "\n".join(rows)
+
+
+def cuda_rules(cuda: Cuda) -> str:
+    """nvcc for all architectures, the words of ptxas kept beside each object; and the table made of them."""
+    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in cuda.archs]
+    codes.append(f"-gencode=arch=compute_{cuda.archs[-1]},code=compute_{cuda.archs[-1]}")
+    compiler = f"{cuda.nvcc} {NVCC_FLAGS} {' '.join(codes)} -MMD -MF $out.d -c $in -o $out"
+    report = f"{sys.executable} csrc/cuda/report.py $in > $out"
+    return (
+        f"rule cuda\n  command = {compiler} > $out.report 2>&1 || (cat $out.report; false)\n"
+        f"  depfile = $out.d\n  deps = gcc\nrule report\n  command = {report}\n"
+    )
 
 
 def rule(name: str, command: str) -> str:

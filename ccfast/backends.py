@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from .kernels import native, reference, triton
+from .kernels import cuda, native, reference, triton
 
 __all__ = ["BACKENDS", "can_run", "resolve"]
 
@@ -21,6 +21,7 @@ def _reference_reason(device: torch.device) -> str | None:
 
 
 BACKENDS: dict[str, tuple[ModuleType, Callable[[torch.device], str | None]]] = {
+    "cuda": (cuda, cuda.reason),
     "triton": (triton, triton.reason),
     "native": (native, _native_reason),
     "reference": (reference, _reference_reason),

@@ -7,21 +7,25 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <sstream>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
+#include "checks.h"
 #include "cpu/kernels.h"
 
 namespace {
 
 using ccf::Band;
 using ccf::BandedAxis;
+using ccf::check;
 using ccf::Dtype;
+using ccf::Name;
 using ccf::Packing;
 using ccf::Row;
+using ccf::same_sizes;
 using ccf::Shape;
+using ccf::shape_of;
+using ccf::sizes_of;
+using ccf::strides_of;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Tensors = std::vector<Tensor>;
@@ -29,34 +33,6 @@ using Numbers = std::vector<double>;
 using Places = std::vector<std::int64_t>;
 template <class T>
 using Some = std::optional<T>;  // None is read faster than an empty list
-
-template <class... Parts>
-void check(bool condition, const Parts&... parts) {
-    if (condition) return;
-    std::ostringstream message;
-    (message << ... << parts);
-    throw std::runtime_error(message.str());
-}
-
-// Parts of messages, written out only when a check fails: a call has a few microseconds in all.
-struct Sizes {
-    const Tensor& tensor;
-};
-std::ostream& operator<<(std::ostream& stream, const Sizes& sizes) {
-    stream << '(';
-    for (std::int64_t k = 0; k < sizes.tensor.dim(); ++k) stream << (k ? ", " : "") << sizes.tensor.size(k);
-    return stream << ')';
-}
-Sizes sizes_of(const Tensor& tensor) { return {tensor}; }
-
-struct Name {
-    const char* text;
-    int place = -1;  // in a list
-};
-std::ostream& operator<<(std::ostream& stream, const Name& name) {
-    stream << name.text;
-    return name.place < 0 ? stream : stream << '[' << name.place << ']';
-}
 
 // No op has a derivative: what requires grad would silently lose it. The stable ABI does not show requires_grad, so that
 // an op written in Python is asked, and only where grad mode is on, which the sampling loop is not.
@@ -82,23 +58,6 @@ Dtype dtype_of(Name name, const Tensor& tensor) {
         default: check(false, name, ": must be float32, bfloat16 or float16");
     }
     return {};
-}
-
-Shape shape_of(Name name, const Tensor& tensor) {
-    check(tensor.dim() == 3 || tensor.dim() == 4, name, ": must be (B, C, H, W) or (B, C, L), got ", sizes_of(tensor));
-    const bool image = tensor.dim() == 4;
-    return {tensor.size(0), tensor.size(1), image ? tensor.size(2) : 1, tensor.size(image ? 3 : 2)};
-}
-
-void strides_of(const Tensor& tensor, std::int64_t* stride) {
-    const bool image = tensor.dim() == 4;
-    stride[0] = tensor.stride(0), stride[1] = tensor.stride(1);
-    stride[2] = image ? tensor.stride(2) : 0, stride[3] = tensor.stride(image ? 3 : 2);
-}
-
-bool same_sizes(const Tensor& a, const Tensor& b) {
-    const auto x = a.sizes(), y = b.sizes();
-    return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin());
 }
 
 // `scales` multiply both coefficients of the terms whose places `scaled` lists.

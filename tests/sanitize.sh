@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs the CPU kernels under ASan + UBSan and under TSan; fails on any report. Needs g++, not torch. `make sanitize`.
+# Runs the CPU kernels, and the CUDA kernels in their emulator, under ASan + UBSan and under TSan; fails on any report,
+# and where TSan does not report a barrier that is left out. Needs g++, not torch. `make sanitize`.
 set -eu
 cd "$(dirname "$0")/.."
 build=build/sanitize
@@ -17,3 +18,24 @@ run tsan "-fsanitize=thread -DCCF_NO_CLONES" &
 thread=$!
 run asan "-fsanitize=address,undefined -fno-sanitize-recover=all"
 wait "$thread"
+
+cuda() { # name, flags
+    # shellcheck disable=SC2086
+    ${CXX:-g++} $common -Wno-unknown-pragmas -DCCF_EMULATED -DCCF_FEW_SIDES -Itests $2 -x c++ csrc/cuda/*.cu \
+        tests/cuda_driver.cpp -o "$build/cuda_$1"
+    echo "CUDA kernels, $1:" && "$build/cuda_$1"
+}
+
+cuda tsan "-fsanitize=thread" &
+thread=$!
+cuda asan "-fsanitize=address,undefined -fno-sanitize-recover=all"
+wait "$thread"
+
+# case and barrier of a thread: rows and columns of a blur, the exchange of aliases, and both stages of a band matrix
+for planted in "fourier 0" "fourier 1" "fourier 2" "alias 1" "alias 2" "alias 3" "separable 0" "separable 1"; do
+    # shellcheck disable=SC2086
+    if "$build/cuda_tsan" $planted >"$build/planted" 2>&1 || ! grep -q "data race" "$build/planted"; then
+        echo "TSan does not see that $planted lacks a barrier" && exit 1
+    fi
+done
+echo "TSan reports every barrier that was left out"

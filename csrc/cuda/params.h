@@ -1,0 +1,65 @@
+// What a kernel of the GPU is given: plain data, no header of torch or of CUDA.
+#pragma once
+
+#include <cstdint>
+
+#include "../params.h"
+
+namespace ccf::cuda {
+
+// A row of a plan: out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out. Its coefficients lie in a table that the
+// kernels read, so that one captured graph serves every schedule.
+struct DeviceTerm {
+    const void* data;
+    std::int64_t stride[4];  // in elements, order of Shape
+    Dtype dtype;
+    bool vector;  // planes contiguous, and runs of four elements aligned
+};
+
+// With `residual` the terms are (ybar, x, F) and the row ybar - P(p x + q F).
+struct DeviceRow {
+    Shape shape;
+    DeviceTerm terms[max_terms];
+    int count;
+    bool residual;
+    const float* table;  // residual: p, q; else a_0 .. a_n-1, b_0 .. b_n-1, c_in
+    void* out;           // contiguous
+    Dtype out_dtype;
+    void* next;  // contiguous, or null
+    Dtype next_dtype;
+};
+
+constexpr int run_threads = 256;  // of a block of the elementwise kernels
+
+// A group is what shares a multiplier, an image or the whole batch; only planes of one group are packed together.
+struct Groups {
+    int groups, planes;  // real planes of a group
+
+    constexpr int pairs() const { return (planes + 1) / 2; }  // of a group
+    constexpr int all_pairs() const { return groups * pairs(); }
+};
+
+// Stages of a transform of n points, after stages with product `done`; and how many roots of unity it reads (fft.cuh).
+constexpr int radix(int n, int done) { return n / done < 8 ? n / done : 8; }
+constexpr int log2(int n) { return n == 1 ? 0 : 1 + log2(n / 2); }
+constexpr int root_count(int n, int done = 8) {
+    return done >= n ? 0 : done * log2(radix(n, done)) + root_count(n, done * radix(n, done));
+}
+
+// A multiplier or, with factor > 1, the basis of a decimation, (groups or 1, height, width): stride 0 for one.
+struct Spectral {
+    const void* data;  // float; complex where factor > 1
+    std::int64_t stride;
+    int factor;                            // 1, 2, 4 or 8
+    const void *row_roots, *column_roots;  // roots of unity
+};
+
+// Rows of a (rows, columns) matrix: row i is zero but for taps[t, i], t < width, in the columns start[i] + t, modulo
+// the number of columns. Of the rows of tile j, `tile` each, all columns lie in base[j] .. base[j] + extent - 1.
+struct CyclicBand {
+    const float* taps;  // (width, rows)
+    const std::int32_t *start, *base;
+    int rows, columns, width, tile, extent;
+};
+
+}  // namespace ccf::cuda

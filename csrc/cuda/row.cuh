@@ -1,0 +1,81 @@
+// How kernels read the terms of a row.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "../math.h"
+#include "params.h"
+#include "platform.h"
+
+namespace ccf::cuda {
+
+__device__ __forceinline__ float direct_coefficient(const DeviceRow& row, int k) {
+    return row.residual ? (k == 0 ? 1.0f : 0.0f) : row.table[k];
+}
+
+__device__ __forceinline__ float projected_coefficient(const DeviceRow& row, int k) {
+    return row.residual ? (k == 0 ? 0.0f : -row.table[k - 1]) : row.table[row.count + k];
+}
+
+__device__ __forceinline__ float next_scale(const DeviceRow& row) {
+    return row.residual ? 1.0f : row.table[2 * row.count];
+}
+
+// ------------------------------------------------------------------------------------------- half precision
+#if defined(__CUDA_ARCH__)
+__device__ __forceinline__ float load(bfloat16 value) { return to_float(value); }  // a shift
+__device__ __forceinline__ float load(float16 value) {
+    float result;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+    return result;
+}
+__device__ __forceinline__ bfloat16 rounded(float value, bfloat16) {
+    bfloat16 result;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+    return result;
+}
+__device__ __forceinline__ float16 rounded(float value, float16) {
+    float16 result;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+    return result;
+}
+#else
+__device__ __forceinline__ float load(bfloat16 value) { return to_float(value); }
+__device__ __forceinline__ float load(float16 value) { return to_float(value); }
+__device__ __forceinline__ bfloat16 rounded(float value, bfloat16) { return from_float<bfloat16>(value); }
+__device__ __forceinline__ float16 rounded(float value, float16) { return from_float<float16>(value); }
+#endif
+__device__ __forceinline__ float load(float value) { return value; }
+__device__ __forceinline__ float rounded(float value, float) { return value; }
+
+// f(null pointer of the element type): the dtype of a tensor is known at run time, and is the same for all threads.
+template <class F>
+__device__ __forceinline__ void with_dtype(Dtype dtype, const F& f) {
+    switch (dtype) {
+        case Dtype::float32: return f(static_cast<float*>(nullptr));
+        case Dtype::bfloat16: return f(static_cast<bfloat16*>(nullptr));
+        case Dtype::float16: return f(static_cast<float16*>(nullptr));
+    }
+}
+
+// ------------------------------------------------------------------------------------------- planes
+// First element of a plane of a term.
+template <class T>
+__device__ __forceinline__ const T* plane_of(const DeviceTerm& term, int channels, int plane) {
+    return static_cast<const T*>(term.data) + plane / channels * term.stride[0] + plane % channels * term.stride[1];
+}
+
+// f(coefficient, source(plane) -> pointer, row stride, column stride) for every term whose coefficient is not zero:
+// such a term is not read at all, so that a row costs the bytes of the terms that it has.
+template <bool Projected, class F>
+__device__ __forceinline__ void for_terms(const DeviceRow& row, const F& f) {
+    for (int k = 0; k < row.count; ++k) {
+        const float coefficient = Projected ? projected_coefficient(row, k) : direct_coefficient(row, k);
+        if (coefficient == 0.0f) continue;
+        const DeviceTerm& term = row.terms[k];
+        with_dtype(term.dtype, [&](auto* type) { f(coefficient, term, type); });
+    }
+}
+
+}  // namespace ccf::cuda

@@ -1,0 +1,19 @@
+// How every kernel is launched, for the table of what the compiler made of them.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace ccf::cuda {
+
+struct KernelShape {
+    std::string kernel, variant;  // as in the template: columns_alias, "256, 4"
+    int threads;                  // of a block
+    std::size_t shared;           // dynamic shared memory of a block, at most
+};
+
+// The one name that the op library shows to ccfast._C.
+__attribute__((visibility("default"))) std::vector<KernelShape> kernel_shapes();
+
+}  // namespace ccf::cuda

@@ -1,0 +1,110 @@
+"""Rows of fourier operators: our own transforms for sides that are powers of two, torch's for all others."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ...operators import FourierBlur, FourierDownsampling
+from . import ops
+
+__all__ = ["SIDES", "Fourier", "fourier_row", "roots"]
+
+SIDES = frozenset(2**k for k in range(6, 12))
+"""What csrc/cuda/fourier.cuh transforms: 64 .. 2048."""
+
+SCRATCH = 20 * 2**20
+"""Bytes between two kernels where the device does not say how much its L2 cache holds: two fifths of an H100's."""
+
+_DOUBLE = torch.empty(0, dtype=torch.float64)
+
+
+def fourier_row(operator: FourierBlur | FourierDownsampling):
+    """The factor 1 / n of the two transforms is folded into the constants."""
+    return Fourier(operator)
+
+
+def roots(side: int) -> Tensor:
+    """Roots of unity as a transform of ``side`` points reads them, complex128; csrc/cuda/fft.cuh says which.
+
+    For each stage of radix R after stages with product S > 1: exp(-2 pi i 2^q m / (S R)) as [q, m], q < log2 R, m < S.
+    """
+    parts, done = [], 8
+    while done < side:
+        radix = min(8, side // done)
+        powers = 2.0 ** torch.arange(int(math.log2(radix)), dtype=torch.float64)
+        angle = -2 * math.pi * powers[:, None] * torch.arange(done, dtype=torch.float64) / (done * radix)
+        parts.append(torch.polar(torch.ones_like(angle), angle).flatten())
+        done *= radix
+    return torch.cat(parts)
+
+
+@lru_cache
+def scratch_bytes(device: torch.device) -> int:
+    """Two fifths of the L2 cache: what lies between two kernels is there when the second one reads it."""
+    if device.type != "cuda":
+        return SCRATCH
+    return int(0.4 * torch.cuda.get_device_properties(device).L2_cache_size) or SCRATCH
+
+
+class Fourier:
+    """Complex planes (groups * pairs, H, W); a group is what shares a kernel: an image, or the whole batch."""
+
+    def __init__(self, operator: FourierBlur | FourierDownsampling) -> None:
+        sides = operator.shape[1:]
+        self.operator = operator
+        self.sides = sides if len(sides) == 2 else (1, *sides)
+        self.factor = operator.factor if isinstance(operator, FourierDownsampling) else 1
+        self.factors = (self.factor, self.factor) if len(sides) == 2 else (1, self.factor)
+        # the columns that alias lie in one block, which has four columns of 2048 rows, and eight or more of fewer
+        self.own = SIDES.issuperset(sides) and self.factor in (1, 2, 4, 4 if self.sides[0] == 2048 else 8)
+        self.buffer = torch.empty(0)
+
+    def __call__(
+        self, out: Tensor, after: Tensor | None, terms: list[Tensor], table: Tensor, residual: bool, stream: int
+    ) -> None:
+        batch, channels = out.shape[:2]
+        groups, planes = (1, batch * channels) if self.operator.batch is None else (batch, channels)
+        pairs = groups * ((planes + 1) // 2)
+        constant = self._constant(out)
+        if self.own:
+            chunk = max(1, scratch_bytes(out.device) // (8 * math.prod(self.sides)))
+            scratch = self._buffer(min(pairs, chunk, 65535), out)
+            row_roots, column_roots = (self._roots(side, out) for side in reversed(self.sides))
+            ops.fourier(out, after, terms, table, residual, constant, row_roots, column_roots, scratch, groups,
+                        self.factor, stream)  # fmt: skip
+            return
+        z = self._buffer(pairs, out)
+        ops.fourier_pack(z, terms, table, residual, groups, stream)
+        spectrum = torch.fft.fft2(z)
+        if self.factor == 1:
+            ops.fourier_multiply(spectrum, constant, groups, stream)
+        else:
+            low = [side // factor for side, factor in zip(self.sides, self.factors, strict=True)]
+            ops.fourier_alias(spectrum, constant, groups, *low, stream)
+        ops.fourier_unpack(
+            out, after, terms, table, residual, torch.fft.ifft2(spectrum, norm="forward"), groups, stream
+        )
+
+    def _constant(self, like: Tensor) -> Tensor:
+        """What the spectrum is multiplied by, (1 or B, H, W): 1/n where it is kept, or the basis of the aliases."""
+        operator, n = self.operator, math.prod(self.sides)
+        if isinstance(operator, FourierDownsampling):
+            return operator.constant(
+                "cuda basis", lambda: operator._basis(_DOUBLE).reshape(-1, *self.sides) / math.sqrt(n), like
+            )
+        return operator.constant(
+            "cuda kept", lambda: (operator.singular_values > 0).double().reshape(-1, *self.sides) / n, like
+        )
+
+    def _roots(self, side: int, like: Tensor) -> Tensor:
+        return self.operator.constant(f"cuda roots {side}", lambda: roots(side), like)
+
+    def _buffer(self, pairs: int, like: Tensor) -> Tensor:
+        shape = (pairs, *self.sides)
+        if self.buffer.shape != shape or self.buffer.device != like.device:
+            self.buffer = torch.empty(shape, dtype=torch.complex64, device=like.device)
+        return self.buffer

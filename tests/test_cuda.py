@@ -1,0 +1,496 @@
+"""The CUDA C++ backend against kernels/reference.py in float64: its kernels in the emulator, and with a GPU on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+
+import emulated
+import numpy as np
+import pytest
+import torch
+from conftest import OPERATORS, SMOOTH
+
+from ccfast import backends
+from ccfast.kernels import cuda, native, reference
+from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, Inpainting, SeparableBlur
+from ccfast.plan import TERMS
+
+pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"no native code: {native.REASON}")
+if native.REASON is None:
+    from ccfast.kernels.cuda import bands, fourier, operations, ops, separable
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+KINDS = ("fourier", "separable")
+SKEW = np.array([0.5, 0.3, 0.15, 0.05])
+
+
+def draw(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def blur(*kernel_shape):
+    """Kernels with positive taps, skewed so that a transposition or a wrong sign shows."""
+    taps = torch.rand(kernel_shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 3
+    return taps / taps.sum((-2, -1), keepdim=True)
+
+
+def fourier_member(height, width, channels=1, factor=1, images=()):
+    kernel = blur(*images, 5, 4)
+    if factor == 1:
+        return FourierBlur((channels, height, width), kernel, 0.2)
+    return FourierDownsampling((channels, height, width), kernel, factor, 0.1)
+
+
+# Own transforms: every side as rows and as columns, mixed sides, odd numbers of planes, kernels of each image, factors.
+OWN = [
+    ("64x64", lambda: fourier_member(64, 64, 3)),
+    ("64x128", lambda: fourier_member(64, 128)),
+    ("128x64-per-image", lambda: fourier_member(128, 64, 3, images=(2,))),
+    ("256x64", lambda: fourier_member(256, 64)),
+    ("64x256", lambda: fourier_member(64, 256)),
+    ("512x64", lambda: fourier_member(512, 64)),
+    ("64x512", lambda: fourier_member(64, 512)),
+    ("1024x64", lambda: fourier_member(1024, 64)),
+    ("64x1024", lambda: fourier_member(64, 1024)),
+    ("2048x64", lambda: fourier_member(2048, 64)),
+    ("64x2048", lambda: fourier_member(64, 2048)),
+    ("64x64-by-2", lambda: fourier_member(64, 64, 3, 2)),
+    ("64x128-by-4-per-image", lambda: fourier_member(64, 128, 3, 4, (2,))),
+    ("128x64-by-8", lambda: fourier_member(128, 64, 1, 8)),
+    ("256x64-by-4", lambda: fourier_member(256, 64, 1, 4)),
+    ("512x64-by-4", lambda: fourier_member(512, 64, 1, 4)),
+    ("1024x64-by-8", lambda: fourier_member(1024, 64, 1, 8)),
+    ("2048x64-by-4", lambda: fourier_member(2048, 64, 1, 4)),
+]
+# Torch's transforms around our passes.
+OTHER = [
+    ("60x64", lambda: fourier_member(60, 64, 3)),
+    ("63x65-per-image", lambda: fourier_member(63, 65, 3, images=(2,))),
+    ("32x32", lambda: fourier_member(32, 32)),
+    ("1x7", lambda: FourierBlur((3, 1, 7), [SMOOTH], 0.4)),
+    ("64x64-by-16", lambda: fourier_member(64, 64, 1, 16)),
+    ("2048x64-by-8", lambda: fourier_member(2048, 64, 1, 8)),
+    ("63x66-by-3", lambda: fourier_member(63, 66, 3, 3)),
+    ("63x66-by-3-per-image", lambda: fourier_member(63, 66, 1, 3, (2,))),
+    ("signal-4096", lambda: FourierBlur((2, 4096), SKEW, 0.2)),
+]
+BANDED = [
+    ("bicubic-64x128", lambda: Bicubic((3, 64, 128), 4)),
+    ("bicubic-72x60", lambda: Bicubic((2, 72, 60), 3)),
+    ("bicubic-256x40", lambda: Bicubic((1, 256, 40), 2)),
+    ("bicubic-256x256-by-8", lambda: Bicubic((1, 256, 256), 8)),
+    ("bicubic-signal-1040", lambda: Bicubic((2, 1040), 8)),
+    ("full-rank-zero", lambda: SeparableBlur((3, 33, 31), [0.1, 0.8, 0.1], boundary="zero")),
+    ("full-rank-reflect", lambda: SeparableBlur((1, 65, 40), [0.1, 0.2, 0.7], boundary="reflect")),
+    ("full-rank-circular", lambda: SeparableBlur((2, 41, 64), [0.1, 0.8, 0.1], boundary="circular")),
+    ("full-rank-circular-skew", lambda: SeparableBlur((1, 16, 20), [0.05, 0.8, 0.1, 0.05], boundary="circular")),
+    ("full-rank-signal", lambda: SeparableBlur((3, 33), [0.1, 0.8, 0.1], boundary="zero")),
+]
+LOW_RANK = [
+    ("gaussian-63x65", lambda: GaussianBlur((3, 63, 65))),
+    ("gaussian-1x7", lambda: GaussianBlur((2, 1, 7), std=1.0)),
+    ("cut-500x3", lambda: SeparableBlur((3, 500, 3), SMOOTH, cutoff=0.4)),
+    ("gaussian-signal", lambda: GaussianBlur((2, 40))),
+]
+
+
+@cache
+def build(builder):
+    return builder()
+
+
+MEMBERS = [*OWN, *OTHER, *BANDED, *LOW_RANK, *((n, b) for n, b in OPERATORS if build(b).kind in KINDS)]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    return emulated.load(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture(params=["emulator", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """Where the kernels run: on the CPU the ops are those of the emulator."""
+    if request.param == "cuda":
+        why = cuda.reason(torch.device("cuda")) or (None if torch.cuda.is_available() else "no NVIDIA GPU")
+        if why:
+            pytest.skip(f"the CUDA backend cannot run: {why}")
+        return torch.device("cuda")
+    for name, op in vars(request.getfixturevalue("library")).items():
+        monkeypatch.setattr(ops, name, op)
+    return torch.device("cpu")
+
+
+@pytest.fixture(params=[builder for _, builder in MEMBERS], ids=[name for name, _ in MEMBERS])
+def operator(request):
+    return build(request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+# Two transforms, whose rounding grows with log n, or three band matrices, all in float32.
+TOLERANCE = 5e-6
+
+
+def close(got, want):
+    """Half outputs: one unit in their last place more, for a float32 value on the other side of a rounding border."""
+    got, want = got.cpu(), want.cpu()
+    assert got.shape == want.shape
+    if not want.numel():
+        return
+    bound = TOLERANCE * want.abs().max().clamp(min=1.0)
+    if got.dtype != torch.float32:
+        smallest = torch.finfo(got.dtype).smallest_normal
+        bound = bound + torch.finfo(got.dtype).eps * 2.0 ** want.abs().clamp(min=smallest).log2().floor()
+    error = (got.double() - want).abs()
+    assert not got.isnan().any()
+    assert (error <= bound).all(), f"off by {(error / want.abs().max()).max():.3g} of the largest value"
+
+
+def case(operator, dtype, device, batch=None):
+    """The tensors of the nine terms: F, r, h as the network has them, the others float32."""
+    few = 1 if np.prod(operator.shape) > 2**15 else 2
+    shape = (operator.batch or few if batch is None else batch, *operator.shape)
+    names = ("x", "F", "r", "h", "ybar", "z")
+    return {
+        name: draw(*shape, seed=k).to(device, dtype if name in "Frh" else torch.float32) for k, name in enumerate(names)
+    }
+
+
+def double(tensors):
+    return {name: tensor.cpu().double() for name, tensor in tensors.items()}
+
+
+def poisoned(like, dtype):
+    return torch.full(like.shape, torch.nan, dtype=dtype, device=like.device)
+
+
+ROWS = {
+    "common": {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3, "Ph": -2.1},
+    "general": {name: 0.3 * k - 1.0 for k, name in enumerate(TERMS)},
+    "projections": {"Px": 0.5, "PF": -1.5},
+    "elementwise": {"x": 0.9, "F": -0.4, "z": 0.3},
+}
+
+
+def check_residual(operator, tensors, dtype, table=None):
+    x, F, ybar = tensors["x"], tensors["F"], tensors["ybar"]
+    out, want = poisoned(x, dtype), torch.empty(x.shape, dtype=torch.float64)
+    cuda.bind(operator).residual(x, F, ybar, 1.7, -0.6, out, table=table)
+    reference.residual(operator, x.cpu().double(), F.cpu().double(), ybar.cpu().double(), 1.7, -0.6, want)
+    close(out, want)
+
+
+def check_update(operator, tensors, dtype, row, table=None, numbers=None):
+    """``row`` and c_in = 0.8 are what must come out; ``numbers`` what the backend is told beside the table."""
+    out, following = poisoned(tensors["x"], torch.float32), poisoned(tensors["x"], dtype)
+    cuda.bind(operator).update(numbers or row, tensors, out, following, 0.8 if table is None else 7.0, table=table)
+    want, want_following = (torch.empty(out.shape, dtype=torch.float64) for _ in range(2))
+    reference.update(operator, row, double(tensors), want, want_following, 0.8)
+    close(out, want)
+    close(following, want_following)
+
+
+# ---------------------------------------------------------------------------------------- values
+def test_values(operator, device):
+    """One dtype a member, since the emulator takes too long for the product; small members meet all in test_rows."""
+    dtype = DTYPES[sum(operator.shape) % 3]
+    tensors = case(operator, dtype, device)
+    check_residual(operator, tensors, dtype)
+    check_update(operator, tensors, dtype, ROWS["general"])
+
+
+SMALL = {
+    "own": lambda: fourier_member(64, 64, 3),
+    "own-by-2": lambda: fourier_member(64, 64, 3, 2),
+    "other": lambda: fourier_member(12, 10, 3),
+    "other-by-3": lambda: fourier_member(9, 12, 3, 3),
+    "banded": lambda: Bicubic((3, 64, 32), 2),
+    "low-rank": lambda: GaussianBlur((3, 9, 10)),
+}
+small = pytest.mark.parametrize("member", SMALL.values(), ids=SMALL)
+
+
+@small
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows(member, dtype, device):
+    operator = build(member)
+    tensors = case(operator, dtype, device)
+    check_residual(operator, tensors, dtype)
+    for row in ROWS.values():
+        check_update(operator, tensors, dtype, row)
+
+
+@small
+def test_strides(member, device):
+    """Channels last, half of the channels of a wider output, a transposed state, and every second pixel."""
+    operator, dtype = build(member), torch.bfloat16
+    tensors = case(operator, dtype, device)
+    shape = tensors["F"].shape
+    tensors["F"] = torch.cat([tensors["F"], tensors["F"]], 1)[:, : shape[1]]
+    tensors["r"] = tensors["r"].repeat_interleave(2, -1)[..., ::2]
+    tensors["h"] = tensors["h"].to(memory_format=torch.channels_last)
+    tensors["x"] = tensors["x"].transpose(-1, -2).contiguous().transpose(-1, -2)
+    check_residual(operator, tensors, dtype)
+    check_update(operator, tensors, dtype, ROWS["general"])
+
+
+@small
+def test_table(member, device):
+    """What lies in the table counts, not the numbers that are given beside it; c_in too."""
+    operator = build(member)
+    tensors = case(operator, torch.float32, device)
+    row = ROWS["common"]
+    numbers = [*(row.get(name, 0.0) for name in ("x", "F", "r", "h")), 0.0, 0.0, 0.0, row["Ph"], 0.8]
+    table = torch.tensor(numbers, device=device)
+    check_update(operator, tensors, torch.float32, row, table, dict.fromkeys(row, 5.0))
+
+
+@small
+def test_batches(member, device):
+    """Buffers between two kernels follow the shape; no image is no work."""
+    operator = build(member)
+    bound = cuda.bind(operator)
+    for batch in (3, 0, 1):
+        tensors = case(operator, torch.float32, device, batch)
+        out, want = torch.empty_like(tensors["x"]), torch.empty(tensors["x"].shape, dtype=torch.float64)
+        bound.update(ROWS["general"], tensors, out, None, 1.0)
+        reference.update(operator, ROWS["general"], double(tensors), want, None, 1.0)
+        close(out, want)
+
+
+@pytest.mark.parametrize("member", [SMALL["own"], SMALL["own-by-2"], OWN[2][1]], ids=["blur", "by-2", "per-image"])
+def test_chunks(member, device, monkeypatch):
+    """The scratch holds two pairs of planes; a chunk may end in the middle of an image."""
+    monkeypatch.setattr(fourier, "scratch_bytes", lambda _: 2 * 8 * 64 * 128)
+    operator = build(member)
+    check_update(operator, case(operator, torch.float32, device, operator.batch or 3), torch.float32, ROWS["general"])
+
+
+def test_float64_state(device):
+    """Falls back to the reference: equal bits."""
+    operator = build(SMALL["own"])
+    tensors = {name: t.double() for name, t in case(operator, torch.float32, device).items()}
+    outs = [torch.empty_like(tensors["x"]) for _ in range(2)]
+    for backend, out in zip((cuda, reference), outs, strict=True):
+        backend.bind(operator).update(ROWS["general"], tensors, out, None, 1.0)
+    assert torch.equal(*outs)
+
+
+def test_idempotent(device):
+    """P P x = P x to rounding at the largest image of three planes that the emulator does in seconds."""
+    operator = fourier_member(256, 128, 3)
+    x = draw(1, *operator.shape, dtype=torch.float32).to(device)
+    once, twice = torch.empty_like(x), torch.empty_like(x)
+    bound = cuda.bind(operator)
+    bound.update({"Px": 1.0}, {"x": x}, once, None, 1.0)
+    bound.update({"Px": 1.0}, {"x": once}, twice, None, 1.0)
+    close(twice, once.cpu().double())
+
+
+# ---------------------------------------------------------------------------------------- which kernel is for what
+def test_forms():
+    """Own transforms for powers of two and factors that fit a block; bands where narrow and well conditioned."""
+    for name, builder in OWN:
+        assert fourier.fourier_row(build(builder)).own, name
+    for name, builder in OTHER:
+        assert not fourier.fourier_row(build(builder)).own, name
+    for name, builder in BANDED:
+        assert isinstance(separable.separable_row(build(builder)), separable.Banded), name
+    for name, builder in LOW_RANK:
+        assert isinstance(separable.separable_row(build(builder)), separable.LowRank), name
+
+
+def test_roots():
+    """Powers of exp(-2 pi i / n), in the order of fft.cuh."""
+    assert [fourier.roots(n).numel() for n in sorted(fourier.SIDES)] == [24, 88, 152, 216, 728, 1240]
+    want = [np.exp(-2j * np.pi * 2**q * m / 64) for q in range(3) for m in range(8)]
+    want += [np.exp(-2j * np.pi * m / 128) for m in range(64)]
+    torch.testing.assert_close(fourier.roots(128), torch.tensor(np.array(want)), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("boundary", ["zero", "reflect", "circular"])
+def test_bands(boundary):
+    """A band matrix gives the matrix back, and its tiles hold what they say."""
+    u, s, v = SeparableBlur((1, 37), [0.1, 0.2, 0.7], boundary=boundary).factors[0]
+    matrix = (u * s) @ v.mT
+    matrix = torch.where(matrix.abs() > 1e-12, matrix, 0.0)
+    band = bands.band(matrix)
+    assert band.taps.shape[1] == 3
+    back = torch.zeros_like(matrix)
+    columns = (band.start[:, None] + torch.arange(band.taps.shape[1])) % band.columns
+    assert torch.equal(back.scatter_add(1, columns, band.taps), matrix)
+    for tile in bands.TILES:
+        base, extent = bands.tiled(band, tile)
+        for row, start in enumerate(band.start.tolist()):
+            assert (start - int(base[row // tile])) % band.columns + band.taps.shape[1] <= extent
+        assert int(base.max()) + extent < 2 * band.columns + band.taps.shape[1]
+
+
+# ---------------------------------------------------------------------------------------- errors
+def test_grad(device):
+    operator = build(SMALL["own"])
+    x = torch.zeros(1, *operator.shape, device=device, requires_grad=True)
+    with torch.enable_grad(), pytest.raises(RuntimeError, match=r"cuda backend: .* pass x.detach\(\)"):
+        cuda.bind(operator).update({"x": 1.0}, {"x": x}, torch.empty_like(x), None, 1.0)
+
+
+def test_errors(device):
+    """Every op says the name, the rule and what was given."""
+    x, out = torch.zeros(1, 1, 64, 32, device=device), torch.empty(1, 1, 64, 32, device=device)
+    z = torch.zeros(1, 64, 32, dtype=torch.complex64, device=device)
+    m, table, stream = torch.zeros(1, 64, 32, device=device), torch.zeros(3, device=device), ops.stream(device)
+    row = (out, None, [x], table, False)
+    narrow = z[..., :16].contiguous()
+    fails = [
+        (r"powers of two from 64 to 2048, got \(1, 1, 64, 32\)", ops.fourier, (*row, m, m, m, z, 1, 1, stream)),
+        (r"table: must have 3 elements, got shape \(2\)", ops.finish, (out, None, [x], table[:2], False, None, stream)),
+        (r"out: must not be terms\[0\]", ops.finish, (x, *row[1:], None, stream)),
+        (r"out: must be contiguous", ops.finish, (out.mT.contiguous().mT, *row[1:], None, stream)),
+        (r"terms: must be 1 to 8 tensors, got 0", ops.finish, (out, None, [], table, False, None, stream)),
+        (r"must be three \(ybar, x, F\), got 1", ops.finish, (out, None, [x], table, True, None, stream)),
+        (r"terms\[0\]: must be float32, bfl", ops.finish, (out, None, [x.double()], table, False, None, stream)),
+        (r"groups: must divide 1 planes, got 2", ops.fourier_pack, (z, *row[2:], 2, stream)),
+        (r"must have 2048 elements, got shape \(1, 64, 16\)", ops.fourier_pack, (narrow, *row[2:], 1, stream)),
+        (r"constant: must be \(1 or groups, H, W\), got \(64, 32\)", ops.fourier_multiply, (z, m[0], 1, stream)),
+        (r"must divide the sides of \(1, 64, 32\), got 3, 32", ops.fourier_alias, (z, z, 1, 3, 32, stream)),
+        (r"must be nine tensors and six numbers, got 0 and 0", ops.separable, (*row, [], [], [], [], m, stream)),
+    ]
+    for message, op, arguments in fails:
+        with pytest.raises(RuntimeError, match=message):
+            op(*arguments)
+
+
+def test_schemas(device):
+    """What an op writes is what its schema says."""
+    x = [draw(1, 3, 64, 64, seed=k, dtype=torch.float32).to(device) for k in range(2)]
+    out, following = torch.empty_like(x[0]), torch.empty_like(x[0], dtype=torch.bfloat16)
+    table, stream = torch.arange(5.0, device=device), ops.stream(device)
+    row = (out, following, x, table, False)
+    blurring, bicubic = (operations._ROWS[o.kind](o) for o in (build(SMALL["own"]), Bicubic((3, 64, 64), 4)))
+    calls = []
+
+    def keep(op):
+        return lambda *arguments: calls.append((op, arguments))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fourier", "separable"):
+            patch.setattr(ops, name, keep(getattr(ops, name)))
+        for one in (blurring, bicubic):
+            one(*row, stream)
+    z = torch.zeros(2, 64, 64, dtype=torch.complex64, device=device)
+    calls += [
+        (ops.combine, (torch.empty_like(out), *row[2:], stream)),
+        (ops.finish, (*row, x[0].clone(), stream)),
+        (ops.fourier_pack, (z, *row[2:], 1, stream)),
+        (ops.fourier_multiply, (z, z.real.clone()[:1], 1, stream)),
+        (ops.fourier_alias, (z, z.clone()[:1], 1, 32, 32, stream)),
+        (ops.fourier_unpack, (*row, z, 1, stream)),
+    ]
+    assert {op.name() for op, _ in calls} == {getattr(ops, name).name() for name in emulated.OPS}
+    for op, arguments in calls:
+        torch.library.opcheck(op, arguments, test_utils=("test_schema",))
+
+
+# ---------------------------------------------------------------------------------------- choice of the backend
+def test_backend():
+    """First in the order; it says why it does not run here; kinds that it has no kernel for go elsewhere."""
+    assert next(iter(backends.BACKENDS)) == "cuda"
+    with pytest.raises(ValueError, match=r"'cuda' cannot run on cpu: (it runs on CUDA devices only|installed without)"):
+        backends.can_run("cuda", "cpu", raise_error=True)
+    assert not backends.can_run("cuda", "cpu")
+
+
+def test_other_kinds(monkeypatch):
+    """Triton's, or without triton the reference's, which has no table."""
+    monkeypatch.setattr(cuda.triton, "reason", lambda device: "triton is not installed")
+    operator = Inpainting(torch.ones(1, 4, 4))
+    x, out = draw(1, 1, 4, 4), torch.empty(1, 1, 4, 4, dtype=torch.float64)
+    bound = cuda.bind(operator)
+    bound.update({"x": 2.0}, {"x": x}, out, None, 1.0, table=torch.zeros(3))
+    assert torch.equal(out, 2 * x)
+    bound.residual(x, x, x, 1.0, 0.0, out, table=torch.zeros(2))
+    assert torch.equal(out, torch.zeros_like(x))
+    assert operations.MAX_TERMS == 8
+
+
+# ---------------------------------------------------------------------------------------- what the compiler made of it
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+REGISTERS = 65536  # of a multiprocessor, given out 256 at a time to a warp
+
+SHOW = """
+import importlib.util, json, sys, torch
+spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(json.dumps(module.kernels()))
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Rows of the kernels of this installation, or where it has none but nvcc is here, of one built for the purpose."""
+    from ccfast import _C
+
+    if _C.kernels():
+        return _C.kernels()
+    if shutil.which("nvcc") is None and "CUDA_HOME" not in os.environ:
+        pytest.skip("nvcc is not installed")
+    folder, root = tmp_path_factory.mktemp("build"), emulated.ROOT
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CCFAST_")}
+    command = [sys.executable, "setup.py", "build_ext", f"--build-lib={folder}/lib", f"--build-temp={folder}/temp"]
+    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+    (module,) = (folder / "lib").rglob("_C*.so")
+    done = subprocess.run([sys.executable, "-c", SHOW, module], check=True, capture_output=True, text=True)
+    return [tuple(row) for row in json.loads(done.stdout)]
+
+
+def test_compiled(compiled):
+    """Every kernel, for both architectures: no spills, no stack, a block fits the registers and the shared memory."""
+    assert {row[2] for row in compiled} >= {80, 90}
+    names = Counter(row[0] for row in compiled if row[2] == 90)
+    assert names == {
+        **{"rows_forward": 6, "rows_inverse": 6, "columns_multiply": 6, "columns_alias": 17, "banded": 9},
+        **{"lincomb_combine": 1, "lincomb_finish": 1, "fourier_alias_planes": 1, "fourier_multiply_planes": 1},
+        **{"fourier_pack_planes": 1, "fourier_unpack_planes": 1},
+    }
+    for name, variant, arch, threads, registers, spills, stack, shared, _ in compiled:
+        what = f"{name}<{variant}> sm_{arch}: {registers} registers x {threads} threads, {shared} bytes shared"
+        assert (spills, stack) == (0, 0), what
+        resident = 768 if name == "columns_alias" else 1024  # threads of a multiprocessor that its registers allow
+        assert -(-32 * registers // 256) * 256 * resident // 32 <= REGISTERS, what
+        assert shared <= SHARED_LIMIT.get(arch, 99 * 1024), what
+        if name in ("lincomb_combine", "lincomb_finish"):
+            assert registers <= 32, what  # 2048 threads of a multiprocessor
+
+
+def test_compiled_is_shown(monkeypatch):
+    """The rows of the library, as ``ccfast config --kernels`` takes them."""
+    from ccfast import _C
+
+    row = ("banded", "8, field_to_row", 90, 256, 40, 0, 0, 98304, 1)
+    monkeypatch.setattr(_C, "kernels", lambda: [row, ("banded", "8, field_to_row", 80, 256, 40, 0, 0, 98304, 1)])
+    (resource,) = cuda.resources(90)
+    assert (resource.backend, resource.kernel, resource.variant, resource.blocks) == ("cuda", *row[:2], 6)
+
+
+def test_import_leaves_cuda_alone():
+    """Importing loads no driver and no runtime of CUDA beyond what torch has loaded."""
+    script = """
+import torch
+loaded = lambda: {line.split()[-1] for line in open("/proc/self/maps") if "cuda" in line and ".so" in line}
+before = loaded()
+import ccfast
+assert loaded() == before, loaded() - before
+assert not torch.cuda.is_initialized()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=emulated.ROOT)
