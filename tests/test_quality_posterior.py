@@ -96,10 +96,10 @@ def test_a_good_sampler_is_near_the_posterior_of_a_gaussian_prior():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_every_method_has_four_candidates(noise):
+def test_every_method_has_six_candidates(noise):
     for method in (*CONJUGATE, *BASELINES):
         solvers = method.candidates(20, noise, 64)
-        assert len(set(map(repr, solvers))) == 4, method.name
+        assert len(set(map(repr, solvers))) == 6, method.name
 
 
 def test_record_takes_up_where_it_stopped_and_refuses_other_settings(tmp_path):

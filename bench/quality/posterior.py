@@ -2,9 +2,9 @@
 
 For every problem of ``problems`` and number of network evaluations:
 
-1. sweep: the four candidates of ``methods`` at three starts, on measurements and noise of their own (seed 1000 on),
-   the smallest sliced Wasserstein distance wins; at 100 evaluations the best three of 50, and at 1000 the best one
-   of 100 (DPS's step follows the number of steps);
+1. sweep: the six candidates of ``methods`` at three starts, on measurements and noise of their own (seed 1000 on), the
+   smallest sliced Wasserstein distance wins; at 50 evaluations only the best six of 20 are tried, at 100 the best two
+   of 50, and at 1000 the best one of 100 (DPS's step follows the number of steps);
 2. report: with what won, one run for every seed below, each with its own draw from the prior, measurement and noise,
    compared with exact draws by ``distances.compare``.
 
@@ -40,7 +40,7 @@ __all__ = ["EVALUATIONS", "Trial", "run", "tuned"]
 EVALUATIONS = (2, 5, 10, 20, 50, 100, 1000)
 SEEDS, TUNING = (0, 1, 2, 3), (1000, 1001)
 SAMPLES, TUNING_SAMPLES = 256, 128
-KEPT = {100: 3, 1000: 1}
+KEPT = {50: 6, 100: 2, 1000: 1}
 """How many candidates, the best of the number of evaluations before, are tried at these."""
 
 Trial = tuple[Solver, float]
