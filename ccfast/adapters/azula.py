@@ -1,0 +1,46 @@
+"""azula: ``denoiser(x_t, t).mean`` is E[x0 | x_t], ``denoiser.schedule(t)`` is (alpha, sigma)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..denoiser import Denoiser
+
+__all__ = ["to_azula"]
+
+
+def to_azula(denoiser: Denoiser) -> Any:
+    """An ``azula.denoise.Denoiser`` on the same path and with the same times, which must run from 0 to 1 = noise.
+
+    Raises:
+        ImportError: azula is not installed.
+        ValueError: a schedule whose time is not 1 at the noise (Flow, VE, EDM).
+    """
+    from azula.denoise import Denoiser as Base
+    from azula.denoise import DiracPosterior
+    from azula.noise import Schedule as BaseSchedule
+
+    own = denoiser.schedule
+    if own.time_range != (0.0, 1.0) or not float(own.std(1.0)) > float(own.std(0.0)):
+        raise ValueError(f"denoiser: its schedule must have times from 0 to 1 = noise, got {own!r}")
+
+    class Path(BaseSchedule):
+        def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            times = t.detach().double().cpu().numpy()
+            return torch.as_tensor(own.mean(times)).to(t), torch.as_tensor(own.std(times)).to(t)
+
+    class Adapted(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.schedule = Path()
+            self.network = denoiser.network if isinstance(denoiser.network, nn.Module) else None
+
+        def forward(self, x_t: Tensor, t: Tensor, **kwargs: Any) -> DiracPosterior:
+            if t.numel() != 1:
+                raise ValueError(f"t: must be one time for the whole batch, got shape {tuple(t.shape)}")
+            return DiracPosterior(mean=denoiser(x_t, float(t)))
+
+    return Adapted()
