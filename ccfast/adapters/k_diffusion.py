@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +27,10 @@ class DenoiseAt(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor | float, **extra: Any) -> Tensor:
         """x (B, C, H, W), the same shape back; extra arguments go to the network."""
         denoiser, schedule = self.denoiser, self.denoiser.schedule
-        values = torch.as_tensor(sigma, dtype=torch.float64, device="cpu").flatten()
+        # a list, since under torch.func (deepinv's guidance) the tensor has no storage to make an array of
+        values = np.atleast_1d(sigma.tolist() if isinstance(sigma, Tensor) else float(sigma)).ravel()
         low, high = sorted(schedule.time_range)
-        t = schedule.time(values.expand(x.shape[0]).numpy() if values.numel() == 1 else values.numpy()).clip(low, high)
+        t = schedule.time(np.broadcast_to(values, x.shape[:1])).clip(low, high)
         column = (-1, *(1,) * (x.ndim - 1))
 
         def like(value: Any) -> Tensor:

@@ -1,0 +1,42 @@
+"""azula: PiGDM, DPS, DiffPIR and MMPS with the package's own parameters, on the same path from 0.999 to 0.001."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ccfast.adapters import to_azula
+
+from .case import Case, Restore
+
+__all__ = ["peers"]
+
+
+def peers(case: Case) -> Iterator[tuple[str, Restore]]:
+    """Name and run; PiGDM is for noiseless measurements only, DiffPIR and MMPS for noisy ones."""
+    from azula.guidance import DiffPIRDenoiser, DPSSampler, MMPSDenoiser, PGDMSampler
+    from azula.linalg.covariance import IsotropicCovariance
+    from azula.sample import DDIMSampler
+
+    denoiser, operator, y = to_azula(case.denoiser), case.operator, case.y
+    grid: dict[str, Any] = {"start": 0.999, "stop": 0.001, "steps": case.evaluations, "silent": True}
+
+    def run(sampler: Any) -> Restore:
+        def restore() -> Tensor:
+            torch.manual_seed(0)
+            return sampler(torch.randn(1, *operator.shape))
+
+        return restore
+
+    yield "azula DPSSampler", run(DPSSampler(denoiser, y=y, A=operator.forward, **grid))
+    if not case.noise_std:
+        yield "azula PGDMSampler", run(PGDMSampler(denoiser, y=y, A=operator.forward, A_inv=operator.pinv, **grid))
+        return
+    variance = torch.tensor(case.noise_std**2)
+    guided = DiffPIRDenoiser(denoiser, y=y, A=operator.forward, var_y=variance)
+    yield "azula DiffPIRDenoiser", run(DDIMSampler(guided, eta=1.0, **grid))
+    guided = MMPSDenoiser(denoiser, y=y, A=operator.forward, cov_y=IsotropicCovariance(variance))
+    yield "azula MMPSDenoiser", run(DDIMSampler(guided, **grid))
