@@ -20,8 +20,8 @@ def part(result: Result) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in settings["packages"].items())
     text = (
         f"{packages}; one network, operator and measurement, parameters as each package has them. `outside` is the "
-        f"time of a whole run at {settings['side']} x {settings['side']} with a network of one multiplication; `memory` "
-        "is what a run at 128 x 128 allocates at its peak, network included.\n"
+        f"time of a whole run at {settings['side']} x {settings['side']} with a network of one multiplication; "
+        "`memory` is what a run at 128 x 128 allocates at its peak, network included.\n"
     )
     heading = ["task", "noise", "sampler", "evaluations", "outside, ms", "memory, MiB", "PSNR", "GMSD", "rms of Hx - y"]
     rows = [

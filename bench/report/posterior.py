@@ -27,7 +27,7 @@ def section() -> str:
             "the same sweep (`bench/quality/methods.py`).\n",
             picture("posterior", "Distance to exact posteriors"),
             unfinished(result),
-            "Mean over problems of the distance (and of the coverage of 90 % intervals):\n",
+            "Mean over the problems that all have finished of the distance (and of the coverage of 90 % intervals):\n",
             summary(result),
             "Everything at 20 evaluations: distance, error of the mean, of the covariance, spread (1 is right), "
             "coverage of 50 % and 90 % intervals.\n",
@@ -53,15 +53,22 @@ def names(result: Result, measure: str) -> list[str]:
 
 
 def summary(result: Result) -> str:
-    problems = names(result, "problem")
+    methods = names(result, "method")
+    problems = [
+        p for p in names(result, "problem") if all(select(result, "seed", problem=p, method=m) for m in methods)
+    ]
     rows = []
-    for method in names(result, "method"):
+    for method in methods:
         cells = [method]
         for steps in SHOWN:
             key = {"method": method, "evaluations": steps}
-            distance = [mean(select(result, "sliced_wasserstein", problem=p, **key)) for p in problems]
-            coverage = [mean(select(result, "coverage_90", problem=p, **key)) for p in problems]
-            cells.append(f"{mean(distance):.2f} ({mean(coverage):.2f})")
+            values = [
+                [select(result, measure, problem=p, **key) for p in problems]
+                for measure in ("sliced_wasserstein", "coverage_90")
+            ]
+            whole = all(all(lists) for lists in values)
+            distance, coverage = (mean([mean(list_) for list_ in lists if list_]) for lists in values)
+            cells.append(f"{distance:.2f} ({coverage:.2f})" if whole else "failed on some")
         rows.append(cells)
     return table(["sampler", *(f"{steps} evaluations" for steps in SHOWN)], rows)
 
@@ -76,7 +83,8 @@ def details(result: Result, steps: int) -> str:
             key = {"problem": problem, "method": method, "evaluations": steps}
             own = [row for row in result["rows"] if key.items() <= row.items()]
             if own:
-                cells = (f"{mean([row[m] for row in own if m in row]):.2f}" for m in measures)
+                values = ([row[m] for row in own if m in row] for m in measures)
+                cells = (f"{mean(list_):.2f}" if list_ else "failed" for list_ in values)
                 rows.append([problem, method, *cells, f"`{own[0]['solver']}` from {own[0]['start']:g}"])
     return table(["problem", "sampler", "SW", "mean", "cov.", "spread", "50 %", "90 %", "tuned to"], rows)
 
