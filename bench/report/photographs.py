@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .page import RESULTS, Result, error, load, mean, missing, origin, picture, save, table
+from .page import RESULTS, Result, error, load, mean, missing, origin, picture, pyplot, save, table
 
 __all__ = ["claim", "section"]
 
@@ -100,8 +100,7 @@ def variants(result: Result) -> str:
 
 def figure(result: Result, noise: float, axis: str) -> Any:
     """Measures down, tasks across."""
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     own = [task for task in tasks(result) if task[1] == noise]
     shown = measures(result)
     figure, axes = plt.subplots(len(shown), len(own), figsize=(3.0 * len(own), 2.6 * len(shown)), squeeze=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .page import Result, error, load, mean, missing, origin, picture, save, table
+from .page import Result, error, load, mean, missing, origin, picture, pyplot, save, table
 
 __all__ = ["figure", "section"]
 
@@ -90,8 +90,7 @@ def details(result: Result, steps: int) -> str:
 
 
 def figure(result: Result) -> Any:
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     problems, methods = names(result, "problem"), names(result, "method")
     columns = 3
     count = -(-len(problems) // columns)

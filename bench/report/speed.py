@@ -7,7 +7,7 @@ from typing import Any
 from bench import readme
 from ccfast.bench.table import ratio
 
-from .page import Result, load, missing, picture, save
+from .page import Result, load, missing, picture, pyplot, save
 
 __all__ = ["roofline", "section", "shares"]
 
@@ -50,8 +50,7 @@ def shares(result: Result) -> Any:
 
 
 def barplot(bars: list[tuple[str, float]], label: str, line: float | None = None) -> Any:
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(8, 0.28 * len(bars) + 0.8))
     drawn = axis.barh([name for name, _ in bars], [value for _, value in bars], color="tab:blue")
     axis.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)

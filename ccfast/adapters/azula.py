@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -19,28 +20,26 @@ def to_azula(denoiser: Denoiser) -> Any:
         ImportError: azula is not installed.
         ValueError: a schedule whose time is not 1 at the noise (Flow, VE, EDM).
     """
-    from azula.denoise import Denoiser as Base
-    from azula.denoise import DiracPosterior
-    from azula.noise import Schedule as BaseSchedule
+    azula, noise = import_module("azula.denoise"), import_module("azula.noise")
 
     own = denoiser.schedule
     if own.time_range != (0.0, 1.0) or not float(own.std(1.0)) > float(own.std(0.0)):
         raise ValueError(f"denoiser: its schedule must have times from 0 to 1 = noise, got {own!r}")
 
-    class Path(BaseSchedule):
+    class Path(noise.Schedule):
         def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
             times = t.detach().double().cpu().numpy()
             return torch.as_tensor(own.mean(times)).to(t), torch.as_tensor(own.std(times)).to(t)
 
-    class Adapted(Base):
+    class Adapted(azula.Denoiser):
         def __init__(self) -> None:
             super().__init__()
             self.schedule = Path()
             self.network = denoiser.network if isinstance(denoiser.network, nn.Module) else None
 
-        def forward(self, x_t: Tensor, t: Tensor, **kwargs: Any) -> DiracPosterior:
+        def forward(self, x_t: Tensor, t: Tensor, **kwargs: Any) -> Any:
             if t.numel() != 1:
                 raise ValueError(f"t: must be one time for the whole batch, got shape {tuple(t.shape)}")
-            return DiracPosterior(mean=denoiser(x_t, float(t)))
+            return azula.DiracPosterior(mean=denoiser(x_t, float(t)))
 
     return Adapted()

@@ -50,8 +50,9 @@ class Norm(nn.GroupNorm):
     def __init__(self, channels: int) -> None:
         super().__init__(32, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(x)
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input)
 
 
 class Block(nn.Module):
@@ -97,13 +98,6 @@ class Attention(nn.Module):
         return (flat + self.proj_out(attended)).reshape(x.shape)
 
 
-class Convolution(nn.Conv2d):
-    """The first layer, called like the blocks."""
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return super().forward(x)
-
-
 class ADM(nn.Module):
     """The U-Net: network(x, t), x (B, 3, H, W) with sides divisible by 2 per level, t (B,) the index from 0 to 999.
 
@@ -123,7 +117,7 @@ class ADM(nn.Module):
             return [*layers, Attention(out, config.head_channels)] if side in config.attention else layers
 
         channels, side, kept = width, 1, [width]
-        self.input_blocks = nn.ModuleList([nn.ModuleList([Convolution(3, width, 3, padding=1)])])
+        self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(3, width, 3, padding=1)])])
         for level, multiple in enumerate(config.multiples):
             for _ in range(config.blocks):
                 self.input_blocks.append(nn.ModuleList(block(channels, multiple * width, side)))
@@ -171,7 +165,7 @@ class ADM(nn.Module):
 
 def run(layers: Any, x: Tensor, embedding: Tensor) -> Tensor:
     for layer in layers:
-        x = layer(x, embedding)
+        x = layer(x) if isinstance(layer, nn.Conv2d) else layer(x, embedding)  # the first layer takes no embedding
     return x
 
 
