@@ -7,7 +7,7 @@
 
     bicubic    x4
     blur       Gaussian, standard deviation 3, 61 taps, reflected borders
-    mask       the hidden pixels of ``--mask FILE`` are black (the paper's free-form mask is not public as a file)
+    mask       the hidden pixels of ``--mask FILE`` are black (no free-form mask comes with this package)
 
 Samplers: Conjugate (w = 15) and PiGDM (w = 6), both from t = 0.4 (the paper's tau = 0.6), at 5, 10 and 20 steps, and
 DDRM at 20; ``--dps`` adds DPS at 1000. For diffusion the network's time is the index rounded down, as in the authors'
