@@ -30,6 +30,15 @@ def test_the_claim_is_held_against_the_best_baseline_of_each_measure():
     assert "PSNR, dB 1 of 1, GMSD 0 of 1 tasks" in text
 
 
+def test_a_row_of_fewer_pictures_is_compared_on_those():
+    value, bar = photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][3], "psnr")
+    assert value == pytest.approx(31.0 + 3.0)  # mean of the preset, and 33 - 30 on the first picture
+    assert bar == 0.0
+    value, bar = photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][2], "psnr")
+    assert value == pytest.approx(29.75)
+    assert bar == pytest.approx(0.75)
+
+
 def test_a_result_that_is_not_there_is_said_to_be_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(page, "RESULTS", tmp_path)
     for section in (posterior, photographs, peers):

@@ -28,7 +28,8 @@ def part(result: Result) -> str:
         f"### Prior `{prior}`, {settings['pictures']} held-out crops of {settings['size']} x {settings['size']}\n",
         origin(result, LPIPS=f"({settings['lpips']})", **{"edge-VGG": f"({settings['edge_vgg']})"}),
         "All but `preset` (what a user gets) were tuned on training photographs, for every task and number of "
-        "evaluations, by the same sweep (`bench/quality/tuning.py`). Bars are standard errors over the crops.\n",
+        "evaluations, by the same sweep (`bench/quality/tuning.py`). Bars are standard errors of the difference to the "
+        "five-step preset, crop by crop.\n",
         "**The claim**: five-step `preset` is at least as good as every training-free baseline at 20 evaluations, and "
         "as DPS at 1000. Difference to the best baseline of each measure (positive: ours is better), same crops:\n",
         claim(result),
@@ -59,6 +60,18 @@ def gain(own: Result, rival: Result, measure: str) -> list[float]:
     """By picture, over those that both have; positive where ours is better."""
     sign = MEASURES[measure][1]
     return [sign * (a - b) for a, b in zip(own[measure], rival[measure], strict=False)]
+
+
+def paired(result: Result, task: tuple[str, float], row: Result, measure: str) -> tuple[float, float]:
+    """Mean and its error of a row, by differences to the five-step preset on the same pictures.
+
+    So that rows of fewer pictures stand at the right height, and that bars do not show how pictures differ.
+    """
+    base = find(result, task, "preset", 5)
+    if base is None:
+        return mean(row[measure]), error(row[measure])
+    differences = [a - b for a, b in zip(row[measure], base[measure], strict=False)]
+    return mean(base[measure]) + mean(differences), error(differences)
 
 
 def claim(result: Result) -> str:
@@ -112,10 +125,11 @@ def figure(result: Result, noise: float, axis: str) -> Any:
                 rows = sorted(
                     (row for row in result["rows"] if key.items() <= row.items()), key=lambda row: row["evaluations"]
                 )
+                points = [paired(result, task, row, measure) for row in rows]
                 axes[i, j].errorbar(
                     [row[axis] for row in rows],
-                    [mean(row[measure]) for row in rows],
-                    [error(row[measure]) for row in rows],
+                    [value for value, _ in points],
+                    [bar for _, bar in points],
                     label=method,
                     color=colours[number % 10],
                     marker="o" if number < 3 else ".",
@@ -127,6 +141,10 @@ def figure(result: Result, noise: float, axis: str) -> Any:
             axes[i, j].set(xscale="log")
             axes[i, j].grid(alpha=0.3)
             axes[i, j].tick_params(labelsize=7)
+            axes[i, j].xaxis.set_minor_formatter("")
+            if axis == "evaluations":
+                counts = sorted({row[axis] for row in result["rows"] if row["method"] in LINES})
+                axes[i, j].set_xticks(counts, [str(count) for count in counts])
         axes[0, j].set_title(f"{task[0]}, noise {noise:g}", fontsize=9)
     for i, measure in enumerate(shown):
         axes[i, 0].set_ylabel(MEASURES[measure][0], fontsize=9)
