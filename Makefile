@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test lint bench figures gpu-check sanitize clean
+.PHONY: demo test lint bench figures report gpu-check sanitize clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
@@ -19,6 +19,10 @@ bench: .venv/installed  ## every kernel and its rivals under pytest-benchmark; B
 
 figures: .venv/installed  ## the README's table and bench/results/cpu.json; BENCH=--busy on a busy machine
 	$(BIN)/python -m bench --readme $(BENCH)
+
+report: .venv/installed  ## docs/report.md and its pictures, from the files in bench/results
+	$(BIN)/pip install --quiet "matplotlib>=3.8"
+	$(BIN)/python -m bench.report
 
 gpu-check:  ## on a machine with an NVIDIA GPU, with the torch that is installed: build, gpu tests, sanitizers, timings
 	$(PYTHON) setup.py --quiet build_ext --inplace

@@ -1,0 +1,77 @@
+"""The sweep for photographs: every sampler's parameters and start, on crops of training photographs.
+
+Coordinate by coordinate, the same for all: the start among ``STARTS`` with the method's third candidate, then the other
+five candidates of ``methods`` at that start. The score is the presets' (``ccfast.presets.sweep.score``): PSNR - 50
+GMSD - |log2 of the ratio of gradient energies|, the mean over two crops of 64 x 64 from two photographs. A hidden box
+is as large there as in the report, not as large a part of the crop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import ccfast
+from ccfast.degradations import parse_operator
+from ccfast.operators import Operator
+from ccfast.presets.sweep import score, training_crops
+
+from .methods import Method
+
+__all__ = ["SIZE", "STARTS", "Task", "TrainingSet", "measure", "tune"]
+
+STARTS = {"diffusion": (0.95, 0.5, 0.3, 0.15), "flow": (0.05, 0.5, 0.65, 0.8)}
+"""Schedule times of the first state, by what the schedule freezes; from pure noise to H+ y lightly noised."""
+SIZE, COUNT = 64, 2
+FIRST = 2
+"""Place of the candidate that the starts are tried with."""
+
+Task = tuple[str, float]
+"""A word of ``ccfast.degradations`` and the noise of the measurement."""
+
+
+def measure(task: Task, truth: Tensor, seed: int) -> tuple[Operator, Tensor]:
+    """The operator of a task and noisy measurements of (B, 3, H, W)."""
+    word, noise = task
+    operator = parse_operator(word, tuple(truth.shape[1:]))
+    y = operator.forward(truth)
+    generator = torch.Generator().manual_seed(seed)
+    return operator, y + noise * torch.randn(y.shape, dtype=y.dtype, generator=generator)
+
+
+class TrainingSet:
+    """Crops of the training photographs, cut from the middle of the presets' own."""
+
+    def __init__(self, photos: Path) -> None:
+        crops = training_crops(photos, COUNT)
+        edge = (crops.shape[-1] - SIZE) // 2
+        self.truth = crops[..., edge : edge + SIZE, edge : edge + SIZE].contiguous()
+
+    def problem(self, task: Task) -> tuple[Operator, Tensor]:
+        word, noise = task
+        if word.startswith("box:"):
+            word = f"box:{2 * float(word[4:]):g}"
+        return measure((word, noise), self.truth, seed=1000)
+
+
+def tune(
+    denoiser: ccfast.Denoiser, method: Method, task: Task, steps: int, training: TrainingSet
+) -> tuple[int, float, float]:
+    """Place of the best candidate, its start and its score; ValueError where every trial fails."""
+    operator, y = training.problem(task)
+    solvers = method.candidates(steps, task[1], training.truth[0].numel())
+
+    def value(place: int, start: float) -> float:
+        sampler = ccfast.Sampler(
+            denoiser, operator, solvers[place], steps, start, noise_std=task[1], check_finite=False
+        )
+        return float(score(sampler(y, seed=1000), training.truth))
+
+    starts = STARTS["flow" if denoiser.schedule.frozen == "velocity" else "diffusion"]
+    best, start = max((value(FIRST, start), start) for start in starts)
+    best, place = max((best, FIRST), *((value(k, start), k) for k in range(len(solvers)) if k != FIRST))
+    if best == float("-inf"):
+        raise ValueError(f"{method.name}: no trial of the sweep gave a finite picture for {task}, {steps} steps")
+    return place, start, best

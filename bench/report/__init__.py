@@ -1,0 +1,1 @@
+"""docs/report.md, from committed results only: ``make report``."""

@@ -1,0 +1,36 @@
+"""``python -m bench.report`` (``make report``): write docs/report.md, its pictures, and the README's two."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from . import peers, photographs, posterior, readme, speed
+from .page import DOCS
+
+SECTIONS = (
+    ("Exact posteriors", posterior.section),
+    ("Photographs", photographs.section),
+    ("Other packages", peers.section),
+    ("Kernels", speed.section),
+)
+
+
+def page() -> str:
+    """The whole report."""
+    head = (
+        "# Report\n\nWritten by `make report` from the committed files in `bench/results`; no figure is typed by hand. "
+        "Each section names the command that measured it.\n"
+    )
+    return "\n".join([head, *(f"## {title}\n\n{section()}" for title, section in SECTIONS)])
+
+
+def main() -> None:
+    import_module("matplotlib").use("Agg")
+    (DOCS / "report.md").write_text(page())
+    if not readme.write():
+        print(f"README.md has no {readme.BEGIN.strip()}: its pictures are left out", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

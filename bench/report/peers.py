@@ -1,0 +1,39 @@
+"""Section: other packages, as installed."""
+
+from __future__ import annotations
+
+from .page import RESULTS, Result, load, missing, origin, table
+
+__all__ = ["section"]
+
+COMMAND = "python -m bench.peers photo"
+
+
+def section() -> str:
+    found = sorted(path.stem for path in RESULTS.glob("peers_*.json"))
+    parts = [part(result) for name in found if (result := load(name))]
+    return "\n".join(parts) if parts else missing(COMMAND)
+
+
+def part(result: Result) -> str:
+    settings = result["settings"]
+    packages = ", ".join(f"{name} {version}" for name, version in settings["packages"].items())
+    text = (
+        f"{packages}; one network, operator and measurement, parameters as each package has them. `outside` is the "
+        f"time of a whole run at {settings['side']} x {settings['side']} with a network of one multiplication; "
+        "`memory` is what a run at 128 x 128 allocates at its peak, network included.\n"
+    )
+    heading = ["task", "noise", "sampler", "evaluations", "outside, ms", "memory, MiB", "PSNR", "GMSD", "rms of Hx - y"]
+    rows = [
+        [
+            row["task"],
+            f"{row['noise']:g}",
+            row["peer"],
+            str(row["evaluations"]),
+            f"{1000 * row['outside_network_seconds']:.3g}",
+            f"{row['peak_mib']:g}",
+            *(f"{row[m]:.4g}" if m in row else "not finite" for m in ("psnr", "gmsd", "residual")),
+        ]
+        for row in result["rows"]
+    ]
+    return "\n".join([origin(result), text, table(heading, rows)])

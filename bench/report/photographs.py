@@ -1,0 +1,155 @@
+"""Section: photographs, for every prior that was measured; and the claim, task by task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .page import RESULTS, Result, error, load, mean, missing, origin, picture, pyplot, save, table
+
+__all__ = ["claim", "section"]
+
+COMMAND = "python -m bench.quality.photographs photo --photos FOLDER"
+MEASURES = {"psnr": ("PSNR, dB", 1), "gmsd": ("GMSD", -1), "edge_vgg": ("edge-VGG", -1), "lpips": ("LPIPS", -1)}
+"""Column -> name, and 1 where more is better."""
+LINES = ("preset", "Conjugate exact", "Conjugate none", "PiGDM", "DDRM", "DDNM", "DPS", "DiffPIR", "RED-diff", "DDS")
+BASELINES = LINES[3:]
+
+
+def section() -> str:
+    found = sorted(path.stem for path in RESULTS.glob("photographs_*.json"))
+    parts = [part(result) for name in found if (result := load(name))]
+    return "\n".join(parts) if parts else missing(COMMAND)
+
+
+def part(result: Result) -> str:
+    settings = result["settings"]
+    prior, noises = settings["prior"], sorted({row["noise"] for row in result["rows"]})
+    lines = [
+        f"### Prior `{prior}`, {settings['pictures']} held-out crops of {settings['size']} x {settings['size']}\n",
+        origin(result, LPIPS=f"({settings['lpips']})", **{"edge-VGG": f"({settings['edge_vgg']})"}),
+        "All but `preset` (what a user gets) were tuned on training photographs, for every task and number of "
+        "evaluations, by the same sweep (`bench/quality/tuning.py`). Bars are standard errors of the difference to the "
+        "five-step preset, crop by crop.\n",
+        "**The claim**: five-step `preset` is at least as good as every training-free baseline at 20 evaluations, and "
+        "as DPS at 1000. Difference to the best baseline of each measure (positive: ours is better), same crops:\n",
+        claim(result),
+    ]
+    for noise in noises:
+        for axis in ("evaluations", "seconds"):
+            name = f"photographs_{prior}_{axis}_{noise:g}"
+            save(figure(result, noise, axis), name)
+            lines += [picture(name, f"Quality against {axis}, noise {noise:g}")]
+    lines += ["One sample, the mean of 16 and the ways to take the Jacobian product:\n", variants(result)]
+    return "\n".join(lines)
+
+
+def measures(result: Result) -> list[str]:
+    return [name for name in MEASURES if any(name in row for row in result["rows"])]
+
+
+def tasks(result: Result) -> list[tuple[str, float]]:
+    return list(dict.fromkeys((row["task"], row["noise"]) for row in result["rows"]))
+
+
+def find(result: Result, task: tuple[str, float], method: str, steps: int) -> Result | None:
+    key = {"task": task[0], "noise": task[1], "method": method, "steps": steps, "failed": False}
+    return next((row for row in result["rows"] if key.items() <= row.items()), None)
+
+
+def gain(own: Result, rival: Result, measure: str) -> list[float]:
+    """By picture, over those that both have; positive where ours is better."""
+    sign = MEASURES[measure][1]
+    return [sign * (a - b) for a, b in zip(own[measure], rival[measure], strict=False)]
+
+
+def paired(result: Result, task: tuple[str, float], row: Result, measure: str) -> tuple[float, float]:
+    """Mean and its error of a row, by differences to the five-step preset on the same pictures.
+
+    So that rows of fewer pictures stand at the right height, and that bars do not show how pictures differ.
+    """
+    base = find(result, task, "preset", 5)
+    if base is None:
+        return mean(row[measure]), error(row[measure])
+    differences = [a - b for a, b in zip(row[measure], base[measure], strict=False)]
+    return mean(base[measure]) + mean(differences), error(differences)
+
+
+def claim(result: Result) -> str:
+    """Whether the claim holds, task by task and measure by measure."""
+    rows, held = [], {measure: 0 for measure in measures(result)}
+    for task in tasks(result):
+        own = find(result, task, "preset", 5)
+        rivals = [row for method in BASELINES if (row := find(result, task, method, 20))]
+        if own is None or not rivals:
+            continue
+        cells = [task[0], f"{task[1]:g}"]
+        for measure in measures(result):
+            sign = MEASURES[measure][1]
+            best = max(rivals, key=lambda row: sign * mean(row[measure]))
+            value = mean(gain(own, best, measure))
+            held[measure] += value >= 0
+            mark = "" if value >= 0 else "**"
+            cells.append(f"{mark}{value:+.3g}{mark} ({best['method']})")
+        long = find(result, task, "DPS", 1000)
+        text = [f"{mean(gain(own, long, m)):+.3g}" for m in measures(result)] if long else ["not measured"]
+        rows.append([*cells, ", ".join(text)])
+    heading = ["task", "noise", *(MEASURES[m][0] for m in measures(result)), "against DPS at 1000 (same order)"]
+    verdict = ", ".join(f"{MEASURES[m][0]} {count} of {len(rows)}" for m, count in held.items())
+    return f"{table(heading, rows)}\nThe first part holds for: {verdict} tasks. Bold: it does not.\n"
+
+
+def variants(result: Result) -> str:
+    rows, wanted = [], ("preset", "product ", "mean of")
+    for row in result["rows"]:
+        if row["failed"] or not any(word in row["method"] for word in wanted) or row["steps"] not in (5, 20):
+            continue
+        if row["method"] == "preset" and row["steps"] != 5:
+            continue
+        cells = (f"{mean(row[m]):.4g}" for m in (*measures(result), "residual"))
+        rows.append([row["task"], f"{row['noise']:g}", row["method"], str(row["evaluations"]), *cells])
+    heading = ["task", "noise", "row", "evaluations", *(MEASURES[m][0] for m in measures(result)), "rms of Hx - y"]
+    return table(heading, rows)
+
+
+def figure(result: Result, noise: float, axis: str) -> Any:
+    """Measures down, tasks across."""
+    plt = pyplot()
+    own = [task for task in tasks(result) if task[1] == noise]
+    shown = measures(result)
+    figure, axes = plt.subplots(len(shown), len(own), figsize=(3.0 * len(own), 2.6 * len(shown)), squeeze=False)
+    colours = plt.get_cmap("tab10").colors
+    for j, task in enumerate(own):
+        for i, measure in enumerate(shown):
+            for number, method in enumerate(LINES):
+                key = {"task": task[0], "noise": noise, "method": method, "failed": False}
+                rows = sorted(
+                    (row for row in result["rows"] if key.items() <= row.items()), key=lambda row: row["evaluations"]
+                )
+                points = [paired(result, task, row, measure) for row in rows]
+                axes[i, j].errorbar(
+                    [row[axis] for row in rows],
+                    [value for value, _ in points],
+                    [bar for _, bar in points],
+                    label=method,
+                    color=colours[number % 10],
+                    marker="o" if number < 3 else ".",
+                    linestyle="-" if number < 3 else "--",
+                    linewidth=1,
+                    elinewidth=0.6,
+                    markersize=4,
+                )
+            axes[i, j].set(xscale="log")
+            axes[i, j].grid(alpha=0.3)
+            axes[i, j].tick_params(labelsize=7)
+            axes[i, j].xaxis.set_minor_formatter("")
+            if axis == "evaluations":
+                counts = sorted({row[axis] for row in result["rows"] if row["method"] in LINES})
+                axes[i, j].set_xticks(counts, [str(count) for count in counts])
+        axes[0, j].set_title(f"{task[0]}, noise {noise:g}", fontsize=9)
+    for i, measure in enumerate(shown):
+        axes[i, 0].set_ylabel(MEASURES[measure][0], fontsize=9)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=10, fontsize=8, bbox_to_anchor=(0.5, -0.06))
+    figure.supxlabel("network evaluations" if axis == "evaluations" else "processor seconds a picture", fontsize=9)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,49 @@
+"""k-diffusion: samplers that call ``model(x, sigma)`` for E[x0 | x], x = x0 + sigma n."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..denoiser import Denoiser
+
+__all__ = ["DenoiseAt", "denoise_at"]
+
+
+class DenoiseAt(nn.Module):
+    """(x, sigma) to x0hat, for a Denoiser on any schedule: x0hat of mu(t) x at the time with sigma/mu = sigma.
+
+    sigma is a number or (B,). Those outside the schedule's range are taken at its ends. Differentiable in x.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.network = denoiser.network if isinstance(denoiser.network, nn.Module) else None  # parameters, device
+
+    def forward(self, x: Tensor, sigma: Tensor | float, **extra: Any) -> Tensor:
+        """x (B, C, H, W), the same shape back; extra arguments go to the network."""
+        denoiser, schedule = self.denoiser, self.denoiser.schedule
+        # a list, since under torch.func (deepinv's guidance) the tensor has no storage to make an array of
+        values = np.atleast_1d(sigma.tolist() if isinstance(sigma, Tensor) else float(sigma)).ravel()
+        low, high = sorted(schedule.time_range)
+        t = schedule.time(np.broadcast_to(values, x.shape[:1])).clip(low, high)
+        column = (-1, *(1,) * (x.ndim - 1))
+
+        def like(value: Any) -> Tensor:
+            return torch.as_tensor(value, dtype=x.dtype, device=x.device)
+
+        c = denoiser.coefficients(t)
+        state = like(schedule.mean(t)).reshape(column) * x
+        output = denoiser.network(
+            like(c.c_in).reshape(column) * state, like(denoiser.network_times(t)), **denoiser.network_kwargs, **extra
+        )
+        return like(c.p).reshape(column) * state + like(c.q).reshape(column) * denoiser.trim(output, x)
+
+
+def denoise_at(denoiser: Denoiser) -> DenoiseAt:
+    """The model argument of k-diffusion's ``sample_*`` functions (and of anything that denoises x0 + sigma n)."""
+    return DenoiseAt(denoiser)

@@ -1,0 +1,225 @@
+"""Adapters: what other packages call and return, on a prior whose denoiser is known; the packages where installed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import ccfast
+from ccfast.adapters import (
+    DeepinvReconstructor,
+    deepinv_operator,
+    denoise_at,
+    from_deepinv,
+    from_diffusers,
+    from_edm,
+    to_azula,
+    to_deepinv,
+)
+from ccfast.operators import AveragePooling, Inpainting
+from ccfast.schedules import VP, DiscreteVP, Flow
+from ccfast.solvers import DDS, Conjugate
+from ccfast.testing import Gaussian, relative_error
+
+SHAPE = (3, 4, 4)
+BETAS = torch.linspace(1e-4, 0.02, 1000)
+NOT_HERE = "compared with the package itself where it is installed (extra bench-peers)"
+
+
+@pytest.fixture(scope="module")
+def prior():
+    index = torch.arange(48, dtype=torch.float64)
+    return Gaussian(0.2 * torch.sin(index), 0.2 * 0.8 ** (index[:, None] - index).abs(), SHAPE)
+
+
+def states(count=2, seed=0):
+    return torch.randn(count, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def exact(prior, x, sigma):
+    """E[x0 | x] for x = x0 + sigma n."""
+    sigma = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
+    return prior.denoise(x, torch.ones_like(sigma), sigma)
+
+
+def scheduler(name="DDPMScheduler", betas=BETAS, **config):
+    """What is read of a diffusers scheduler: its class's name, betas and config."""
+    return type(name, (), {"betas": betas, "config": {"num_train_timesteps": 1000, **config}})()
+
+
+class DiffusersLike(torch.nn.Module):
+    """A network with the signature of diffusers, which gives the exact prediction at integer times."""
+
+    def __init__(self, prior, prediction):
+        super().__init__()
+        self.prior, self.prediction = prior, prediction
+        self.weight = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, sample, timestep, class_labels=None, return_dict=True):
+        assert not return_dict
+        assert class_labels == "a class"
+        if self.prediction == "flow":
+            s = timestep.double() / 1000
+            mu, sigma = 1 - s, s
+        else:
+            alphabar = torch.cumprod(1 - BETAS.double(), 0)[timestep.long()]
+            mu, sigma = alphabar.sqrt(), (1 - alphabar).sqrt()
+        x0 = self.prior.denoise(sample, mu, sigma)
+        mu, sigma = mu[:, None, None, None], sigma[:, None, None, None]
+        eps = (sample - mu * x0) / sigma
+        return (
+            {"epsilon": eps, "sample": x0, "v_prediction": mu * eps - sigma * x0, "flow": eps - x0}[self.prediction],
+        )
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction", "flow"])
+def test_diffusers_predictions_give_the_exact_denoiser(prior, prediction):
+    network = DiffusersLike(prior, prediction)
+    other = (
+        scheduler("FlowMatchEulerDiscreteScheduler") if prediction == "flow" else scheduler(prediction_type=prediction)
+    )
+    denoiser = from_diffusers(network, other, network_kwargs={"class_labels": "a class"})
+    for t in (200 / 999, 700 / 999) if prediction != "flow" else (0.3, 0.8):
+        mu, sigma = (
+            torch.full((2,), float(f(t)), dtype=torch.float64) for f in (denoiser.schedule.mean, denoiser.schedule.std)
+        )
+        x = states()
+        assert relative_error(denoiser(x, t), prior.denoise(x, mu, sigma)) < 1e-6  # betas are float32
+    own = ccfast.Sampler(prior.denoiser(denoiser.schedule), AveragePooling(SHAPE, 2), Conjugate(6.0), steps=4)
+    sampler = ccfast.Sampler(denoiser, AveragePooling(SHAPE, 2), Conjugate(6.0), times=own.plan.times)
+    y = AveragePooling(SHAPE, 2).forward(states())
+    if prediction == "flow":
+        assert relative_error(sampler(y, seed=0), own(y, seed=0)) < 1e-6
+    else:  # the network's times are rounded to whole ones
+        assert relative_error(sampler(y, seed=0), own(y, seed=0)) < 2e-3
+
+
+def test_diffusers_schedulers_of_other_kinds_are_refused(prior):
+    network = DiffusersLike(prior, "epsilon")
+    with pytest.raises(ValueError, match="EDMEulerScheduler; EDM-like networks go through from_edm"):
+        from_diffusers(network, scheduler("EDMEulerScheduler", betas=None, sigma_data=0.5))
+    with pytest.raises(ValueError, match="prediction_type must be one of epsilon, sample, v_prediction, got 'x'"):
+        from_diffusers(network, scheduler(prediction_type="x"))
+
+
+def test_edm_and_k_diffusion_are_inverse_to_each_other(prior):
+    model = lambda x, sigma: exact(prior, x, sigma)  # noqa: E731
+    denoiser = from_edm(model, 0.002, 80.0)
+    x, sigma = states(), torch.tensor([0.3, 4.0], dtype=torch.float64)
+    assert relative_error(denoise_at(denoiser)(x, sigma), exact(prior, x, sigma)) < 1e-12
+    for schedule in (VP(), Flow(), DiscreteVP(BETAS)):
+        adapted = denoise_at(prior.denoiser(schedule))
+        assert relative_error(adapted(x, sigma), exact(prior, x, sigma)) < 1e-9
+        assert relative_error(adapted(x, 0.7), exact(prior, x, 0.7)) < 1e-9
+
+
+def test_edm_takes_the_range_from_the_network_where_it_is_finite(prior):
+    model = SimpleNamespace(sigma_min=0, sigma_max=float("inf"), sigma_data=0.7)
+    model = type("Net", (), {**vars(model), "__call__": lambda self, x, sigma: x})()
+    schedule = from_edm(model).schedule
+    assert (schedule.sigma_min, schedule.sigma_max, schedule.sigma_data) == (0.002, 80.0, 0.7)
+
+
+def test_deepinv_range_is_half_of_ours(prior):
+    denoiser = prior.denoiser(VP())
+    there = to_deepinv(denoiser)
+    x, sigma = states() / 4 + 0.5, torch.tensor([0.1, 0.4], dtype=torch.float64)
+    assert relative_error(there(x, sigma), (exact(prior, 2 * x - 1, 2 * sigma) + 1) / 2) < 1e-9
+    back = from_deepinv(there)
+    assert relative_error(back(2 * x - 1, 0.5), exact(prior, 2 * x - 1, 0.5)) < 1e-9
+
+
+class Physics:
+    """What is called of a deepinv physics."""
+
+    def __init__(self, operator, sigma=0.0):
+        self.A, self.A_adjoint = operator.forward, operator.adjoint
+        self.noise_model = SimpleNamespace(sigma=torch.tensor(sigma))
+
+
+def test_a_deepinv_physics_keeps_measurement_noise_and_result_in_its_range(prior):
+    operator = AveragePooling(SHAPE, 2)
+    denoiser, x01 = prior.denoiser(VP()), states() / 4 + 0.5
+    y01 = operator.forward(x01)
+    options = {"solver": DDS(iterations=12), "steps": 4, "start": 0.5}
+    restored = DeepinvReconstructor(denoiser, SHAPE, **options)(y01, Physics(operator), seed=3)
+    ours = ccfast.Sampler(denoiser, operator, **options)(operator.forward(2 * x01 - 1), seed=3)
+    assert relative_error(restored, (ours + 1) / 2) < 1e-8
+    noisy = DeepinvReconstructor(denoiser, SHAPE, **options)(y01, Physics(operator, 0.1), seed=3)
+    known = ccfast.Sampler(denoiser, operator, noise_std=0.2, **options)(operator.forward(2 * x01 - 1), seed=3)
+    assert relative_error(noisy, (known + 1) / 2) < 1e-5  # the first mean is by conjugate gradients
+
+
+def test_a_deepinv_mask_is_ours_and_other_physics_go_by_adjoints():
+    mask = (torch.arange(16) % 3 != 0).reshape(1, 1, 4, 4)
+    inpainting = type("Inpainting", (), {"mask": mask.float()})()
+    operator = deepinv_operator(inpainting, SHAPE)
+    assert isinstance(operator, Inpainting)
+    assert torch.equal(operator.forward(states()), states() * mask)
+    pooling = AveragePooling(SHAPE, 2)
+    other = deepinv_operator(Physics(pooling), SHAPE)
+    assert other.kind == "krylov"
+    assert relative_error(other.pinv(pooling.forward(states())), pooling.project(states())) < 1e-10
+
+
+# ------------------------------------------------------------------------------------ the packages themselves
+def test_azula_denoiser_and_path(prior):
+    azula = pytest.importorskip("azula.sample", reason=NOT_HERE)
+    schedule = VP()
+    denoiser = to_azula(prior.denoiser(schedule))
+    x, t = states(), torch.tensor(0.4, dtype=torch.float64)
+    alpha, sigma = denoiser.schedule(t)
+    assert float(alpha) == pytest.approx(float(schedule.mean(0.4)))
+    mean = prior.denoise(x, alpha.expand(2), sigma.expand(2))
+    assert relative_error(denoiser(x, t).mean, mean) < 1e-12
+    sampler = azula.DDIMSampler(denoiser, start=0.9, stop=0.01, steps=8, silent=True, dtype=torch.float64)
+    ours = ccfast.Sampler(
+        prior.denoiser(schedule), AveragePooling(SHAPE, 2), ccfast.solvers.DDIM(), steps=8, start=0.9, end=0.01
+    )
+    y = ours.operator.forward(x)
+    assert relative_error(sampler(x), ours(y, x_init=x)) < 1e-9
+    with pytest.raises(ValueError, match="times from 0 to 1 = noise"):
+        to_azula(prior.denoiser(Flow()))
+
+
+def test_deepinv_samplers_take_the_denoiser(prior):
+    deepinv = pytest.importorskip("deepinv", reason=NOT_HERE)
+    mask = (torch.arange(16) % 3 != 0).reshape(1, 4, 4).float().expand(SHAPE)
+    physics = deepinv.physics.Inpainting(SHAPE, mask=mask, noise_model=deepinv.physics.GaussianNoise(0.05))
+    x = (prior.sample(1, torch.Generator().manual_seed(0)).float() + 1) / 2
+    y = physics(x)
+    model = deepinv.sampling.DDRM(to_deepinv(prior.denoiser(VP())), sigmas=np.linspace(1, 0.01, 30))
+    theirs = model(y, physics, seed=1)
+    ours = DeepinvReconstructor(prior.denoiser(VP()), SHAPE, solver=ccfast.solvers.DDRM(), steps=30, start=0.9)(
+        y, physics, seed=1
+    )
+    for restored in (theirs, ours):
+        assert float((restored - x).square().mean().sqrt()) < 0.12  # the prior's standard deviation is 0.22
+
+
+def test_diffusers_network_and_scheduler():
+    diffusers = pytest.importorskip("diffusers", reason=NOT_HERE)
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=16, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(num_train_timesteps=1000, clip_sample=False, set_alpha_to_one=False)
+    denoiser = from_diffusers(unet, scheduler)
+    scheduler.set_timesteps(10)
+    steps = scheduler.timesteps
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    theirs = x
+    with torch.no_grad():
+        for t in steps:
+            theirs = scheduler.step(unet(theirs, t).sample, t, theirs).prev_sample
+    ours = ccfast.Sampler(
+        denoiser, AveragePooling((3, 16, 16), 2), ccfast.solvers.DDIM(), times=(steps.double() / 999).tolist()
+    )
+    last = ours(torch.zeros(1, 3, 8, 8), x_init=x)
+    # their tenth step goes from index 0 to index 0 (set_alpha_to_one=False), which changes nothing
+    assert relative_error(last, theirs) < 1e-4
+    assert all(p.requires_grad for p in unet.parameters())

@@ -1,0 +1,80 @@
+"""The report: signs of the claim, missing results, the README's block, and the page from the committed files."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.report import page, peers, photographs, posterior, readme, speed
+
+
+def row(method, steps, psnr, gmsd, task="pool:4", noise=0.0):
+    return {
+        "task": task, "noise": noise, "method": method, "steps": steps, "evaluations": steps, "seconds": 0.1,
+        "failed": False, "psnr": psnr, "gmsd": gmsd, "residual": [0.0] * len(psnr),
+    }  # fmt: skip
+
+
+RESULT = {
+    "rows": [
+        row("preset", 5, [30.0, 32.0], [0.10, 0.10]),
+        row("DDRM", 20, [29.0, 31.0], [0.05, 0.05]),
+        row("DDNM", 20, [28.0, 31.5], [0.20, 0.20]),
+        row("DPS", 1000, [33.0], [0.30]),
+    ]
+}
+
+
+def test_the_claim_is_held_against_the_best_baseline_of_each_measure():
+    text = photographs.claim(RESULT)
+    assert "| pool:4 | 0 | +1 (DDRM) | **-0.05** (DDRM) | -3, +0.2 |" in text
+    assert "PSNR, dB 1 of 1, GMSD 0 of 1 tasks" in text
+
+
+def test_a_row_of_fewer_pictures_is_compared_on_those():
+    value, bar = photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][3], "psnr")
+    assert value == pytest.approx(31.0 + 3.0)  # mean of the preset, and 33 - 30 on the first picture
+    assert bar == 0.0
+    value, bar = photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][2], "psnr")
+    assert value == pytest.approx(29.75)
+    assert bar == pytest.approx(0.75)
+
+
+def test_a_result_that_is_not_there_is_said_to_be_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    for section in (posterior, photographs, peers):
+        monkeypatch.setattr(section, "RESULTS", tmp_path, raising=False)
+        assert section.section() == page.missing(section.COMMAND)
+    assert speed.section() == page.missing(speed.COMMAND)
+
+
+def test_the_readme_block_is_replaced_and_must_be_there_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(readme, "DOCS", tmp_path)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "posterior.png").write_bytes(b"")
+    text = readme.fill(f"before\n{readme.BEGIN}old\n{readme.END}after\n")
+    assert "old" not in text
+    assert "docs/report/posterior.png" in text
+    assert "photographs_photo" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert readme.fill(text) == text
+    with pytest.raises(ValueError, match="must hold the markers"):
+        readme.fill("no markers")
+
+
+def test_statistics():
+    assert page.mean([1.0, 3.0]) == 2.0
+    assert page.error([1.0, 3.0]) == pytest.approx(1.0)
+    assert page.error([1.0]) == 0.0
+    assert page.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+
+
+def test_the_page_from_the_committed_results(monkeypatch, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib", reason="pictures are drawn with it (extra report)")
+    matplotlib.use("Agg")
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    for section in (posterior, photographs, peers, speed):
+        text = section.section()
+        for name in (word.split(")")[0] for word in text.split("](report/")[1:]):
+            assert (tmp_path / "report" / name).stat().st_size > 5000
+        assert "nan" not in text
