@@ -14,7 +14,7 @@ from .kernels.reference import seed_words
 from .operators import Operator
 from .operators.conjugate_gradients import damped
 
-__all__ = ["Request", "noise_words", "restore"]
+__all__ = ["Request", "initial_mean", "noise_words", "restore"]
 
 INITIAL_ITERATIONS = 30
 """Conjugate gradient steps for the initial state of an operator that does not say how many it takes."""
@@ -57,7 +57,7 @@ def restore(
     def draw_noise(out: Tensor, step: int) -> Tensor:
         return measurement.ops.normal(out, seeds, places, draws, step)
 
-    mean = _initial_mean(program, operator, y, measurement) if buffers.slots or not states else measurement.ybar
+    mean = initial_mean(program, operator, y, measurement) if buffers.slots or not states else measurement.ybar
     if buffers.slots:
         buffers.begin_slots(mean)
     if states:
@@ -71,7 +71,7 @@ def restore(
     return x, steps
 
 
-def _initial_mean(program: Program, operator: Operator, y: Tensor, measurement: Measurement) -> Tensor:
+def initial_mean(program: Program, operator: Operator, y: Tensor, measurement: Measurement) -> Tensor:
     """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm.
 
     That is (H^T H + noise_std^2)^-1 H^T y, which an operator without singular values finds by conjugate gradients.

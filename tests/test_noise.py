@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import guided_ode
@@ -14,6 +15,7 @@ from ccfast import Denoiser, Sampler
 from ccfast.fields import NODES, interpolate, nodes
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
+from ccfast.run import initial_mean
 from ccfast.schedules import EDM, VP, Flow
 from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered
 from ccfast.solvers.conjugate_modes import Guidance, modes
@@ -236,16 +238,17 @@ def mean_and_covariance(sampler, y, mean, root, monkeypatch, stochastic=False):
     x_init = torch.from_numpy(mean).expand(count, 16).clone()
     x_init[1:17] += torch.from_numpy(root.T)
 
-    def impulses(*args):
-        def draw(out, step):
-            out.zero_()
-            if stochastic and step > 0:
-                first = 17 + 16 * (step - 1)
-                out[first : first + 16] = EYE
+    def impulses(out, seeds, places, draws, step):
+        out.zero_()
+        if stochastic and step > 0:
+            first = 17 + 16 * (step - 1)
+            out[first : first + 16] = EYE
 
-        return draw
+    def measure(*args):
+        measurement = type(sampler._program).measure(sampler._program, *args)
+        return dataclasses.replace(measurement, ops=measurement.ops._replace(normal=impulses))
 
-    monkeypatch.setattr(sampler, "_noise", impulses)
+    monkeypatch.setattr(sampler._program, "measure", measure)
     x = sampler(y.expand(count, *y.shape[1:]), x_init=x_init.reshape(count, *SHAPE)).reshape(count, 16).numpy()
     responses = x[1:] - x[0]
     return x[0], responses.T @ responses
@@ -377,7 +380,7 @@ def test_the_initial_mean_is_the_posterior_mean_of_a_unit_gaussian(prior):
     _, y, _ = observe(prior, BLUR, noise)
     sampler = Sampler(prior.denoiser(VP()), BLUR, noise_std=noise)
     mean, _ = posterior(BLUR, y, noise)
-    got = sampler._initial_mean(BLUR, y, sampler._program.measure(BLUR, y))
+    got = initial_mean(sampler._program, BLUR, y, sampler._program.measure(BLUR, y))
     np.testing.assert_allclose(got.numpy().ravel(), mean, rtol=1e-11, atol=1e-13)
 
 
