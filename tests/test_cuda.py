@@ -60,6 +60,7 @@ OWN = [
     ("64x1024", lambda: fourier_member(64, 1024)),
     ("2048x64", lambda: fourier_member(2048, 64)),
     ("64x2048", lambda: fourier_member(64, 2048)),
+    ("512x512", lambda: fourier_member(512, 512)),
     ("64x64-by-2", lambda: fourier_member(64, 64, 3, 2)),
     ("64x128-by-4-per-image", lambda: fourier_member(64, 128, 3, 4, (2,))),
     ("128x64-by-8", lambda: fourier_member(128, 64, 1, 8)),
@@ -295,6 +296,17 @@ def test_idempotent(device):
     bound.update({"Px": 1.0}, {"x": x}, once, None, 1.0)
     bound.update({"Px": 1.0}, {"x": once}, twice, None, 1.0)
     close(twice, once.cpu().double())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("height", "width", "factor"), [(1024, 1024, 1), (2048, 2048, 1), (1024, 2048, 4)])
+def test_large(height, width, factor, device):
+    """The rounding of the largest transforms: as small as that of float32 itself."""
+    operator = fourier_member(height, width, 1, factor)
+    x = draw(1, *operator.shape, dtype=torch.float32).to(device)
+    out, want = torch.empty_like(x), operator.project(x.cpu().double())
+    cuda.bind(operator).update({"Px": 1.0}, {"x": x}, out, None, 1.0)
+    assert (out.cpu().double() - want).norm() <= 5e-7 * want.norm()
 
 
 # ---------------------------------------------------------------------------------------- which kernel is for what
