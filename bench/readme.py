@@ -6,23 +6,20 @@ python -m bench.readme        write it again from results/cpu.json
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.markers import Block
 from ccfast.bench.measure import Record
 from ccfast.bench.table import cells, duration
 
-__all__ = ["NAME", "block", "full_page", "load", "render", "write"]
+__all__ = ["BLOCK", "NAME", "full_page", "load", "render", "write"]
 
 NAME = "cpu"
 """The result that the README shows."""
 
-ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- bench: written by make figures -->\n", "<!-- /bench -->\n"
-_BLOCK = re.compile(f"{re.escape(BEGIN)}(.*?){re.escape(END)}", re.DOTALL)
+BLOCK = Block("bench", "make figures")
 _COLUMNS = ("op", "operator", "threads", "time", "GB/s", "of triad", "eager", "compile", "published", "of a step")
 
 
@@ -32,23 +29,9 @@ def load() -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def block(text: str) -> str:
-    """What stands between the markers.
-
-    Raises:
-        ValueError: the markers are not there once.
-    """
-    found = _BLOCK.findall(text)
-    if len(found) != 1:
-        raise ValueError(f"README: must hold the markers {BEGIN.strip()} and {END.strip()} once, got {len(found)}")
-    return found[0]
-
-
 def write(result: dict[str, Any] | None) -> None:
     """Put the table of a result between the README's markers."""
-    text = README.read_text()
-    block(text)
-    README.write_text(_BLOCK.sub(lambda _: f"{BEGIN}{render(result)}{END}", text))
+    BLOCK.write(render(result))
 
 
 def render(result: dict[str, Any] | None) -> str:

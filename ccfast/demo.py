@@ -58,9 +58,7 @@ class Result(NamedTuple):
                 Panel(self.measurement, f"measurement, {width} x {height}"),
                 Panel(self.pinv, f"H+ y: {self.psnr[0]:.2f} dB, SSIM {self.ssim[0]:.3f}"),
                 Panel(self.restored, f"restored: {self.psnr[1]:.2f} dB, SSIM {self.ssim[1]:.3f}"),
-                Panel(
-                    error_map(self.restored, self.truth), f"|error| x {ERROR_GAIN}; Hx - y: rms {self.residual:.1e}"
-                ),
+                Panel(error_map(self.restored, self.truth), f"|error| x {ERROR_GAIN}; Hx - y: rms {self.residual:.1e}"),
             ),
         )
 

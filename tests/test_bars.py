@@ -9,9 +9,11 @@ import torch
 
 import ccfast
 from bench.bars import __main__ as command
+from bench.bars import table
 from bench.bars.baselines import STEPS, TUNED, harmonic_fill, methods, wiener
 from bench.bars.judge import judge
 from bench.bars.scores import TASKS, denoising, scores
+from bench.markers import README
 from ccfast.operators import GaussianBlur, Inpainting
 from ccfast.priors import PRIORS
 
@@ -102,3 +104,7 @@ def test_the_committed_results_are_whole(prior):
         rows = [r for r in record["rows"] if r["set"] == name]
         assert {r["task"] for r in rows} == set(TASKS)
         assert [bar._asdict() for bar in judge(rows)] == bars
+
+
+def test_the_readme_shows_the_results():
+    assert table.BLOCK.inside(README.read_text()) == table.render()

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from bench import readme, targets
+from bench import markers, readme, targets
 from bench.memory import LiveMemory, memory_states, state_buffers
 from bench.rivals import published
 from bench.runner import everything, run_all
@@ -264,24 +264,24 @@ def test_tables_and_targets(result):
 
 def test_readme_shows_the_result():
     """No figure in it was typed by hand."""
-    assert readme.block(readme.README.read_text()) == readme.render(readme.load())
+    assert readme.BLOCK.inside(markers.README.read_text()) == readme.render(readme.load())
 
 
 def test_readme_is_written(result, monkeypatch, tmp_path):
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{readme.BEGIN}old\n{readme.END}after\n")
-    monkeypatch.setattr(readme, "README", page)
+    page.write_text(f"before\n{readme.BLOCK.begin}old\n{readme.BLOCK.end}after\n")
+    monkeypatch.setattr(markers, "README", page)
     readme.write(result)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert readme.block(text) == readme.render(result)
+    assert readme.BLOCK.inside(text) == readme.render(result)
     assert "| step | bicubic x4 |" in text
 
 
 def test_readme_needs_its_markers():
     with pytest.raises(ValueError, match="must hold the markers"):
-        readme.block("nothing")
+        readme.BLOCK.inside("nothing")
 
 
 # ------------------------------------------------------------------------------------------------ ccfast bench

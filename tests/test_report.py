@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench.markers import README
 from bench.report import page, peers, photographs, posterior, readme, speed
 
 
@@ -47,19 +48,17 @@ def test_a_result_that_is_not_there_is_said_to_be_missing(monkeypatch, tmp_path)
     assert speed.section() == page.missing(speed.COMMAND)
 
 
-def test_the_readme_block_is_replaced_and_must_be_there_once(monkeypatch, tmp_path):
+def test_the_readme_shows_the_pictures_that_exist(monkeypatch, tmp_path):
     monkeypatch.setattr(readme, "DOCS", tmp_path)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "posterior.png").write_bytes(b"")
-    text = readme.fill(f"before\n{readme.BEGIN}old\n{readme.END}after\n")
-    assert "old" not in text
+    text = readme.render()
     assert "docs/report/posterior.png" in text
     assert "photographs_photo" not in text
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert readme.fill(text) == text
-    with pytest.raises(ValueError, match="must hold the markers"):
-        readme.fill("no markers")
+
+
+def test_the_readme_is_up_to_date():
+    assert readme.BLOCK.inside(README.read_text()) == readme.render()
 
 
 def test_statistics():

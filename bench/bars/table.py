@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from bench.bars.scores import NOISE_LEVELS, RESULTS, TASKS
-from bench.readme import README
+from bench.markers import Block
 from ccfast.priors import PRIORS
 
-__all__ = ["block", "render", "write"]
+__all__ = ["BLOCK", "render"]
 
-BEGIN, END = "<!-- bars: written by python -m bench.bars.table -->\n", "<!-- /bars -->\n"
-_BLOCK = re.compile(f"{re.escape(BEGIN)}(.*?){re.escape(END)}", re.DOTALL)
+BLOCK = Block("bars", "python -m bench.bars.table")
 SET = "128 crops"
 
 
@@ -56,23 +54,5 @@ def _missed(records: dict[str, dict[str, Any]]) -> Iterator[str]:
         )
 
 
-def block(text: str) -> str:
-    """What stands between the markers.
-
-    Raises:
-        ValueError: the markers are not there once.
-    """
-    found = _BLOCK.findall(text)
-    if len(found) != 1:
-        raise ValueError(f"README: must hold the markers {BEGIN.strip()} and {END.strip()} once, got {len(found)}")
-    return found[0]
-
-
-def write() -> None:
-    text = README.read_text()
-    block(text)
-    README.write_text(_BLOCK.sub(lambda _: f"{BEGIN}{render()}{END}", text))
-
-
 if __name__ == "__main__":
-    write()
+    BLOCK.write(render())

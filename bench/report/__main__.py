@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 from . import peers, photographs, posterior, readme, speed
@@ -28,8 +27,7 @@ def page() -> str:
 def main() -> None:
     import_module("matplotlib").use("Agg")
     (DOCS / "report.md").write_text(page())
-    if not readme.write():
-        print(f"README.md has no {readme.BEGIN.strip()}: its pictures are left out", file=sys.stderr)
+    readme.BLOCK.write(readme.render())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from bench.markers import Block
 
-from .page import DOCS, ROOT
+from .page import DOCS
 
-__all__ = ["BEGIN", "END", "fill", "write"]
+__all__ = ["BLOCK", "render"]
 
-BEGIN, END = "<!-- report: written by make report -->\n", "<!-- /report -->\n"
+BLOCK = Block("report", "make report")
 PICTURES = (
     ("photographs_photo_evaluations_0", "Quality on held-out photographs against network evaluations"),
     ("posterior", "Distance to exact posteriors against network evaluations"),
@@ -16,25 +16,8 @@ PICTURES = (
 """The two most telling ones."""
 
 
-def fill(text: str) -> str:
-    """The text with the pictures that exist between its markers.
-
-    Raises:
-        ValueError: the markers are not there once.
-    """
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise ValueError(f"README: must hold the markers {BEGIN.strip()} and {END.strip()} once")
+def render() -> str:
+    """Those of the pictures that exist."""
     shown = [(name, words) for name, words in PICTURES if (DOCS / "report" / f"{name}.png").exists()]
     lines = "".join(f"![{words}](docs/report/{name}.png)\n\n" for name, words in shown)
-    return pattern.sub(lambda _: f"{BEGIN}{lines}More in [docs/report.md](docs/report.md).\n{END}", text)
-
-
-def write() -> bool:
-    """Fill the README, if it has the markers."""
-    path = ROOT / "README.md"
-    text = path.read_text()
-    if BEGIN not in text:
-        return False
-    path.write_text(fill(text))
-    return True
+    return f"{lines}More in [docs/report.md](docs/report.md).\n"
