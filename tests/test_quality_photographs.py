@@ -62,10 +62,10 @@ def test_a_study_writes_every_row_once_and_takes_up_where_it_stopped(study):
 
 def test_a_tuned_row_beats_or_equals_its_first_candidate(study):
     method = next(m for m in BASELINES if m.name == "DDRM")
-    place, start, value = study.tuned(method, TASK, 3)
+    place, start, end, value = study.tuned(method, TASK, 3)
     operator, y = study.training.problem(TASK)
     solver = method.candidates(3, TASK[1], 3 * 32 * 32)[tuning.FIRST]
-    sampler = ccfast.Sampler(study.denoiser, operator, solver, 3, start, noise_std=TASK[1])
+    sampler = ccfast.Sampler(study.denoiser, operator, solver, 3, start, end, noise_std=TASK[1])
     assert value >= float(tuning.score(sampler(y, seed=1000), study.training.truth)) - 1e-3
     assert 0 <= place < 6
 

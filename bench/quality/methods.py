@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ccfast.solvers import DDNM, DDRM, DDS, DPS, Conjugate, DiffPIR, PiGDM, REDDiff, Solver
 
-__all__ = ["BASELINES", "CONJUGATE", "STARTS", "Method"]
+__all__ = ["BASELINES", "CONJUGATE", "STARTS", "Method", "conjugate"]
 
 STARTS = (0.95, 0.6, 0.3)
 """VP times of the first state: nearly pure noise, and two warm starts from H+ y."""
@@ -32,9 +33,11 @@ class Method:
     vjp: bool = False
 
 
-def conjugate(**options) -> Callable[[int, float, int], tuple[Solver, ...]]:
+def conjugate(
+    weights: tuple[float | str, ...] = ("bayes", 2.0, 6.0, 15.0, 30.0, 60.0), **options: Any
+) -> Callable[[int, float, int], tuple[Solver, ...]]:
     """w = "bayes" samples a unit Gaussian prior exactly; 15 is the paper's."""
-    return lambda steps, noise, pixels: tuple(Conjugate(w, **options) for w in ("bayes", 2.0, 6.0, 15.0, 30.0, 60.0))
+    return lambda steps, noise, pixels: tuple(Conjugate(w, **options) for w in weights)
 
 
 def pigdm(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:

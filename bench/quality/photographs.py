@@ -39,7 +39,7 @@ from ccfast.priors import heldout
 from ccfast.solvers import Conjugate, Solver
 
 from . import perceptual
-from .methods import BASELINES, CONJUGATE, Method
+from .methods import BASELINES, Method, conjugate
 from .record import RESULTS, Record
 from .tuning import STARTS, Task, TrainingSet, measure, tune
 
@@ -48,7 +48,10 @@ __all__ = ["TASKS", "Study", "scores"]
 WORDS = ("bicubic:2", "bicubic:4", "bicubic:8", "blur:3.0", "motion:15,30", "inpaint:0.5", "box:0.25", "gray")
 TASKS: tuple[Task, ...] = tuple((word, noise) for noise in (0.0, 0.05) for word in WORDS)
 PRESET_STEPS, TUNED_STEPS, DRAWS = (3, 5, 10, 20), (5, 20), 16
-OURS = tuple(method for method in CONJUGATE if method.name in ("Conjugate exact", "Conjugate none"))
+WEIGHTS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+OURS = tuple(
+    Method(f"Conjugate {mode}", conjugate(WEIGHTS, jacobian=mode), mode != "none") for mode in ("exact", "none")
+)
 
 
 def scores(restored: Tensor, truth: Tensor, operator: Operator, y: Tensor) -> dict[str, list[float]]:
@@ -114,25 +117,27 @@ class Study:
         }
         self.record.add("rows", {**row, **(scores(x, truth, operator, y) if finite else {})})
 
-    def sampler(self, task: Task, solver: Solver | None, steps: int, start: float | None) -> ccfast.Sampler:
+    def sampler(
+        self, task: Task, solver: Solver | None, steps: int, start: float | None = None, end: float | None = None
+    ) -> ccfast.Sampler:
         operator, _ = measure(task, self.truth[:1], seed=0)
-        return ccfast.Sampler(self.denoiser, operator, solver, steps, start, noise_std=task[1], check_finite=False)
+        return ccfast.Sampler(self.denoiser, operator, solver, steps, start, end, noise_std=task[1], check_finite=False)
 
-    def tuned(self, method: Method, task: Task, steps: int) -> tuple[int, float, float]:
-        """Place of the best candidate, start and score of the sweep, from the record where they are there."""
+    def tuned(self, method: Method, task: Task, steps: int) -> tuple[int, float, float, float]:
+        """Place of the best candidate, start, end and score of the sweep, from the record where they are there."""
         key = {"task": task[0], "noise": task[1], "method": method.name, "steps": steps}
         found = self.record.find("sweep", **key)
         if not found:
-            place, start, value = tune(self.denoiser, method, task, steps, self.training)
-            found = {**key, "candidate": place, "start": start, "score": round(value, 3)}
+            place, start, end, value = tune(self.denoiser, method, task, steps, self.training)
+            found = {**key, "candidate": place, "start": start, "end": end, "score": round(value, 3)}
             self.record.add("sweep", found)
-        return found["candidate"], found["start"], found["score"]
+        return found["candidate"], found["start"], found["end"], found["score"]
 
     def method(self, method: Method, task: Task, steps: int, tuned_at: int | None = None) -> ccfast.Sampler:
         """A method with the candidate and the start that the sweep found best at ``tuned_at`` steps."""
-        place, start, _ = self.tuned(method, task, tuned_at or steps)
+        place, start, end, _ = self.tuned(method, task, tuned_at or steps)
         solver = method.candidates(steps, task[1], self.truth[0].numel())[place]
-        return self.sampler(task, solver, steps, start)
+        return self.sampler(task, solver, steps, start, end)
 
     def run(self, task: Task, name: str, sampler: ccfast.Sampler, pictures: int) -> None:
         """One row of one sampler."""
@@ -152,17 +157,17 @@ class Study:
         operator, _ = measure(task, self.truth[:1], seed=0)
         self.add(task, "H+ y", 0, None, operator.pinv, pictures)
         for steps in PRESET_STEPS:
-            self.run(task, "preset", self.sampler(task, None, steps, None), pictures)
-        own = self.sampler(task, None, 5, None)
+            self.run(task, "preset", self.sampler(task, None, steps), pictures)
+        own = self.sampler(task, None, 5)
         assert isinstance(own.solver, Conjugate)
         base = replace(own.solver, jacobian="auto") if own.solver.jacobian == "none" else own.solver
         for product in ("reverse", "forward", "finite_difference"):
-            sampler = self.sampler(task, replace(base, product=product), 5, float(own.plan.times[0]))
+            sampler = self.sampler(task, replace(base, product=product), 5, *map(float, own.plan.times[[0, -1]]))
             self.run(task, f"product {product}", sampler, pictures)
         for steps in TUNED_STEPS:
             for method in (*OURS, *BASELINES):
                 self.run(task, method.name, self.method(method, task, steps), pictures)
-        best = max(BASELINES, key=lambda method: self.tuned(method, task, TUNED_STEPS[-1])[2])
+        best = max(BASELINES, key=lambda method: self.tuned(method, task, TUNED_STEPS[-1])[-1])
         self.mean(task, "preset", own)
         self.mean(task, best.name, self.method(best, task, TUNED_STEPS[-1]))
 

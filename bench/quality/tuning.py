@@ -1,8 +1,8 @@
 """The sweep for photographs: every sampler's parameters and start, on crops of training photographs.
 
 Coordinate by coordinate, the same for all: the start among ``STARTS`` with the method's third candidate, then the other
-five candidates of ``methods`` at that start. The score is the presets' (``ccfast.presets.sweep.score``): PSNR - 50
-GMSD - |log2 of the ratio of gradient energies|, the mean over two crops of 64 x 64 from two photographs. A hidden box
+five candidates of ``methods`` at that start, then the other ends of ``ENDS``. The score is the presets'
+(``ccfast.presets.search.score``), the mean over two crops of 64 x 64 from two photographs. A hidden box
 is as large there as in the report, not as large a part of the crop.
 """
 
@@ -16,15 +16,18 @@ from torch import Tensor
 import ccfast
 from ccfast.degradations import parse_operator
 from ccfast.operators import Operator
-from ccfast.presets.sweep import score, training_crops
+from ccfast.presets.crops import training_crops
+from ccfast.presets.search import score
 
 from .methods import Method
 
-__all__ = ["SIZE", "STARTS", "Task", "TrainingSet", "measure", "tune"]
+__all__ = ["ENDS", "SIZE", "STARTS", "Task", "TrainingSet", "measure", "tune"]
 
 STARTS = {"diffusion": (0.95, 0.5, 0.3, 0.15), "flow": (0.05, 0.5, 0.65, 0.8)}
 """Schedule times of the first state, by what the schedule freezes; from pure noise to H+ y lightly noised."""
-SIZE, COUNT = 64, 2
+ENDS = {"diffusion": (0.001, 0.0), "flow": (1.0,)}
+"""Of the last state. The presets are chosen among the same ones."""
+SIZE = 64
 FIRST = 2
 """Place of the candidate that the starts are tried with."""
 
@@ -45,7 +48,7 @@ class TrainingSet:
     """Crops of the training photographs, cut from the middle of the presets' own."""
 
     def __init__(self, photos: Path) -> None:
-        crops = training_crops(photos, COUNT)
+        crops = training_crops(photos, 4)[1:3]  # neither the smoothest photograph nor the most detailed one
         edge = (crops.shape[-1] - SIZE) // 2
         self.truth = crops[..., edge : edge + SIZE, edge : edge + SIZE].contiguous()
 
@@ -58,20 +61,22 @@ class TrainingSet:
 
 def tune(
     denoiser: ccfast.Denoiser, method: Method, task: Task, steps: int, training: TrainingSet
-) -> tuple[int, float, float]:
-    """Place of the best candidate, its start and its score; ValueError where every trial fails."""
+) -> tuple[int, float, float, float]:
+    """Place of the best candidate, its start, its end and its score; ValueError where every trial fails."""
     operator, y = training.problem(task)
     solvers = method.candidates(steps, task[1], training.truth[0].numel())
 
-    def value(place: int, start: float) -> float:
+    def value(place: int, start: float, end: float) -> float:
         sampler = ccfast.Sampler(
-            denoiser, operator, solvers[place], steps, start, noise_std=task[1], check_finite=False
+            denoiser, operator, solvers[place], steps, start, end, noise_std=task[1], check_finite=False
         )
         return float(score(sampler(y, seed=1000), training.truth))
 
-    starts = STARTS["flow" if denoiser.schedule.frozen == "velocity" else "diffusion"]
-    best, start = max((value(FIRST, start), start) for start in starts)
-    best, place = max((best, FIRST), *((value(k, start), k) for k in range(len(solvers)) if k != FIRST))
+    path = "flow" if denoiser.schedule.frozen == "velocity" else "diffusion"
+    end, *others = ENDS[path]
+    best, start = max((value(FIRST, start, end), start) for start in STARTS[path])
+    best, place = max((best, FIRST), *((value(k, start, end), k) for k in range(len(solvers)) if k != FIRST))
+    best, end = max([(best, end), *((value(place, start, other), other) for other in others)])
     if best == float("-inf"):
         raise ValueError(f"{method.name}: no trial of the sweep gave a finite picture for {task}, {steps} steps")
-    return place, start, best
+    return place, start, end, best
