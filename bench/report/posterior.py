@@ -37,10 +37,11 @@ def section() -> str:
 
 
 def unfinished(result: Result) -> str:
-    """Which problems have no rows yet."""
-    done = {row["problem"] for row in result.get("rows", [])}
-    left = [name for name in result["settings"]["problems"] if name not in done]
-    return f"**Unfinished**: no rows yet of {'; '.join(left)}.\n" if left else ""
+    """Which problems lack rows."""
+    done = {(row["problem"], row["method"]) for row in result["rows"]}
+    methods = names(result, "method")
+    left = [p for p in result["settings"]["problems"] if any((p, method) not in done for method in methods)]
+    return f"**Unfinished**: not all rows yet of {'; '.join(left)}.\n" if left else ""
 
 
 def select(result: Result, measure: str, **key: Any) -> list[float]:
