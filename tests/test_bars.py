@@ -77,11 +77,10 @@ def test_the_judge():
     assert str(found["Laplacian energy"]).startswith("MISSED  bicubic:4")
 
 
-def test_one_task_end_to_end(monkeypatch):
+def test_one_task_end_to_end():
     """The rows of one task, two steps, on two small crops."""
-    monkeypatch.setattr(command, "TASKS", ("box:0.25",))
     denoiser = ccfast.load_prior("photo")
-    rows = command.evaluate(denoiser, "two", torch.rand(2, 3, 32, 32) * 2 - 1, samples=2)
+    rows = command.evaluate(denoiser, "two", torch.rand(2, 3, 32, 32) * 2 - 1, 2, ("box:0.25",))
     assert [r["method"] for r in rows] == [
         "H+ y",
         "harmonic fill",

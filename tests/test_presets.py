@@ -12,7 +12,7 @@ from ccfast import Denoiser, Sampler, presets
 from ccfast.metrics import gmsd, gradient_energy, laplacian_energy
 from ccfast.operators import AveragePooling, Bicubic, FourierBlur, GaussianBlur, Grayscale, Inpainting, SeparableBlur
 from ccfast.presets import search, sweep
-from ccfast.presets.search import GRIDS, JACOBIANS, Candidate, Task
+from ccfast.presets.search import GRIDS, NAMES, Candidate, Task
 from ccfast.priors import PRIORS
 from ccfast.schedules import VP
 from ccfast.solvers import Conjugate
@@ -29,7 +29,7 @@ SHAPE = (3, 32, 32)
 
 @pytest.fixture
 def table(monkeypatch):
-    common = {"jacobian": "one_projection", "start": 0.2, "end": 0.0}
+    common = {"mode": "one_projection", "start": 0.2, "end": 0.0}
     entries = [{**entry, **common, "noise_std": 0.0} for entry in ENTRIES] + [{**NOISY, **common, "noise_std": 0.05}]
     monkeypatch.setattr(presets, "table", lambda: entries)
 
@@ -48,6 +48,14 @@ def test_the_nearest_entry_is_found(table):
     assert w(GaussianBlur(SHAPE), 5, 0.05) == 7  # an entry without noise, where there is none with
     assert presets.lookup("p", Grayscale(SHAPE), 5) is None
     assert presets.lookup(None, AveragePooling(SHAPE, 4), 5) is None
+
+
+def test_a_mode_that_refuses_noise_is_not_given_to_a_noisy_measurement(monkeypatch):
+    entry = {**ENTRIES[0], "mode": "rayleigh", "start": 0.2, "end": 0.0, "noise_std": 0.0}
+    monkeypatch.setattr(presets, "table", lambda: [entry])
+    operator = AveragePooling(SHAPE, 4)
+    assert presets.lookup("p", operator, 5).solver == Conjugate(30.0, centred="rayleigh")
+    assert presets.lookup("p", operator, 5, 0.1) is None
 
 
 def test_the_sampler_uses_it_and_yields_to_arguments(table):
@@ -97,14 +105,14 @@ def test_the_committed_table():
     for entry in entries:
         grid = GRIDS[entry["prior"]]
         assert entry["w"] in grid.weights
-        assert entry["jacobian"] in JACOBIANS
+        assert entry["mode"] in NAMES
         assert entry["start"] in grid.starts
         assert entry["end"] in grid.ends
         operator = sweep.parse_operator(entry["task"], (3, sweep.SIZE, sweep.SIZE))
         assert (entry["operator"], entry["kind"]) == (type(operator).__name__, operator.kind)
         assert entry["strength"] == pytest.approx(presets.strength(operator), abs=1e-3)
         preset = presets.lookup(entry["prior"], operator, entry["steps"], entry["noise_std"])
-        assert preset == (Conjugate(entry["w"], jacobian=entry["jacobian"]), entry["start"], entry["end"])
+        assert preset == (presets.conjugate(entry["w"], entry["mode"]), entry["start"], entry["end"])
 
 
 def test_the_grid_keeps_out_of_the_unstable():
@@ -144,7 +152,7 @@ def test_the_search_walks_to_the_best(monkeypatch):
 
 def test_where_a_search_begins():
     grid, flow = GRIDS["photo"], GRIDS["photo-flow"]
-    entry = {"operator": "AveragePooling", "strength": 16.0, "jacobian": "exact"}
+    entry = {"operator": "AveragePooling", "strength": 16.0, "mode": "exact"}
     entries = [
         {**entry, "prior": "photo", "steps": 5, "noise_std": 0.0, "w": grid.weights[1], "start": grid.starts[2]},
         {**entry, "prior": "photo", "steps": 5, "noise_std": 0.05, "w": grid.weights[2], "start": grid.starts[3]},

@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,10 +27,10 @@ from ccfast.degradations import parse_operator
 from ccfast.priors import heldout
 
 
-def evaluate(denoiser: ccfast.Denoiser, name: str, truth: Tensor, samples: int) -> list[dict]:
+def evaluate(denoiser: ccfast.Denoiser, name: str, truth: Tensor, samples: int, tasks: Sequence[str]) -> list[dict]:
     """A row for every task and method, on the pictures of the set ``name``."""
     rows = []
-    for task in TASKS:
+    for task in tasks:
         operator = parse_operator(task, tuple(truth.shape[1:]))
         y = operator.forward(truth)
         for method, restore in tqdm(list(methods(denoiser, task, operator, samples)), desc=task, leave=False):
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior", choices=tuple(ccfast.priors.PRIORS))
     parser.add_argument("--samples", type=int, default=16, help="samples in the mean")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, help="the rows of other tasks are kept as they are")
     parser.add_argument("--crops-only", action="store_true", help="leave the 256x256 pictures out")
     arguments = parser.parse_args()
     denoiser = ccfast.load_prior(arguments.prior)
@@ -56,6 +58,8 @@ def main() -> None:
     if not arguments.crops_only:
         sets["256 pictures"] = torch.stack([heldout.square(name) for name in heldout.PHOTOGRAPHS])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    path = RESULTS / f"bars_{arguments.prior}.json"
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
     record: dict = {
         "commit": commit.stdout.strip(),
         "torch": torch.__version__,
@@ -65,12 +69,14 @@ def main() -> None:
         "rows": [],
     }
     for name, truth in sets.items():
-        rows = evaluate(denoiser, name, truth, arguments.samples)
+        rows = [row for row in old if row["set"] == name and row["task"] not in arguments.tasks]
+        rows += evaluate(denoiser, name, truth, arguments.samples, arguments.tasks)
+        rows.sort(key=lambda row: TASKS.index(row["task"]))
         record["rows"] += rows
         record["bars"][name] = [bar._asdict() for bar in judge(rows)]
         print("\n".join(map(str, judge(rows))))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"bars_{arguments.prior}.json").write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

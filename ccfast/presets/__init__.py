@@ -18,9 +18,19 @@ from torch.nn import functional
 from ..operators import Inpainting, Operator
 from ..solvers import Conjugate
 
-__all__ = ["Preset", "lookup", "strength"]
+__all__ = ["MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
 
 TABLE = Path(__file__).parent / "table.json"
+
+MODES: dict[str, dict[str, str]] = {
+    "exact": {},
+    "one_projection": {"jacobian": "one_projection"},
+    "none": {"jacobian": "none"},
+    "rayleigh": {"centred": "rayleigh"},
+}
+"""What an entry calls the mode of ``Conjugate`` -> its options."""
+NOISELESS = ("rayleigh",)
+"""Modes that refuse noise in the measurement."""
 
 
 class Preset(NamedTuple):
@@ -38,7 +48,7 @@ def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 
     measurement has some, and those without where it has none; then the one nearest in strength (see ``strength``),
     then in steps, both as ratios.
     """
-    entries = [entry for entry in table() if entry["prior"] == name]
+    entries = [e for e in table() if e["prior"] == name and not (noise_std and e["mode"] in NOISELESS)]
     near = [entry for entry in entries if entry["operator"] == type(operator).__name__]
     near = near or [entry for entry in entries if entry["kind"] == operator.kind]
     near = [entry for entry in near if (entry["noise_std"] > 0) == (noise_std > 0)] or near
@@ -46,7 +56,12 @@ def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 
         return None
     own = strength(operator)
     best = min(near, key=lambda entry: (distance(entry["strength"], own), distance(entry["steps"], steps)))
-    return Preset(Conjugate(best["w"], jacobian=best["jacobian"]), best["start"], best["end"])
+    return Preset(conjugate(best["w"], best["mode"]), best["start"], best["end"])
+
+
+def conjugate(w: float, mode: str) -> Conjugate:
+    """The solver with a weight and a mode of ``MODES``."""
+    return Conjugate(w, **MODES[mode])  # pyright: ignore[reportArgumentType]
 
 
 def strength(operator: Operator) -> float:

@@ -1,4 +1,4 @@
-"""The search for the parameters of one preset: a grid over (jacobian, w, start), walked from a good guess.
+"""The search for the parameters of one preset: a grid over (mode, w, start), walked from a good guess.
 
 Its objective is the score below, which weighs fidelity against perception: PSNR alone would pick the smallest start,
 H+ y lightly denoised. Gradients measure edges, the Laplacian texture, of which a posterior mean has too little.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,16 +23,17 @@ from ..schedules import Schedule
 from ..solvers import Conjugate
 from ..solvers.conjugate import STABILITY_LIMIT
 from ..times import uniform
+from . import MODES, NOISELESS, conjugate
 
-__all__ = ["GRIDS", "Candidate", "Grid", "Task", "score", "search"]
+__all__ = ["GRIDS", "NAMES", "Candidate", "Grid", "Task", "score", "search"]
 
-JACOBIANS = ("exact", "one_projection", "none")
+NAMES = tuple(MODES)
 
 
 class Candidate(NamedTuple):
     """Places in the grid."""
 
-    jacobian: int
+    mode: int
     w: int
     start: int
 
@@ -44,21 +45,21 @@ class Grid:
     weights: tuple[float, ...]
     starts: tuple[float, ...]
     ends: tuple[float, ...]
-    modes: tuple[str, ...] = JACOBIANS
+    modes: tuple[str, ...] = NAMES
 
     def valid(self, candidate: Candidate, schedule: Schedule, steps: int) -> bool:
-        """Inside the grid; the exact mode not beyond three quarters of its stability limit."""
-        jacobian, w, start = candidate
-        if JACOBIANS[jacobian] not in self.modes or not (0 <= w < len(self.weights) and 0 <= start < len(self.starts)):
+        """Inside the grid; where the Jacobian is exact not beyond the stability limit."""
+        mode, w, start = candidate
+        if NAMES[mode] not in self.modes or not (0 <= w < len(self.weights) and 0 <= start < len(self.starts)):
             return False
-        if JACOBIANS[jacobian] != "exact":
+        if NAMES[mode] in ("one_projection", "none"):
             return True
         times = uniform(self.starts[start], self.ends[0], steps)
-        return 2 * relaxation(schedule, self.weights[w], times) <= 0.75 * STABILITY_LIMIT[1]
+        return 2 * relaxation(schedule, self.weights[w], times) <= STABILITY_LIMIT[1]
 
     def coarse(self) -> list[Candidate]:
         """Every other weight and start, all modes."""
-        places = itertools.product(range(len(JACOBIANS)), range(0, len(self.weights), 2), range(0, len(self.starts), 2))
+        places = itertools.product(range(len(NAMES)), range(0, len(self.weights), 2), range(0, len(self.starts), 2))
         return [Candidate(*place) for place in places]
 
 
@@ -111,17 +112,19 @@ def search(
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
-    On every third image the guess and what lies one place from it (without a guess a coarse grid) is tried, and
-    ``rounds`` times what lies one place from the best two so far; the best two (three after a coarse grid) are then
-    compared on all images, with every end.
+    On every third image the guess, what lies one place from it and the other modes are tried (without a guess a coarse
+    grid), and ``rounds`` times what lies one place from the best two so far; the best two (three after a coarse grid)
+    are then compared on all images, with every end.
 
     Args:
         report: called with the number of runs done.
     """
     schedule, seen = task.denoiser.schedule, dict[Candidate, float]()
+    if task.noise_std:
+        grid = replace(grid, modes=tuple(mode for mode in grid.modes if mode not in NOISELESS))
 
     def run(candidate: Candidate, end: float, every: int) -> float:
-        solver = Conjugate(grid.weights[candidate.w], jacobian=JACOBIANS[candidate.jacobian])
+        solver = conjugate(grid.weights[candidate.w], NAMES[candidate.mode])
         value = task.score(solver, grid.starts[candidate.start], end, every)
         report(1)
         return value
@@ -132,7 +135,9 @@ def search(
                 seen[candidate] = run(candidate, grid.ends[0], 3)
         return sorted(seen, key=lambda c: -seen[c])
 
-    best = visit(grid.coarse() if guess is None else [guess, *around(guess), *other_modes(guess)])
+    best = visit(
+        grid.coarse() if guess is None else [guess, *around(guess), *other_modes(guess, grid, schedule, task.steps)]
+    )
     for _ in range(rounds):
         best = visit(near for centre in best[:2] for near in around(centre))
     finalists = best[: 3 if guess is None else 2]
@@ -152,5 +157,11 @@ def around(centre: Candidate) -> list[Candidate]:
     ]
 
 
-def other_modes(centre: Candidate) -> list[Candidate]:
-    return [centre._replace(jacobian=mode) for mode in range(len(JACOBIANS)) if mode != centre.jacobian]
+def other_modes(centre: Candidate, grid: Grid, schedule: Schedule, steps: int) -> list[Candidate]:
+    """The other modes at the same start, with the largest weight up to the same one that is valid."""
+    found = []
+    for mode in range(len(NAMES)):
+        weights = (centre._replace(mode=mode, w=w) for w in range(centre.w, -1, -1))
+        first = next((candidate for candidate in weights if grid.valid(candidate, schedule, steps)), None)
+        found += [first] if first is not None and mode != centre.mode else []
+    return found

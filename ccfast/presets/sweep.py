@@ -1,7 +1,7 @@
 """Find the presets: ``python -m ccfast.presets.sweep photo --photos FOLDER``.
 
 For every task, number of steps and level of noise, restores crops of *training* photographs (``crops``) and keeps the
-w, jacobian mode, start and end with the largest score (``search``). The first task of a class starts from a coarse
+w, mode, start and end with the largest score (``search``). The first task of a class starts from a coarse
 grid, every other one from the nearest entry that is there: of its class, then of its prior, near in strength, with its
 noise, near in steps. Other strengths are tried at five steps without noise. Writes ``table.json``, an entry a task, as
 it goes; a sweep that is started again leaves finished entries alone unless ``--again`` is given.
@@ -25,7 +25,7 @@ from ..operators import Operator
 from ..priors.data import fetch
 from . import TABLE, distance, strength
 from .crops import SIZE, training_crops
-from .search import GRIDS, JACOBIANS, Candidate, Grid, Task, search
+from .search import GRIDS, NAMES, Candidate, Grid, Task, search
 
 TASKS = (
     "inpaint:0.5",
@@ -61,9 +61,7 @@ def guess(entries: list[dict], key: dict, operator: Operator) -> dict | None:
 def place(entry: dict) -> Candidate:
     """Of an entry, in its grid."""
     grid = GRIDS[entry["prior"]]
-    return Candidate(
-        JACOBIANS.index(entry["jacobian"]), grid.weights.index(entry["w"]), grid.starts.index(entry["start"])
-    )
+    return Candidate(NAMES.index(entry["mode"]), grid.weights.index(entry["w"]), grid.starts.index(entry["start"]))
 
 
 def find(key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch.Tensor, grid: Grid) -> dict:
@@ -72,9 +70,15 @@ def find(key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch
     task = Task(denoiser, operator, truth, key["steps"], key["noise_std"])
     near = guess(entries, key, operator)
     begin, rounds = None if near is None else place(near), 2
-    if near and begin and key["steps"] != 5 and grid.valid(begin, denoiser.schedule, key["steps"]):
+    if (
+        near
+        and begin
+        and key["steps"] != 5
+        and grid.valid(begin, denoiser.schedule, key["steps"])
+        and near["prior"] == key["prior"]
+    ):
         # the entry at five steps is near: its mode and end are kept
-        grid, rounds = replace(grid, ends=(near["end"],), modes=(near["jacobian"],)), 0
+        grid, rounds = replace(grid, ends=(near["end"],), modes=(near["mode"],)), 0
     with tqdm(desc=" ".join(map(str, key.values())), leave=False) as bar:
         candidate, end, value = search(task, grid, begin, rounds, bar.update)
     return {
@@ -83,7 +87,7 @@ def find(key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch
         "kind": operator.kind,
         "strength": round(strength(operator), 3),
         "w": grid.weights[candidate.w],
-        "jacobian": JACOBIANS[candidate.jacobian],
+        "mode": NAMES[candidate.mode],
         "start": grid.starts[candidate.start],
         "end": end,
         "score": round(value, 3),
