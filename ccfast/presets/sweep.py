@@ -106,8 +106,9 @@ def sweep(
         found = [entry for entry in entries if key.items() <= entry.items()]
         if found and not again:
             continue
-        entry = find(key, entries, denoiser, truth, GRIDS[prior])
-        entries = sorted([e for e in entries if e not in found] + [entry], key=lambda e: [e[name] for name in ORDER])
+        others = [e for e in entries if e not in found]
+        entry = find(key, others, denoiser, truth, GRIDS[prior])
+        entries = sorted([*others, entry], key=lambda e: [e[name] for name in ORDER])
         out.write_text(json.dumps({"entries": entries}, indent=1) + "\n")
         tqdm.write(json.dumps(entry))
 
