@@ -23,14 +23,14 @@ ENTRIES = [
     {"prior": "p", "operator": "AveragePooling", "kind": "block", "strength": 64.0, "steps": 5, "w": 40.0},
     {"prior": "p", "operator": "GaussianBlur", "kind": "separable", "strength": 12.0, "steps": 5, "w": 7.0},
 ]
-NOISY = {"prior": "p", "operator": "AveragePooling", "kind": "block", "strength": 16.0, "steps": 5, "w": 3.0}
+NOISY = [{**ENTRIES[0], "w": 3.0, "noise_std": 0.05}, {**ENTRIES[0], "w": 2.0, "noise_std": 0.2}]
 SHAPE = (3, 32, 32)
 
 
 @pytest.fixture
 def table(monkeypatch):
     common = {"mode": "one_projection", "start": 0.2, "end": 0.0}
-    entries = [{**entry, **common, "noise_std": 0.0} for entry in ENTRIES] + [{**NOISY, **common, "noise_std": 0.05}]
+    entries = [{**entry, **common, "noise_std": 0.0} for entry in ENTRIES] + [{**entry, **common} for entry in NOISY]
     monkeypatch.setattr(presets, "table", lambda: entries)
 
 
@@ -44,7 +44,8 @@ def test_the_nearest_entry_is_found(table):
     assert w(AveragePooling(SHAPE, 8), 20) == 40
     assert w(AveragePooling(SHAPE, 2), 5) == 30
     assert w(SeparableBlur(SHAPE, [0.25, 0.5, 0.25]), 5) == 7  # another class of the same kind
-    assert w(AveragePooling(SHAPE, 8), 20, 0.2) == 3  # noise counts for more than strength and steps
+    assert w(AveragePooling(SHAPE, 4), 5, 0.11) == 2
+    assert w(AveragePooling(SHAPE, 8), 20, 0.05) == 3  # noise counts for more than strength and steps
     assert w(GaussianBlur(SHAPE), 5, 0.05) == 7  # an entry without noise, where there is none with
     assert presets.lookup("p", Grayscale(SHAPE), 5) is None
     assert presets.lookup(None, AveragePooling(SHAPE, 4), 5) is None
@@ -65,7 +66,7 @@ def test_the_sampler_uses_it_and_yields_to_arguments(table):
     assert default.solver == Conjugate(30.0, jacobian="one_projection")
     assert default.plan.times[[0, -1]].tolist() == [0.2, 0.0]
     assert Sampler(denoiser, operator, end=0.01).plan.times[[0, -1]].tolist() == [0.2, 0.01]
-    assert Sampler(denoiser, operator, noise_std=0.1).solver.w == 3
+    assert Sampler(denoiser, operator, noise_std=0.09).solver.w == 3
     assert Sampler(denoiser, operator, start=0.5).plan.times[0] == 0.5
     assert Sampler(denoiser, operator, start=0.5).solver == default.solver
     given = Sampler(denoiser, operator, Conjugate())
@@ -98,8 +99,9 @@ def test_the_committed_table():
     entries = json.loads(presets.TABLE.read_text())["entries"]
     keys = [tuple(entry[name] for name in sweep.ORDER) for entry in entries]
     assert keys == sorted(
-        [(prior, task, noise_std, n) for prior in PRIORS for task in sweep.TASKS for noise_std in (0.0, sweep.NOISE)
+        [(prior, task, noise_std, n) for prior in PRIORS for task in sweep.TASKS for noise_std in (0.0, sweep.NOISE[0])
          for n in sweep.STEPS]
+        + [(prior, task, sweep.NOISE[1], 5) for prior in PRIORS for task in sweep.TASKS]
         + [(prior, task, 0.0, 5) for prior in PRIORS for task in sweep.OTHER_STRENGTHS]
     )  # fmt: skip
     for entry in entries:

@@ -45,8 +45,8 @@ def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 
     """The preset nearest to an operator and a number of steps, None for a prior or an operator without entries.
 
     Entries of the operator's class are preferred to others of its kind; among them those with noise where the
-    measurement has some, and those without where it has none; then the one nearest in strength (see ``strength``),
-    then in steps, both as ratios.
+    measurement has some, and those without where it has none; then the one nearest in noise, in strength (see
+    ``strength``) and in steps, in this order, all as ratios.
     """
     entries = [e for e in table() if e["prior"] == name and not (noise_std and e["mode"] in NOISELESS)]
     near = [entry for entry in entries if entry["operator"] == type(operator).__name__]
@@ -55,7 +55,12 @@ def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 
     if not near:
         return None
     own = strength(operator)
-    best = min(near, key=lambda entry: (distance(entry["strength"], own), distance(entry["steps"], steps)))
+
+    def far(entry: dict) -> tuple[float, float, float]:
+        noise = distance(entry["noise_std"], noise_std) if noise_std and entry["noise_std"] else 0.0
+        return noise, distance(entry["strength"], own), distance(entry["steps"], steps)
+
+    best = min(near, key=far)
     return Preset(conjugate(best["w"], best["mode"]), best["start"], best["end"])
 
 

@@ -3,8 +3,8 @@
 For every task, number of steps and level of noise, restores crops of *training* photographs (``crops``) and keeps the
 w, mode, start and end with the largest score (``search``). The first task of a class starts from a coarse
 grid, every other one from the nearest entry that is there: of its class, then of its prior, near in strength, with its
-noise, near in steps. Other strengths are tried at five steps without noise. Writes ``table.json``, an entry a task, as
-it goes; a sweep that is started again leaves finished entries alone unless ``--again`` is given.
+noise, near in steps. Other strengths, and the larger noise, are tried at five steps only. Writes ``table.json``, an
+entry a task, as it goes; a sweep that is started again leaves finished entries alone unless ``--again`` is given.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TASKS = (
 )
 OTHER_STRENGTHS = ("bicubic:2", "bicubic:8", "pool:2", "pool:8", "blur:1.5", "inpaint:0.2")
 STEPS = (5, 10, 3, 20)
-NOISE = 0.05
+NOISE = (0.05, 0.2)
 ORDER = ("prior", "task", "noise_std", "steps")
 
 
@@ -100,7 +100,8 @@ def sweep(
     entries = json.loads(out.read_text())["entries"] if out.exists() else []
     denoiser, truth = ccfast.load_prior(prior), training_crops(photos, count)
     for number, noise_std, task in itertools.product(steps, noise, tasks):
-        if task in OTHER_STRENGTHS and (noise_std or number != 5):
+        rare = task in OTHER_STRENGTHS or noise_std > NOISE[0]
+        if (rare and number != 5) or (task in OTHER_STRENGTHS and noise_std):
             continue
         key = dict(zip(ORDER, (prior, task, noise_std, number), strict=True))
         found = [entry for entry in entries if key.items() <= entry.items()]
@@ -123,7 +124,7 @@ def main() -> None:
         "--steps", type=int, nargs="+", default=list(STEPS), help="five first: the others start from it"
     )
     parser.add_argument("--tasks", nargs="+", default=[*TASKS, *OTHER_STRENGTHS])
-    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, NOISE], help="levels of noise_std")
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, *NOISE], help="levels of noise_std")
     parser.add_argument("--again", action="store_true", help="do finished entries again")
     arguments = parser.parse_args()
     if not arguments.photos.is_dir():
