@@ -106,6 +106,7 @@ def allocated(value):
 
 def test_config_prints_the_table(monkeypatch, capsys):
     monkeypatch.setattr(compile, "variants", lambda: iter(VARIANTS[:2]))
+    monkeypatch.setattr("ccfast.kernels.cuda.resources", lambda architecture: [])
     assert cli.main(["config", "--kernels"]) == 0
     printed = capsys.readouterr().out
     rows = [resource for architecture in (80, 90) for resource in backend.resources(architecture)]
