@@ -100,8 +100,8 @@ DeviceTerm make_term(Name name, const Tensor& tensor, const Shape& shape, const 
 }
 
 const Tensor& first_of(const Tensors& terms) {
-    check(!terms.empty() && terms.size() <= ccf::max_terms, "terms: must be 1 to ", ccf::max_terms, " tensors, got ",
-          terms.size());
+    check(!terms.empty() && terms.size() <= ccf::cuda::max_terms, "terms: must be 1 to ", ccf::cuda::max_terms,
+          " tensors, got ", terms.size());
     check(Device::on_device(terms[0]), Name{"terms", 0}, ": must be on a GPU");
     return terms[0];
 }

@@ -9,6 +9,8 @@ namespace ccf::cuda {
 
 // A row of a plan: out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out. Its coefficients lie in a table that the
 // kernels read, so that one captured graph serves every schedule.
+constexpr int max_terms = 8;  // a launch carries them; rows with more go to the reference
+
 struct DeviceTerm {
     const void* data;
     std::int64_t stride[4];  // in elements, order of Shape
