@@ -26,7 +26,7 @@ def pytest_pyfunc_call(pyfuncitem):
         return None
     outcome, text = outcomes(pyfuncitem.session).get(pyfuncitem.nodeid, ("failed", "the child did not run it"))
     if outcome == "skipped":
-        pytest.skip(text)
+        pytest.skip(text)  # the child skipped it, and said why: passed on, so that no case is reported that did not run
     if outcome != "passed":
         pytest.fail(text, pytrace=False)
     return True

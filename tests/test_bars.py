@@ -32,6 +32,7 @@ def test_wiener_is_tikhonov():
     torch.testing.assert_close(wiener(operator, y, 0.0), operator.pinv(y))
     ratio = 0.1
     x = wiener(operator, y, ratio)
+    # the normal equations in float64, to rounding
     torch.testing.assert_close(
         operator.adjoint(operator.forward(x)) + ratio * x, operator.adjoint(y), rtol=0, atol=1e-12
     )

@@ -120,6 +120,7 @@ def device(request, monkeypatch):
     if request.param == "cuda":
         why = cuda.reason(torch.device("cuda")) or (None if torch.cuda.is_available() else "no NVIDIA GPU")
         if why:
+            # the same cases run in the emulator here; on a device they need one, and `make gpu-check` runs them there
             pytest.skip(f"the CUDA backend cannot run: {why}")
         return torch.device("cuda")
     for name, op in vars(request.getfixturevalue("library")).items():
@@ -327,6 +328,7 @@ def test_roots():
     assert [fourier.roots(n).numel() for n in sorted(fourier.SIDES)] == [24, 88, 152, 216, 728, 1240]
     want = [np.exp(-2j * np.pi * 2**q * m / 64) for q in range(3) for m in range(8)]
     want += [np.exp(-2j * np.pi * m / 128) for m in range(64)]
+    # float64 against float64: a few units in the last place of numbers of size 1
     torch.testing.assert_close(fourier.roots(128), torch.tensor(np.array(want)), rtol=0, atol=1e-15)
 
 
@@ -456,6 +458,7 @@ def compiled(tmp_path_factory):
     if _C.kernels():
         return _C.kernels()
     if shutil.which("nvcc") is None and "CUDA_HOME" not in os.environ:
+        # the report is nvcc's own; without it the library has no CUDA code either, and the emulator still tests values
         pytest.skip("nvcc is not installed")
     folder, root = tmp_path_factory.mktemp("build"), emulated.ROOT
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CCFAST_")}

@@ -1,7 +1,7 @@
 """Parameters of the baselines: ``python -m bench.bars.tune photo --photos FOLDER``; writes results/bars_tuned.json.
 
 The start of PiGDM and DDNM and the weight of PiGDM, by the score of the presets' sweep, and the ratio of the Wiener
-filter, by PSNR, on the crops of *training* photographs that the presets are found on.
+filter, by PSNR, on three of the crops of *training* photographs that the presets are found on.
 """
 
 from __future__ import annotations
