@@ -231,6 +231,20 @@ def test_inference_mode_and_autograd():
         close(grad, op.project(x.detach()), 1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_one_graph_under_torch_compile(any_operator):
+    """Of every transform, without a run before it that makes the constants."""
+    torch.compiler.reset()
+
+    def everything(x, y):
+        return any_operator.forward(x), any_operator.adjoint(y), any_operator.pinv(y), any_operator.project(x)
+
+    x, y = image(any_operator, dtype=torch.float32), measurement(any_operator, dtype=torch.float32)
+    got = torch.compile(everything, backend="eager", fullgraph=True)(x, y)
+    for one, other in zip(got, everything(x, y), strict=True):
+        close(one, other, 1e-6)
+
+
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
 def test_default_dtype_is_not_used(default):
     def outputs():

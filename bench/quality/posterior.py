@@ -1,4 +1,4 @@
-"""Samplers against exact posteriors: ``python -m bench.quality.posterior``, a quarter of an hour on one core.
+"""Samplers against exact posteriors: ``python -m bench.quality.posterior``, three quarters of an hour on one core.
 
 For every problem of ``problems`` and number of network evaluations:
 
@@ -140,8 +140,6 @@ def tuned(method: Method, tuning: Measured) -> Iterator[tuple[int, Trial]]:
     ranked: list[Trial] = []
     before = 1
     for steps in EVALUATIONS:
-        if steps > 100 and not problem.long:
-            continue
         if steps in KEPT:
             trials = [scaled(trial, steps, before) for trial in ranked[: KEPT[steps]]]
         else:

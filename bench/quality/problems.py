@@ -76,14 +76,12 @@ class Problem:
         prior: closed form, on images of ``prior.shape``.
         operator: H.
         noise_std: of the measurement.
-        long: whether a thousand evaluations are tried too.
     """
 
     name: str
     prior: GaussianMixture
     operator: Operator
     noise_std: float
-    long: bool = False
 
     def draw(self, count: int, seed: int) -> Tensor:
         """Measurements of ``count`` draws from the prior, float64 (count, *measurement_shape)."""
@@ -174,23 +172,23 @@ def blur(shape: tuple[int, ...]) -> Operator:
 
 LINE, SMALL, LARGE = (1, 16), (1, 8, 8), (1, 16, 16)
 
-_ROWS: tuple[tuple[str, Callable, tuple[int, ...], Callable, float, bool], ...] = (
-    ("gaussian", gaussian, LINE, mask, 0.0, True),
-    ("gaussian", gaussian, SMALL, pool, 0.05, False),
-    ("gaussian", gaussian, SMALL, blur, 0.1, False),
-    ("gaussian", gaussian, LARGE, mask, 0.2, False),
-    ("mixture", mixture, LINE, mask, 0.0, True),
-    ("mixture", mixture, SMALL, pool, 0.0, False),
-    ("mixture", mixture, SMALL, pool, 0.5, False),
-    ("mixture", mixture, SMALL, blur, 0.05, False),
-    ("mixture", mixture, LARGE, pool, 0.2, False),
+_ROWS: tuple[tuple[str, Callable, tuple[int, ...], Callable, float], ...] = (
+    ("gaussian", gaussian, LINE, mask, 0.0),
+    ("gaussian", gaussian, SMALL, pool, 0.05),
+    ("gaussian", gaussian, SMALL, blur, 0.1),
+    ("gaussian", gaussian, LARGE, mask, 0.2),
+    ("mixture", mixture, LINE, mask, 0.0),
+    ("mixture", mixture, SMALL, pool, 0.0),
+    ("mixture", mixture, SMALL, pool, 0.5),
+    ("mixture", mixture, SMALL, blur, 0.05),
+    ("mixture", mixture, LARGE, pool, 0.2),
 )
 
 
 def build(row: tuple) -> Problem:
-    family, prior, shape, operator, noise, long = row
+    family, prior, shape, operator, noise = row
     name = f"{family} {math.prod(shape)}, {operator.__name__}, noise {noise:g}"
-    return Problem(name, prior(shape), operator(shape), noise, long)
+    return Problem(name, prior(shape), operator(shape), noise)
 
 
 PROBLEMS: tuple[Problem, ...] = tuple(build(row) for row in _ROWS)

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..backends import can_run
 from ..priors import load_prior
@@ -47,23 +48,53 @@ class Rival(NamedTuple):
 TINY = 16
 """Side of an image on which an operation takes as long as its call alone."""
 
+SWEEP = 1 << 23
+"""Bytes that leave nothing of a call in the processor's own caches."""
+
 
 def floors(case: Case) -> dict[str, Run]:
-    """The native operation where nothing but its call takes time, and where all that it moves is in the cache."""
+    """The native operation where nothing but its call takes time, alone ("call") and after what fills the caches
+    ("sweep", "swept call"), as images do; and where all that it moves is in the cache ("cached")."""
     if case.op == "noise" or not can_run("native"):
         return {}
     small = {"call": replace(case, batch=1, side=TINY), "cached": replace(case, batch=1, side=case.side // 2)}
-    return {name: make_problem(other).rivals(compiled=False)["native"] for name, other in small.items()}
+    runs = {name: make_problem(other).rivals(compiled=False)["native"] for name, other in small.items()}
+    sweep = triad(SWEEP)
+    return {**runs, "sweep": sweep, "swept call": partial(_both, sweep, runs["call"])}
 
 
-def floor(seconds: Mapping[str, dict[str, Any]], case: Case) -> float | None:
-    """Seconds below which the operation cannot come as it is written: its call, and what takes longest of moving the
-    bytes (the triad) and of the arithmetic (its own time where all is in the cache, at the size of the case)."""
+def _both(first: Run, second: Run) -> Tensor:
+    first()
+    return second()
+
+
+class Floor(NamedTuple):
+    """Seconds of what an operation as it is written cannot do without.
+
+    Attributes:
+        call: from Python to the kernel, after its code was driven out of the caches by the images of the call before.
+        memory: the triad's, which moves the same bytes.
+        arithmetic: its own where all is in the cache, at the size of the case.
+    """
+
+    call: float
+    memory: float
+    arithmetic: float
+
+    def seconds(self) -> float:
+        """Memory and arithmetic at once, after the call."""
+        return self.call + max(self.memory, self.arithmetic)
+
+
+def floor(seconds: Mapping[str, dict[str, Any]], case: Case) -> Floor | None:
+    """From the medians of ``floors``, of the triad and of the operation, which no part of its floor can exceed."""
     if "call" not in seconds:
         return None
-    call, cached, triad = (seconds[name]["median"] for name in ("call", "cached", "triad"))
+    median = {name: value["median"] for name, value in seconds.items()}
+    call, took = median["call"], median["native"]
     times = case.batch * (case.side / (case.side // 2)) ** 2
-    return call + max(triad, times * (cached - call))
+    arithmetic = times * (median["cached"] - call)
+    return Floor(max(call, median["swept call"] - median["sweep"]), median["triad"], min(took, arithmetic))
 
 
 def own(record: Record) -> str:
@@ -129,7 +160,8 @@ class Harness:
             errors = problem.check(runs)
             everything = {**runs, **problem.ungated, **floors(case), "triad": triad(problem.bytes)}
             record = self._time({name: repeated(run) for name, run in everything.items()})
-        record["floor"] = floor(record["seconds"], case)
+        parts = floor(record["seconds"], case)
+        record["floor"] = parts and parts._asdict()
         speed = problem.bytes / record["seconds"][own(record)]["median"] / 1e9
         return record | {"errors": errors, "bytes": problem.bytes, "gb_per_s": speed}
 

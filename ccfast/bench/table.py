@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from .measure import Record, own
+from .measure import Floor, Record, own
 
 __all__ = ["COLUMNS", "cells", "duration", "ratio", "text_table", "with_share"]
 
@@ -43,8 +43,8 @@ def _of_triad(record: Record) -> str:
 
 
 def _floor(record: Record) -> str:
-    seconds = record.get("floor")
-    return "" if seconds is None else f"{seconds / record['seconds'][own(record)]['median']:.0%}"
+    parts = record.get("floor")
+    return f"{Floor(**parts).seconds() / record['seconds'][own(record)]['median']:.0%}" if parts else ""
 
 
 def _share(record: Record) -> str:
@@ -67,7 +67,7 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "of a step": _share,
 }
 """Heading -> cell. eager, compile and published: how many times longer they take; floor: the least that the operation
-can take as it is written (``measure.floor``), over its time."""
+can take as it is written (``measure.Floor``), over its time."""
 
 
 def cells(records: Iterable[Record], columns: Sequence[str]) -> list[list[str]]:

@@ -171,13 +171,19 @@ def made_constant(key: ConstantKey, make: Callable[[], Tensor]) -> Tensor:
     _, real, device = key
     with torch.inference_mode(False):  # a tensor made in inference mode could not serve a later backward
         value = make()
-        value = value.clone() if value.is_inference() else value
-        dtype = real.to_complex() if value.is_complex() else real if value.is_floating_point() else value.dtype
+        if not torch.compiler.is_compiling() and value.is_inference():  # torch.compile cannot ask, nor has to
+            value = value.clone()
+        dtype = complex_dtype(real) if value.is_complex() else real if value.is_floating_point() else value.dtype
         return value.to(dtype=dtype, device=device)
 
 
 def compute_dtype(like: Tensor) -> torch.dtype:
     return torch.float64 if like.dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def complex_dtype(real: torch.dtype) -> torch.dtype:
+    """``real.to_complex()``, which torch.compile does not know, of float32 and float64."""
+    return torch.complex128 if real == torch.float64 else torch.complex64
 
 
 def wide(x: Tensor) -> Tensor:

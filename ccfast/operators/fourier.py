@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Operator, check_array, check_cutoff, check_shape, wide
+from .base import Operator, check_array, check_cutoff, check_shape, complex_dtype, wide
 
 __all__ = ["FourierBlur"]
 
@@ -143,13 +143,13 @@ def even(size: Tensor) -> Tensor:
 # of all dimensions after (B, C). Without images there is nothing to transform, and the FFT of MKL refuses it.
 def fft(x: Tensor) -> Tensor:
     if x.numel() == 0:
-        return x.to(x.dtype.to_complex())
+        return x.to(complex_dtype(x.dtype))
     return torch.fft.fftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")
 
 
 def rfft(x: Tensor) -> Tensor:
     if x.numel() == 0:
-        return half_spectrum(x).to(x.dtype.to_complex())
+        return half_spectrum(x).to(complex_dtype(x.dtype))
     return torch.fft.rfftn(x, dim=tuple(range(2, x.ndim)), norm="ortho")
 
 
