@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.markers import Block
+from bench.targets import judge
 from ccfast.bench.measure import Record
 from ccfast.bench.table import cells, duration
 
@@ -18,6 +19,11 @@ __all__ = ["BLOCK", "NAME", "full_page", "load", "render", "write"]
 
 NAME = "cpu"
 """The result that the README shows."""
+
+FLOOR = """\
+The floor of an operation is what it cannot do without as it is written, in times of the triad: its call (from Python to
+the kernel, measured after images have driven its code out of the caches), and then the longer of memory (the triad, 1x)
+and arithmetic (its own time where all data is in the cache, scaled to the size). Missed:"""
 
 BLOCK = Block("bench", "make figures")
 _COLUMNS = ("op", "operator", "threads", "time", "GB/s", "of triad", "eager", "compile", "published", "of a step")
@@ -46,7 +52,14 @@ def full_page(result: dict[str, Any]) -> str:
     """Markdown with all rows."""
     columns = ("op", "operator", "shape", "F", *_COLUMNS[2:6], "floor", *_COLUMNS[6:])
     rows = [record for record in result["records"] if record["op"] != "plan"]
-    return f"# Figures\n\n{_where(result)}\n{_markdown(rows, columns)}\n{_rest(result)}"
+    return f"# Figures\n\n{_where(result)}\n{_markdown(rows, columns)}\n{_rest(result)}\n{_targets(result)}"
+
+
+def _targets(result: dict[str, Any]) -> str:
+    """What is asked of our speed and missed, each with the floor that was measured."""
+    judged = judge(result)
+    missed = [f"- {target.what}: {target.measured} (asked: {target.bound})" for target in judged if not target.met]
+    return f"## Targets\n\nMet: {len(judged) - len(missed)} of {len(judged)}. {FLOOR}\n\n" + "\n".join([*missed, ""])
 
 
 def _where(result: dict[str, Any]) -> str:

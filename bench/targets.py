@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ccfast.bench.cases import LOCAL
-from ccfast.bench.measure import Record, own
+from ccfast.bench.measure import Floor, Record, own
 from ccfast.bench.table import duration, ratio
 
 __all__ = ["Target", "judge"]
@@ -40,11 +40,14 @@ def judge(result: dict[str, Any]) -> list[Target]:
 
 
 def _floor(record: Record) -> str:
-    """The floor in triads, of the call and of the longer of memory and arithmetic: why a bound may be out of reach."""
-    if record.get("floor") is None:
+    """The floor in triads, and its parts beside the memory's: why a bound may be out of reach."""
+    if not record.get("floor"):
         return ""
-    triad, call = (record["seconds"][name]["median"] for name in ("triad", "call"))
-    return f", floor {record['floor'] / triad:.2f}x, of which call {call / triad:.2f}x"
+    parts = Floor(**record["floor"])
+    floor, call, arithmetic = (
+        f"{value / parts.memory:.2f}x" for value in (parts.seconds(), parts.call, parts.arithmetic)
+    )
+    return f"; floor {floor}: call {call}, then memory 1x or arithmetic {arithmetic}"
 
 
 def _of_record(record: Record) -> Iterator[Target]:

@@ -209,12 +209,16 @@ def test_state_buffers(kind):
 def test_floor():
     """Call, and the longer of the triad and the arithmetic: of a quarter of the pixels, without its own call."""
     case = Case("update", "block", 2, SIDE)
-    seconds = {name: {"median": value} for name, value in (("call", 1.0), ("cached", 3.0), ("triad", 5.0))}
-    assert floor(seconds, case) == 1.0 + 8 * 2.0
-    assert floor(seconds | {"triad": {"median": 20.0}}, case) == 21.0
+    medians = {"call": 1.0, "cached": 3.0, "triad": 5.0, "sweep": 7.0, "swept call": 8.5, "native": 30.0}
+    seconds = {name: {"median": value} for name, value in medians.items()}
+    assert floor(seconds, case) == (1.5, 5.0, 8 * 2.0)
+    assert floor(seconds, case).seconds() == 1.5 + 16.0
+    assert floor(seconds | {"triad": {"median": 20.0}}, case).seconds() == 21.5
+    assert floor(seconds | {"native": {"median": 10.0}}, case).arithmetic == 10.0
+    assert floor(seconds | {"swept call": {"median": 7.0}}, case).call == 1.0
     assert floor({"triad": {"median": 20.0}}, case) is None
     runs = floors(case)
-    assert set(runs) == ({"call", "cached"} if can_run("native") else set())
+    assert set(runs) == ({"call", "cached", "sweep", "swept call"} if can_run("native") else set())
     assert all(run().isfinite().all() for run in runs.values())
 
 

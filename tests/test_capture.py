@@ -25,6 +25,7 @@ CPU = torch.device("cpu")
 OPERATORS = conftest.OPERATORS + conftest.KRYLOV_OPERATORS
 SOLVERS = [entry.solver for entry in conftest.REGISTRY]
 FURTHER = [Conjugate(lam=0.1), Conjugate(order=2, eta=0.5), Conjugate(centred="rayleigh", order=2), PiGDM(eta=0.5)]
+FURTHER += [Conjugate(refresh=1.0), Conjugate(centred="rayleigh", refresh=0.5)]
 NOISY = [Conjugate(), DDRM()]
 LIBRARY = ("dense", "krylov")
 """Kinds with no kernel: P is the operator's own ``project``, torch's functions that return what they make."""

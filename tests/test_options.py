@@ -143,6 +143,54 @@ def test_rayleigh_is_of_each_image_and_survives_a_residual_of_zero(mixture):
     assert torch.isfinite(x).all()
 
 
+# ------------------------------------------------------------------------------------------------ noise after a step
+@pytest.mark.parametrize("options", [{}, {"jacobian": "one_projection"}, {"centred": "prior"}, {"centred": "rayleigh"}])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_refreshed_step_is_a_longer_one_and_noise(prior, name, noise, options):
+    if noise and options.get("centred") == "rayleigh":
+        return  # refused, see test_noise
+    schedule, share, (start, end) = SCHEDULES[name], 0.8, SPANS[name]
+    further = float(schedule.time(np.array([0.6 * schedule.rho(end)]))[0])  # sqrt(1 - 0.8^2) = 0.6
+    denoiser, scale = prior.denoiser(schedule), float(schedule.mean(end) / schedule.mean(further))
+    operator = SeparableBlur(SHAPE, [0.2, 0.6, 0.2]) if noise else OPERATOR
+
+    def plan(end, **more):
+        return Conjugate(9.0, **options, **more).plan(denoiser, operator, np.array([start, end]), noise)
+
+    got, longer = plan(end, refresh=share), plan(further)
+    assert got.update["z"] == pytest.approx(share * schedule.std(end), rel=1e-12)
+    for term, c in longer.update.items():
+        if term != "z":
+            assert got.update[term] == pytest.approx(scale * c, rel=1e-9, abs=1e-12), term
+    if noise:
+        assert got.fields.table.keys() == longer.fields.table.keys()
+        for term, c in longer.fields.table.items():
+            want = c if term == "weight" else scale * c
+            assert np.allclose(got.fields.table[term], want, rtol=1e-9, atol=1e-12), term
+    if longer.reduction:
+        dots = {"rr": torch.tensor([2.0], dtype=torch.float64), "rg": torch.tensor([0.3], dtype=torch.float64)}
+        row, expected = got.reduction.coefficients(0, dots), longer.reduction.coefficients(0, dots)
+        for term, c in expected.items():
+            assert float(row[term]) == pytest.approx(scale * float(c), rel=1e-9), term
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_refreshed_without_a_jacobian_is_ddrm(prior, name):
+    y, x_init = problem(prior, name, 2)
+    solver = Conjugate(1e9, jacobian="none", refresh=1.0)
+    got, expected = (run(prior, name, s, y, x_init) for s in (solver, DDRM(eta=1.0)))
+    assert relative_error(got, expected) < 1e-12
+    assert relative_error(run(prior, name, Conjugate(1e9, jacobian="none"), y, x_init), expected) > 1e-2
+
+
+def test_no_fresh_noise_is_left_at_the_end(prior):
+    y, x_init = problem(prior, "vp")
+    sampler = Sampler(prior.denoiser(VP()), OPERATOR, Conjugate(320.0, jacobian="none", refresh=1.0), 4, 0.5, 0.0)
+    assert sampler.plan.update["z"][-1] == 0.0 < sampler.plan.update["z"][-2]
+    assert relative_error(OPERATOR.forward(sampler(y, x_init=x_init, seed=0)), y) < 1e-9
+
+
 # ------------------------------------------------------------------------------------------------ stability
 def test_exact_warns_once_above_the_limit(prior):
     denoiser = prior.denoiser(VP())
@@ -284,6 +332,7 @@ aten = torch.ops.aten
         (Conjugate("bayes", order=2, eta=0.5), 0.1),
         (Conjugate(order=2, eta=0.5), 0.0),
         (Conjugate(centred="rayleigh", order=2, jacobian="auto"), 0.0),
+        (Conjugate(refresh=1.0), 0.1),
         (Conjugate(product="forward"), 0.0),
         (Conjugate(product="finite_difference"), 0.1),
         *((solver, 0.1) for solver in (PiGDM(), DDRM(), DDNM(eta=0.5), DiffPIR(), DDS(), DPS(), REDDiff())),
@@ -320,6 +369,10 @@ def test_the_loop_never_waits_and_repeats_itself(solver, noise, monkeypatch):
         ({"product": "backward"}, "product: must be 'reverse', 'forward', .*, got 'backward'"),
         ({"lam": 0.1, "order": 2}, "lam: must be 0 with order 2, .*, got 0.1"),
         ({"lam": 0.1, "eta": 1.0}, "lam: must be 0 with order 2, .*, got 0.1"),
+        ({"refresh": 1.5}, r"refresh: must lie in \[0, 1\], got 1.5"),
+        ({"refresh": 0.5, "order": 2}, "refresh: must be 0 with order 2, eta or lam, got 0.5"),
+        ({"refresh": 0.5, "eta": 1.0}, "refresh: must be 0 with order 2, eta or lam, got 0.5"),
+        ({"refresh": 0.5, "lam": 0.1}, "refresh: must be 0 with order 2, eta or lam, got 0.5"),
         ({"lam": 0.1, "w": "bayes"}, "lam: must be 0 with order 2, .*, got 0.1"),
     ],
 )

@@ -118,13 +118,14 @@ def test_the_committed_table():
 
 
 def test_the_grid_keeps_out_of_the_unstable():
+    exact, auto = NAMES.index("rayleigh"), NAMES.index("auto")
     for name, grid in GRIDS.items():
         schedule = PRIORS[name].schedule()
-        assert not grid.valid(Candidate(0, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
-        assert grid.valid(Candidate(1, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
-        assert grid.valid(Candidate(0, 0, 0), schedule, 5)
-        assert not grid.valid(Candidate(1, -1, 0), schedule, 5)
-        assert not grid.valid(Candidate(1, 0, len(grid.starts)), schedule, 5)
+        assert not grid.valid(Candidate(exact, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
+        assert grid.valid(Candidate(auto, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
+        assert grid.valid(Candidate(exact, 0, 0), schedule, 5)
+        assert not grid.valid(Candidate(auto, -1, 0), schedule, 5)
+        assert not grid.valid(Candidate(auto, 0, len(grid.starts)), schedule, 5)
         noise_to_signal = [float(schedule.rho(start)) for start in grid.starts]
         assert noise_to_signal == sorted(noise_to_signal)
     for diffusion, flow in zip(GRIDS["photo"].starts, GRIDS["photo-flow"].starts, strict=True):
@@ -154,7 +155,7 @@ def test_the_search_walks_to_the_best(monkeypatch):
 
 def test_where_a_search_begins():
     grid, flow = GRIDS["photo"], GRIDS["photo-flow"]
-    entry = {"operator": "AveragePooling", "strength": 16.0, "mode": "exact"}
+    entry = {"operator": "AveragePooling", "strength": 16.0, "mode": "auto"}
     entries = [
         {**entry, "prior": "photo", "steps": 5, "noise_std": 0.0, "w": grid.weights[1], "start": grid.starts[2]},
         {**entry, "prior": "photo", "steps": 5, "noise_std": 0.05, "w": grid.weights[2], "start": grid.starts[3]},

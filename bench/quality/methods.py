@@ -90,6 +90,7 @@ CONJUGATE: tuple[Method, ...] = (
     Method("Conjugate none", conjugate(jacobian="none")),
     Method("Conjugate order 2", conjugate(order=2), vjp=True),
     Method("Conjugate eta 1", conjugate(eta=1.0), vjp=True),
+    Method("Conjugate refresh 1", conjugate(jacobian="auto", refresh=1.0), vjp=True),
 )
 BASELINES: tuple[Method, ...] = (
     Method("PiGDM", pigdm, vjp=True),

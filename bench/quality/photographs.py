@@ -6,7 +6,7 @@ noise 0 and 0.05 (in [-1, 1]). Pictures: 128 x 128 from the middle of ``ccfast.p
     H+ y
     preset           what a user gets, ``Sampler(denoiser, operator)``, at 3, 5, 10 and 20 evaluations
     product ...      the preset (with its Jacobian, where it has none) at 5 steps, the three ways to take the product
-    Conjugate        exact and none, tuned as the baselines are, at 5 and 20 evaluations
+    Conjugate        exact, none and refresh=1, tuned as the baselines are, at 5 and 20 evaluations
     baselines        PiGDM, DDRM, DDNM, DPS, DiffPIR, RED-diff, DDS at 5 and 20 evaluations
     mean of 16       of the preset at 5 evaluations and of the baseline that scored best in the sweep at 20, one picture
     DPS at 1000      one picture (``--stage dps``)
@@ -49,8 +49,10 @@ WORDS = ("bicubic:2", "bicubic:4", "bicubic:8", "blur:3.0", "motion:15,30", "inp
 TASKS: tuple[Task, ...] = tuple((word, noise) for noise in (0.0, 0.05) for word in WORDS)
 PRESET_STEPS, TUNED_STEPS, DRAWS = (3, 5, 10, 20), (5, 20), 16
 WEIGHTS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
-OURS = tuple(
-    Method(f"Conjugate {mode}", conjugate(WEIGHTS, jacobian=mode), mode != "none") for mode in ("exact", "none")
+OURS = (
+    Method("Conjugate exact", conjugate(WEIGHTS), vjp=True),
+    Method("Conjugate none", conjugate(WEIGHTS, jacobian="none")),
+    Method("Conjugate refresh 1", conjugate(WEIGHTS, jacobian="auto", refresh=1.0), vjp=True),
 )
 
 

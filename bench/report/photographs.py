@@ -11,8 +11,9 @@ __all__ = ["claim", "section"]
 COMMAND = "python -m bench.quality.photographs photo --photos FOLDER"
 MEASURES = {"psnr": ("PSNR, dB", 1), "gmsd": ("GMSD", -1), "edge_vgg": ("edge-VGG", -1), "lpips": ("LPIPS", -1)}
 """Column -> name, and 1 where more is better."""
-LINES = ("preset", "Conjugate exact", "Conjugate none", "PiGDM", "DDRM", "DDNM", "DPS", "DiffPIR", "RED-diff", "DDS")
-BASELINES = LINES[3:]
+OURS = ("preset", "Conjugate exact", "Conjugate none", "Conjugate refresh 1")
+BASELINES = ("PiGDM", "DDRM", "DDNM", "DPS", "DiffPIR", "RED-diff", "DDS")
+LINES = (*OURS, *BASELINES)
 
 
 def section() -> str:
@@ -117,7 +118,7 @@ def figure(result: Result, noise: float, axis: str) -> Any:
     own = [task for task in tasks(result) if task[1] == noise]
     shown = measures(result)
     figure, axes = plt.subplots(len(shown), len(own), figsize=(3.0 * len(own), 2.6 * len(shown)), squeeze=False)
-    colours = plt.get_cmap("tab10").colors
+    colours = plt.get_cmap("tab20").colors
     for j, task in enumerate(own):
         for i, measure in enumerate(shown):
             for number, method in enumerate(LINES):
@@ -131,9 +132,9 @@ def figure(result: Result, noise: float, axis: str) -> Any:
                     [value for value, _ in points],
                     [bar for _, bar in points],
                     label=method,
-                    color=colours[number % 10],
-                    marker="o" if number < 3 else ".",
-                    linestyle="-" if number < 3 else "--",
+                    color=colours[number],
+                    marker="o" if method in OURS else ".",
+                    linestyle="-" if method in OURS else "--",
                     linewidth=1,
                     elinewidth=0.6,
                     markersize=4,
@@ -149,7 +150,7 @@ def figure(result: Result, noise: float, axis: str) -> Any:
     for i, measure in enumerate(shown):
         axes[i, 0].set_ylabel(MEASURES[measure][0], fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=10, fontsize=8, bbox_to_anchor=(0.5, -0.06))
+    figure.legend(handles, labels, loc="lower center", ncols=len(LINES), fontsize=8, bbox_to_anchor=(0.5, -0.06))
     figure.supxlabel("network evaluations" if axis == "evaluations" else "processor seconds a picture", fontsize=9)
     figure.tight_layout()
     return figure

@@ -22,11 +22,14 @@ __all__ = ["MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
 
 TABLE = Path(__file__).parent / "table.json"
 
-MODES: dict[str, dict[str, str]] = {
-    "exact": {},
+MODES: dict[str, dict[str, str | float]] = {
+    "auto": {"jacobian": "auto"},
     "one_projection": {"jacobian": "one_projection"},
     "none": {"jacobian": "none"},
     "rayleigh": {"centred": "rayleigh"},
+    "auto_refresh": {"jacobian": "auto", "refresh": 1.0},
+    "one_projection_refresh": {"jacobian": "one_projection", "refresh": 1.0},
+    "none_refresh": {"jacobian": "none", "refresh": 1.0},
 }
 """What an entry calls the mode of ``Conjugate`` -> its options."""
 NOISELESS = ("rayleigh",)

@@ -48,11 +48,11 @@ class Grid:
     modes: tuple[str, ...] = NAMES
 
     def valid(self, candidate: Candidate, schedule: Schedule, steps: int) -> bool:
-        """Inside the grid; where the Jacobian is exact not beyond the stability limit."""
+        """Inside the grid; the mode that is exact whatever the step only within the limit of its stability."""
         mode, w, start = candidate
         if NAMES[mode] not in self.modes or not (0 <= w < len(self.weights) and 0 <= start < len(self.starts)):
             return False
-        if NAMES[mode] in ("one_projection", "none"):
+        if NAMES[mode] != "rayleigh":
             return True
         times = uniform(self.starts[start], self.ends[0], steps)
         return 2 * relaxation(schedule, self.weights[w], times) <= STABILITY_LIMIT[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -56,6 +56,16 @@ class Grid:
             "F": self.mu_to * self.q + direction * self.f,
             "z": np.broadcast_to(noise, self.t.shape),
         }
+
+    def shortened(self, fraction: float) -> tuple[Grid, Array]:
+        """Steps that end at this fraction of rho', and what their x' is multiplied with to have the mean mu' again.
+
+        Noise of variance (1 - fraction^2) sigma'^2 then makes it a state of the schedule.
+        """
+        if self.schedule.frozen != "velocity":
+            return replace(self, sigma_to=fraction * self.sigma_to), np.ones_like(self.t)
+        rho_to = fraction * self.sigma_to / self.mu_to  # mu + sigma stays 1
+        return replace(self, mu_to=1.0 / (1.0 + rho_to), sigma_to=rho_to / (1.0 + rho_to)), self.mu_to * (1.0 + rho_to)
 
     @property
     def data_scale(self) -> Array:

@@ -8,9 +8,11 @@ all digits in single precision as w grows.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from ..fields import Fields
 from ..operators import Operator
@@ -18,7 +20,7 @@ from ..plan import Reduction
 from ..products import PRODUCTS
 from ..schedules import Array
 from . import conjugate_diffusion, conjugate_flow
-from .base import Grid, Solver, check_weight
+from .base import Grid, Solver, check_fraction, check_weight
 from .conjugate_modes import Guidance, Modes, forms, modes, terms
 from .conjugate_rayleigh import rayleigh
 
@@ -62,7 +64,12 @@ class Conjugate(Solver):
             trained networks have only nearly. A difference costs one evaluation, about as much as a reverse product,
             and takes any network (compiled, exported, inference mode); forward mode costs two to three, and is exact.
         order: 2 extrapolates eps (or v) and g from the step before.
-        eta: amount of fresh noise, 1 for the reverse SDE; 0 is the ODE.
+        eta: amount of fresh noise inside a step, 1 for the reverse SDE; 0 is the ODE.
+        refresh: share of sigma' that is fresh noise at the end of a step, in [0, 1]: the step above runs on to
+            sqrt(1 - refresh^2) rho', and noise of standard deviation refresh sigma' takes it back to rho'. None is
+            left where sigma' = 0. Meant for few steps: what one step gets wrong the next one does not inherit, but
+            many steps do not sample the posterior any better, as with eta. With 1, jacobian "none" and w to infinity
+            it is DDRM with eta 1 (noiseless: DiffPIR with zeta 1 too). Only with order 1, eta 0 and lam 0.
         centred: take the known part j of the Jacobian into the exponent. "prior": j of a unit Gaussian prior.
             "rayleigh": j = <r, g>/<r, r> of every image, on the device, for noiseless measurements.
     """
@@ -74,6 +81,7 @@ class Conjugate(Solver):
     order: int = 1
     eta: float = 0.0
     centred: bool | str = False
+    refresh: float = 0.0
 
     takes_noise = True
 
@@ -95,6 +103,9 @@ class Conjugate(Solver):
                 rule = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
                 raise ValueError(f"{name}: must be {rule}, got {value!r}")
         check_weight("eta", self.eta)
+        check_fraction("refresh", self.refresh)
+        if self.refresh and (self.eta or self.lam or self.order != 1):
+            raise ValueError(f"refresh: must be 0 with order 2, eta or lam, got {self.refresh} in {self!r}")
         if self.centred and self.jacobian == "none":
             raise ValueError(f"centred: must be False with jacobian='none', got {self.centred!r}")
         if self.lam and (self.order != 1 or self.eta or self.centred or self.w == "bayes"):
@@ -104,6 +115,8 @@ class Conjugate(Solver):
         self._check(grid)
         if self.lam:
             return self._general(grid)
+        fresh = self.refresh * grid.sigma_to
+        grid, scale = self._steps(grid)
         guidance = self._guidance(grid, operator)
         m = modes(guidance, np.array([0.0, guidance.reference]))
         shared = self._shared(m, warn=True)
@@ -120,29 +133,32 @@ class Conjugate(Solver):
             update[name] = update.get(name, 0.0) + null
             if numbers:
                 update["P" + name] = c[:, 1] - c[:, 0]
-        return update
+        return {name: scale * c + (fresh if name == "z" else 0.0) for name, c in update.items()}
 
     def fields(self, grid: Grid, operator: Operator) -> Fields | None:
         if not grid.noise_std:
             return None
-        guidance = self._guidance(grid, operator)
+        grid, scale = self._steps(grid)
+        guidance, scale = self._guidance(grid, operator), scale[:, None]
 
         def evaluate(s: Array) -> dict[str, Array]:
             m = modes(guidance, np.concatenate([[0.0, guidance.reference], s]))
             omega = guidance.omega(s)
             ones = np.ones((len(omega), 2))
             row = self._terms(guidance, m, self._shared(m), np.concatenate([ones, omega], axis=1))
-            whole = {name: row.pop(name)[:, 2:] for name in ("r", "r1")}
-            return {"weight": omega, **whole, **{name: c[:, 2:] - c[:, :1] for name, c in row.items()}}
+            whole = {name: scale * row.pop(name)[:, 2:] for name in ("r", "r1")}
+            return {"weight": omega, **whole, **{name: scale * (c[:, 2:] - c[:, :1]) for name, c in row.items()}}
 
         return Fields(evaluate, operator)
 
     def reduction(self, grid: Grid) -> Reduction | None:
         if self.centred != "rayleigh":
             return None
+        grid, scale = self._steps(grid)
         guidance = self._guidance(grid)
         m = modes(guidance, np.array([0.0, guidance.reference]))
-        return rayleigh(guidance, self._terms(guidance, m, self._shared(m)), self._shared(m))
+        found = rayleigh(guidance, self._terms(guidance, m, self._shared(m)), self._shared(m))
+        return replace(found, coefficients=lambda k, dots: _times(float(scale[k]), found.coefficients(k, dots)))
 
     # ------------------------------------------------------------------------------------ parts of them
     def _check(self, grid: Grid) -> None:
@@ -156,6 +172,10 @@ class Conjugate(Solver):
             )
         if grid.mu[0] <= 0 and (self.w == "bayes" or self.eta):
             raise ValueError(f"start: {self!r} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}")
+
+    def _steps(self, grid: Grid) -> tuple[Grid, Array]:
+        """The steps before their fresh noise, and the scale of what they lead to."""
+        return grid.shortened(np.sqrt(1.0 - self.refresh**2)) if self.refresh else (grid, np.ones_like(grid.t))
 
     def _guidance(self, grid: Grid, operator: Operator | None = None) -> Guidance:
         """A noiseless mode behaves alike at every singular value: 1 stands for it."""
@@ -207,3 +227,7 @@ class Conjugate(Solver):
             "h": d_null * grid.beta,
             "Ph": (row.d_range - d_null) * grid.beta,
         }
+
+
+def _times(factor: float, row: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return row if factor == 1.0 else {name: factor * c for name, c in row.items()}
