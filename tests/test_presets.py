@@ -123,7 +123,8 @@ def test_the_grid_keeps_out_of_the_unstable():
         schedule = PRIORS[name].schedule()
         assert not grid.valid(Candidate(exact, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
         assert grid.valid(Candidate(auto, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
-        assert grid.valid(Candidate(exact, 0, 0), schedule, 5)
+        assert grid.valid(Candidate(exact, 1, 0), schedule, 5)
+        assert not grid.valid(Candidate(exact, 0, 0), schedule, 5)  # "bayes" has no such limit to go by
         assert not grid.valid(Candidate(auto, -1, 0), schedule, 5)
         assert not grid.valid(Candidate(auto, 0, len(grid.starts)), schedule, 5)
         noise_to_signal = [float(schedule.rho(start)) for start in grid.starts]
@@ -140,17 +141,35 @@ def test_the_search_walks_to_the_best(monkeypatch):
 
     def made_up(task, solver, start, end, every=1):
         runs.append(every)
-        off = abs(math.log(solver.w / peak[0])) + abs(grid.starts.index(start) - grid.starts.index(peak[2]))
-        return -off - (solver.jacobian != peak[1]) - 0.1 * (end != peak[3])
+        off = abs(grid.weights.index(solver.w) - grid.weights.index(peak[0]))
+        off += abs(grid.starts.index(start) - grid.starts.index(peak[2]))
+        return -off - (solver.jacobian != peak[1]) - bool(solver.refresh) - 0.1 * (end != peak[3])
 
     monkeypatch.setattr(Task, "score", made_up)
     task = Task(Denoiser(lambda x, t: x, VP()), AveragePooling(SHAPE, 4), torch.zeros(3, *SHAPE), 5, 0.0)
-    for guess in (None, Candidate(2, 2, 2)):
+    for guess in (None, Candidate(2, 3, 2)):
         runs.clear()
         found, end, value = search.search(task, grid, guess, 2, lambda count: None)
         assert found == Candidate(1, grid.weights.index(80.0), grid.starts.index(0.3))
         assert (end, value) == (0.0, 0.0)
         assert runs.count(1) == (6 if guess is None else 4)
+
+
+def test_a_search_with_noise_tries_the_weight_of_a_gaussian_prior(monkeypatch):
+    tried = set()
+
+    def made_up(task, solver, start, end, every=1):
+        tried.add((solver.w, solver.jacobian, solver.refresh, solver.centred))
+        return float(solver.w == "bayes")
+
+    monkeypatch.setattr(Task, "score", made_up)
+    for noise_std in (0.0, 0.1):
+        tried.clear()
+        task = Task(Denoiser(lambda x, t: x, VP()), AveragePooling(SHAPE, 4), torch.zeros(3, *SHAPE), 5, noise_std)
+        found, _, _ = search.search(task, GRIDS["photo"], Candidate(0, 5, 2), 0, lambda count: None)
+        assert (found.w == 0) == bool(noise_std)
+        assert ("bayes", "auto", 1.0, False) in tried or not noise_std
+        assert not noise_std or all(centred is False for *_, centred in tried)
 
 
 def test_where_a_search_begins():

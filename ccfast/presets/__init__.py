@@ -67,7 +67,7 @@ def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 
     return Preset(conjugate(best["w"], best["mode"]), best["start"], best["end"])
 
 
-def conjugate(w: float, mode: str) -> Conjugate:
+def conjugate(w: float | str, mode: str) -> Conjugate:
     """The solver with a weight and a mode of ``MODES``."""
     return Conjugate(w, **MODES[mode])  # pyright: ignore[reportArgumentType]
 

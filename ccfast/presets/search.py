@@ -42,7 +42,7 @@ class Candidate(NamedTuple):
 class Grid:
     """What is tried for a schedule; the starts of two grids at one place have about the same noise-to-signal ratio."""
 
-    weights: tuple[float, ...]
+    weights: tuple[float | str, ...]
     starts: tuple[float, ...]
     ends: tuple[float, ...]
     modes: tuple[str, ...] = NAMES
@@ -54,8 +54,11 @@ class Grid:
             return False
         if NAMES[mode] != "rayleigh":
             return True
+        weight = self.weights[w]
+        if isinstance(weight, str):
+            return False
         times = uniform(self.starts[start], self.ends[0], steps)
-        return 2 * relaxation(schedule, self.weights[w], times) <= STABILITY_LIMIT[1]
+        return 2 * relaxation(schedule, weight, times) <= STABILITY_LIMIT[1]
 
     def coarse(self) -> list[Candidate]:
         """Every other weight and start, all modes."""
@@ -64,9 +67,15 @@ class Grid:
 
 
 GRIDS = {
-    "photo": Grid((10.0, 20.0, 40.0, 80.0, 160.0, 320.0), (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8), (0.001, 0.0)),
+    "photo": Grid(
+        weights=("bayes", 10.0, 20.0, 40.0, 80.0, 160.0, 320.0),
+        starts=(0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8),
+        ends=(0.001, 0.0),
+    ),
     "photo-flow": Grid(
-        (20.0, 40.0, 80.0, 160.0, 320.0, 640.0), (0.75, 0.66, 0.58, 0.45, 0.34, 0.24, 0.11, 0.04), (1.0,)
+        weights=("bayes", 20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
+        starts=(0.75, 0.66, 0.58, 0.45, 0.34, 0.24, 0.11, 0.04),
+        ends=(1.0,),
     ),
 }
 
@@ -112,9 +121,9 @@ def search(
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
-    On every third image the guess, what lies one place from it and the other modes are tried (without a guess a coarse
-    grid), and ``rounds`` times what lies one place from the best two so far; the best two (three after a coarse grid)
-    are then compared on all images, with every end.
+    On every third image the guess, what lies one place from it and the other modes are tried (with noise all of these
+    modes with the first weight too; without a guess a coarse grid), and ``rounds`` times what lies one place from the
+    best two so far; the best two (three after a coarse grid) are then compared on all images, with every end.
 
     Args:
         report: called with the number of runs done.
@@ -135,9 +144,12 @@ def search(
                 seen[candidate] = run(candidate, grid.ends[0], 3)
         return sorted(seen, key=lambda c: -seen[c])
 
-    best = visit(
-        grid.coarse() if guess is None else [guess, *around(guess), *other_modes(guess, grid, schedule, task.steps)]
-    )
+    if guess is None:
+        best = visit(grid.coarse())
+    else:
+        modes = [guess, *other_modes(guess, grid, schedule, task.steps)]
+        # with noise the weight of a Gaussian prior is near, wherever the guess is
+        best = visit([*modes, *around(guess), *(c._replace(w=0) for c in modes if task.noise_std)])
     for _ in range(rounds):
         best = visit(near for centre in best[:2] for near in around(centre))
     finalists = best[: 3 if guess is None else 2]
