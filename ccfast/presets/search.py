@@ -121,9 +121,9 @@ def search(
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
-    On every third image the guess, what lies one place from it and the other modes are tried (with noise all of these
-    modes with the first weight too; without a guess a coarse grid), and ``rounds`` times what lies one place from the
-    best two so far; the best two (three after a coarse grid) are then compared on all images, with every end.
+    On every third image the guess, what lies one place from it, the other modes, and all modes with the first weight
+    are tried (without a guess a coarse grid), and ``rounds`` times what lies one place from the best two so far; the
+    best two (three after a coarse grid) are then compared on all images, with every end.
 
     Args:
         report: called with the number of runs done.
@@ -148,8 +148,8 @@ def search(
         best = visit(grid.coarse())
     else:
         modes = [guess, *other_modes(guess, grid, schedule, task.steps)]
-        # with noise the weight of a Gaussian prior is near, wherever the guess is
-        best = visit([*modes, *around(guess), *(c._replace(w=0) for c in modes if task.noise_std)])
+        # the weight of a Gaussian prior, the first, is near wherever the guess is
+        best = visit([*modes, *around(guess), *(c._replace(w=0) for c in modes)])
     for _ in range(rounds):
         best = visit(near for centre in best[:2] for near in around(centre))
     finalists = best[: 3 if guess is None else 2]

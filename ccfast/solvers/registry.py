@@ -71,6 +71,7 @@ REGISTRY = (
     Entry(Conjugate(jacobian="one_projection"), "2405.17673", "1", "1", "yes", vjps=1),
     Entry(Conjugate(jacobian="none"), "2405.17673", "1", "1", "yes"),
     Entry(Conjugate(product="finite_difference"), "2405.17673", "1", "2", "yes", evaluations=2),
+    Entry(Conjugate("bayes", jacobian="auto", refresh=1.0), "2405.17673", "-", "1", "yes", vjps=1),
     Entry(PiGDM(), "ICLR 2023", "1", "1", "yes", vjps=1),
     Entry(DPS(), "2209.14687", "-", "1", "start", vjps=1),
     Entry(DDNM(eta=0.85), "2212.00490", "-", "1", "yes"),
