@@ -46,7 +46,7 @@ def test_a_study_writes_every_row_once_and_takes_up_where_it_stopped(study):
     study.main_rows(TASK)
     rows = study.record.data["rows"]
     names = {row["method"] for row in rows}
-    assert {"H+ y", "preset", "Conjugate none", "product forward", *(m.name for m in BASELINES)} <= names
+    assert {"H+ y", "preset", "untuned", "Conjugate none", "product forward", *(m.name for m in BASELINES)} <= names
     assert any(name.startswith("preset, mean of 16") for name in names)
     assert not any(row["failed"] for row in rows)
     assert all(len(row["psnr"]) == (1 if "draws" in row else 2) for row in rows)

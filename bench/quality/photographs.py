@@ -5,17 +5,18 @@ noise 0 and 0.05 (in [-1, 1]). Pictures: 128 x 128 from the middle of ``ccfast.p
 
     H+ y
     preset           what a user gets, ``Sampler(denoiser, operator)``, at 3, 5, 10 and 20 evaluations
+    untuned          Conjugate("bayes", jacobian="auto", refresh=1) from the schedule's default start, at 5 and 20
     product ...      the preset (with its Jacobian, where it has none) at 5 steps, the three ways to take the product
     Conjugate        exact, none and refresh=1, tuned as the baselines are, at 5 and 20 evaluations
     baselines        PiGDM, DDRM, DDNM, DPS, DiffPIR, RED-diff, DDS at 5 and 20 evaluations
     mean of 16       of the preset at 5 evaluations and of the baseline that scored best in the sweep at 20, one picture
     DPS at 1000      one picture (``--stage dps``)
 
-All but the preset are tuned for every task and number of evaluations by ``tuning``, on *training* photographs (their
-unpacked packages are ``--photos``). Every row holds, picture by picture, PSNR, SSIM, GMSD, edge-VGG (and LPIPS where
-its weights are), the gradient energy as a share of the truth's, and the root mean square of Hx - y. Seconds are of the
-processor, of one thread, per picture. Writes bench/results/photographs_<prior>.json as it goes; started again it
-leaves finished rows alone.
+All but preset and untuned are tuned for every task and number of evaluations by ``tuning``, on *training* photographs
+(their unpacked packages are ``--photos``). Every row holds, picture by picture, PSNR, SSIM, GMSD, edge-VGG (and LPIPS
+where its weights are), the gradient energy as a share of the truth's, and the root mean square of Hx - y. Seconds are
+of the processor, of one thread, per picture. Writes bench/results/photographs_<prior>.json as it goes; started again
+it leaves finished rows alone.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ WORDS = ("bicubic:2", "bicubic:4", "bicubic:8", "blur:3.0", "motion:15,30", "inp
 TASKS: tuple[Task, ...] = tuple((word, noise) for noise in (0.0, 0.05) for word in WORDS)
 PRESET_STEPS, TUNED_STEPS, DRAWS = (3, 5, 10, 20), (5, 20), 16
 WEIGHTS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+REFRESHED = (10.0, 20.0, "bayes", 40.0, 80.0, 320.0)
 OURS = (
     Method("Conjugate exact", conjugate(WEIGHTS), vjp=True),
     Method("Conjugate none", conjugate(WEIGHTS, jacobian="none")),
-    Method("Conjugate refresh 1", conjugate(WEIGHTS, jacobian="auto", refresh=1.0), vjp=True),
+    Method("Conjugate refresh 1", conjugate(REFRESHED, jacobian="auto", refresh=1.0), vjp=True),
 )
+UNTUNED = Conjugate("bayes", jacobian="auto", refresh=1.0)
 
 
 def scores(restored: Tensor, truth: Tensor, operator: Operator, y: Tensor) -> dict[str, list[float]]:
@@ -167,6 +170,7 @@ class Study:
             sampler = self.sampler(task, replace(base, product=product), 5, *map(float, own.plan.times[[0, -1]]))
             self.run(task, f"product {product}", sampler, pictures)
         for steps in TUNED_STEPS:
+            self.run(task, "untuned", self.sampler(task, UNTUNED, steps), pictures)
             for method in (*OURS, *BASELINES):
                 self.run(task, method.name, self.method(method, task, steps), pictures)
         best = max(BASELINES, key=lambda method: self.tuned(method, task, TUNED_STEPS[-1])[-1])
