@@ -155,6 +155,18 @@ def test_the_search_walks_to_the_best(monkeypatch):
         assert runs.count(1) == (6 if guess is None else 4)
 
 
+def test_a_search_does_not_lose_what_was_known(monkeypatch):
+    grid, known = GRIDS["photo"], Candidate(NAMES.index("none"), 6, 7)
+
+    def made_up(task, solver, start, end, every=1):
+        return float((solver.w, solver.jacobian, solver.refresh, start) == (320.0, "none", 0.0, grid.starts[7]))
+
+    monkeypatch.setattr(Task, "score", made_up)
+    task = Task(Denoiser(lambda x, t: x, VP()), AveragePooling(SHAPE, 4), torch.zeros(3, *SHAPE), 5, 0.0)
+    assert search.search(task, grid, Candidate(0, 1, 0), 0, lambda count: None, [known])[0] == known
+    assert search.search(task, grid, Candidate(0, 1, 0), 0, lambda count: None)[0] != known
+
+
 def test_a_search_tries_the_weight_of_a_gaussian_prior(monkeypatch):
     tried = set()
 

@@ -7,7 +7,7 @@ H+ y lightly denoised. Gradients measure edges, the Laplacian texture, of which 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -117,7 +117,12 @@ def score(restored: Tensor, truth: Tensor) -> float:
 
 
 def search(
-    task: Task, grid: Grid, guess: Candidate | None, rounds: int, report: Callable[[int], object]
+    task: Task,
+    grid: Grid,
+    guess: Candidate | None,
+    rounds: int,
+    report: Callable[[int], object],
+    known: Sequence[Candidate] = (),
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
@@ -127,6 +132,7 @@ def search(
 
     Args:
         report: called with the number of runs done.
+        known: tried as well, what an earlier search found.
     """
     schedule, seen = task.denoiser.schedule, dict[Candidate, float]()
     if task.noise_std:
@@ -145,11 +151,11 @@ def search(
         return sorted(seen, key=lambda c: -seen[c])
 
     if guess is None:
-        best = visit(grid.coarse())
+        best = visit([*known, *grid.coarse()])
     else:
         modes = [guess, *other_modes(guess, grid, schedule, task.steps)]
         # the weight of a Gaussian prior, the first, is near wherever the guess is
-        best = visit([*modes, *around(guess), *(c._replace(w=0) for c in modes)])
+        best = visit([*known, *modes, *around(guess), *(c._replace(w=0) for c in modes)])
     for _ in range(rounds):
         best = visit(near for centre in best[:2] for near in around(centre))
     finalists = best[: 3 if guess is None else 2]

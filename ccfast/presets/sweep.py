@@ -64,8 +64,10 @@ def place(entry: dict) -> Candidate:
     return Candidate(NAMES.index(entry["mode"]), grid.weights.index(entry["w"]), grid.starts.index(entry["start"]))
 
 
-def find(key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch.Tensor, grid: Grid) -> dict:
-    """The entry for one prior, task, noise and number of steps."""
+def find(
+    key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch.Tensor, grid: Grid, known: list[Candidate]
+) -> dict:
+    """The entry for one prior, task, noise and number of steps; ``known``: what was found before."""
     operator = parse_operator(key["task"], (3, SIZE, SIZE))
     task = Task(denoiser, operator, truth, key["steps"], key["noise_std"])
     near = guess(entries, key, operator)
@@ -80,7 +82,7 @@ def find(key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch
         # the entry at five steps is near: its mode and end are kept
         grid, rounds = replace(grid, ends=(near["end"],), modes=(near["mode"],)), 0
     with tqdm(desc=" ".join(map(str, key.values())), leave=False) as bar:
-        candidate, end, value = search(task, grid, begin, rounds, bar.update)
+        candidate, end, value = search(task, grid, begin, rounds, bar.update, known)
     return {
         **key,
         "operator": type(operator).__name__,
@@ -108,7 +110,7 @@ def sweep(
         if found and not again:
             continue
         others = [e for e in entries if e not in found]
-        entry = find(key, others, denoiser, truth, GRIDS[prior])
+        entry = find(key, others, denoiser, truth, GRIDS[prior], [place(old) for old in found])
         entries = sorted([*others, entry], key=lambda e: [e[name] for name in ORDER])
         out.write_text(json.dumps({"entries": entries}, indent=1) + "\n")
         tqdm.write(json.dumps(entry))
