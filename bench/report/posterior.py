@@ -9,7 +9,7 @@ from .page import Result, error, load, mean, missing, origin, picture, pyplot, s
 __all__ = ["figure", "section"]
 
 COMMAND = "python -m bench.quality.posterior"
-SHOWN = (5, 20, 100)
+SHOWN = (5, 20, 100, 1000)
 
 
 def section() -> str:
