@@ -53,6 +53,7 @@ def guess(entries: list[dict], key: dict, operator: Operator) -> dict | None:
             e["prior"] != key["prior"],
             distance(e["strength"], strength(operator)),
             e["noise_std"] != key["noise_std"],
+            e["steps"] != STEPS[0],  # other numbers may be older
             distance(e["steps"], key["steps"]),
         ),
     )
