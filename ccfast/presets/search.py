@@ -28,6 +28,7 @@ from . import MODES, NOISELESS, conjugate
 __all__ = ["GRIDS", "NAMES", "Candidate", "Grid", "Task", "score", "search"]
 
 NAMES = tuple(MODES)
+REFRESHED = NAMES.index("auto_refresh")
 
 
 class Candidate(NamedTuple):
@@ -126,9 +127,9 @@ def search(
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
-    On every third image the guess, what lies one place from it, the other modes, and all modes with the first weight
-    are tried (without a guess a coarse grid), and ``rounds`` times what lies one place from the best two so far; the
-    best two (three after a coarse grid) are then compared on all images, with every end.
+    On every third image the guess, what lies one place from it, the other modes, all modes with the first weight, and
+    one of these from every start are tried (without a guess a coarse grid), and ``rounds`` times what lies one place
+    from the best two so far; the best two (three after a coarse grid) are then compared on all images, with every end.
 
     Args:
         report: called with the number of runs done.
@@ -155,7 +156,8 @@ def search(
     else:
         modes = [guess, *other_modes(guess, grid, schedule, task.steps)]
         # the weight of a Gaussian prior, the first, is near wherever the guess is
-        best = visit([*known, *modes, *around(guess), *(c._replace(w=0) for c in modes)])
+        gaussian = [c._replace(w=0) for c in modes] + [Candidate(REFRESHED, 0, k) for k in range(len(grid.starts))]
+        best = visit([*known, *modes, *around(guess), *gaussian])
     for _ in range(rounds):
         best = visit(near for centre in best[:2] for near in around(centre))
     finalists = best[: 3 if guess is None else 2]
