@@ -25,10 +25,11 @@ from ..solvers.conjugate import STABILITY_LIMIT
 from ..times import uniform
 from . import MODES, NOISELESS, conjugate
 
-__all__ = ["GRIDS", "NAMES", "Candidate", "Grid", "Task", "score", "search"]
+__all__ = ["GRIDS", "NAMES", "REFRESHED", "Candidate", "Grid", "Task", "score", "search"]
 
 NAMES = tuple(MODES)
 REFRESHED = NAMES.index("auto_refresh")
+"""Place of the mode that is tried with the weight of a Gaussian prior from every start."""
 
 
 class Candidate(NamedTuple):

@@ -25,7 +25,7 @@ from ..operators import Operator
 from ..priors.data import fetch
 from . import TABLE, distance, strength
 from .crops import SIZE, training_crops
-from .search import GRIDS, NAMES, Candidate, Grid, Task, search
+from .search import GRIDS, NAMES, REFRESHED, Candidate, Grid, Task, search
 
 TASKS = (
     "inpaint:0.5",
@@ -80,8 +80,8 @@ def find(
         and grid.valid(begin, denoiser.schedule, key["steps"])
         and near["prior"] == key["prior"]
     ):
-        # the entry at five steps is near: its mode and end are kept
-        grid, rounds = replace(grid, ends=(near["end"],), modes=(near["mode"],)), 0
+        # the entry at five steps is near: its mode, or the one that gains most from steps, and its end
+        grid, rounds = replace(grid, ends=(near["end"],), modes=(near["mode"], NAMES[REFRESHED])), 0
     with tqdm(desc=" ".join(map(str, key.values())), leave=False) as bar:
         candidate, end, value = search(task, grid, begin, rounds, bar.update, known)
     return {
