@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bench.markers import Block
 
-from .page import DOCS
+from .page import DOCS, load
+from .photographs import gaps
 
 __all__ = ["BLOCK", "render"]
 
@@ -20,4 +21,16 @@ def render() -> str:
     """Those of the pictures that exist."""
     shown = [(name, words) for name, words in PICTURES if (DOCS / "report" / f"{name}.png").exists()]
     lines = "".join(f"![{words}](docs/report/{name}.png)\n\n" for name, words in shown)
-    return f"{lines}More in [docs/report.md](docs/report.md).\n"
+    return f"{lines}{verdicts()}More in [docs/report.md](docs/report.md).\n"
+
+
+def verdicts() -> str:
+    """On how many tasks the preset is at least as good as the best baseline of each measure."""
+    result = load("photographs_photo")
+    if result is None:
+        return ""
+    counts = "".join(
+        f"- {steps} evaluations against {rivals}: {gaps(result, steps, rivals).verdict()}\n"
+        for steps, rivals in ((5, 5), (20, 20), (5, 20))
+    )
+    return f"Tasks on which the preset is at least as good as the best baseline of each measure:\n\n{counts}\n"
