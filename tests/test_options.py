@@ -167,8 +167,8 @@ def test_a_refreshed_step_is_a_longer_one_and_noise(prior, name, noise, options)
         assert got.fields.table.keys() == longer.fields.table.keys()
         for term, c in longer.fields.table.items():
             want = c if term == "weight" else scale * c
-            # atol: coefficients of order one that cancel
-            assert np.allclose(got.fields.table[term], want, rtol=1e-9, atol=1e-12), term
+            same = np.allclose(got.fields.table[term], want, rtol=1e-9, atol=1e-12)  # sums of terms of order one cancel
+            assert same, term
     if longer.reduction:
         dots = {"rr": torch.tensor([2.0], dtype=torch.float64), "rg": torch.tensor([0.3], dtype=torch.float64)}
         row, expected = got.reduction.coefficients(0, dots), longer.reduction.coefficients(0, dots)

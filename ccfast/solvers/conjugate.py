@@ -67,9 +67,9 @@ class Conjugate(Solver):
         eta: amount of fresh noise inside a step, 1 for the reverse SDE; 0 is the ODE.
         refresh: share of sigma' that is fresh noise at the end of a step, in [0, 1]: the step above runs on to
             sqrt(1 - refresh^2) rho', and noise of standard deviation refresh sigma' takes it back to rho'. None is
-            left where sigma' = 0. Meant for few steps: what one step gets wrong the next one does not inherit, but
-            many steps do not sample the posterior any better, as with eta. With 1, jacobian "none" and w to infinity
-            it is DDRM with eta 1 (noiseless: DiffPIR with zeta 1 too). Only with order 1, eta 0 and lam 0.
+            left where sigma' = 0. Meant for few steps: what one step gets wrong the next one does not inherit. It does
+            not converge to the posterior with more steps, as eta does. Noiseless, with 1, jacobian "none" and w to
+            infinity it is DDRM with eta 1. Only with order 1, eta 0 and lam 0.
         centred: take the known part j of the Jacobian into the exponent. "prior": j of a unit Gaussian prior.
             "rayleigh": j = <r, g>/<r, r> of every image, on the device, for noiseless measurements.
     """

@@ -173,7 +173,7 @@ CCF_HD std::int64_t pass(std::int64_t i, const Source* sources, int count, const
     return i;
 }
 
-// Vectors of a step: what is asked once for all of them is a third of the work in the cache, and registers are few.
+// Vectors of a step: what is asked once for all of them counts where all is in the cache, and registers are few.
 template <int lanes>
 constexpr int together = lanes == 16 ? 8 : 4;
 
