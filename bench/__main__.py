@@ -10,17 +10,17 @@ import json
 import sys
 from collections.abc import Sequence
 
-from bench import readme, targets
+from bench import readme_speed, speed_targets
 from bench.runner import RESULTS, everything, run_all
-from ccfast.bench import environment
-from ccfast.bench.load import BusyError
-from ccfast.bench.problems import GateError
-from ccfast.bench.table import text_table
+from ccfast.app.benchmark import environment
+from ccfast.app.benchmark.cpu_load import BusyError
+from ccfast.app.benchmark.prepared_cases import GateError
+from ccfast.app.benchmark.text_report import text_table
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, and write bench/results/NAME.json.")
-    parser.add_argument("--name", default=readme.NAME, help="of the result (default: %(default)s)")
+    parser.add_argument("--name", default=readme_speed.NAME, help="of the result (default: %(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="(default: 1 2)")
     parser.add_argument("--rounds", type=int, default=21, help="times that each rival is timed (default: %(default)s)")
     parser.add_argument("--only", metavar="TEXT", help="cases whose name holds it")
@@ -43,13 +43,13 @@ def main(argv: Sequence[str]) -> int:
         return 1
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{arguments.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / f"{arguments.name}.md").write_text(readme.full_page(result))
+    (RESULTS / f"{arguments.name}.md").write_text(readme_speed.full_page(result))
     print(text_table(result["records"]))
-    print("\n".join(["", *map(str, targets.judge(result))]))
+    print("\n".join(["", *map(str, speed_targets.judge(result))]))
     if result["load"]["busy"]:
         print(f"\nbusy: other processes used up to {result['load']['during']:.2f} cores; these figures mean little")
     if arguments.readme:
-        readme.write(result)
+        readme_speed.write(result)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ccfast.bench import load
+from ccfast.app.benchmark import cpu_load
 
 
 def pytest_addoption(parser):
@@ -18,6 +18,6 @@ def pytest_sessionstart(session):
     if session.config.getoption("--busy") or session.config.option.collectonly:
         return
     try:
-        load.refuse_when_busy()
-    except load.BusyError as error:
+        cpu_load.refuse_when_busy()
+    except cpu_load.BusyError as error:
         pytest.exit(str(error), returncode=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from bench.published import Published
-from ccfast.bench.measure import Rival
-from ccfast.bench.steps import StepProblem, W
+from ccfast.app.benchmark.measure import Rival
+from ccfast.app.benchmark.steps import StepProblem, W
 
 __all__ = ["published"]
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.memory import memory_states, state_buffers
+from bench.peak_memory import memory_states, state_buffers
 from bench.rivals import published
 from bench.startup import import_seconds
-from ccfast.bench import environment, load
-from ccfast.bench.cases import KINDS, Case, registry
-from ccfast.bench.measure import Harness, Record
-from ccfast.bench.table import with_share
+from ccfast.app.benchmark import cpu_load, environment
+from ccfast.app.benchmark.cases import KINDS, Case, registry
+from ccfast.app.benchmark.measure import Harness, Record
+from ccfast.app.benchmark.text_report import with_share
 
 __all__ = ["RESULTS", "run_all"]
 
@@ -37,8 +37,8 @@ def run_all(
         GateError: something computes a wrong result.
     """
     if not environment.configured() and not busy:
-        raise load.BusyError("environment: malloc's settings must be there from the start; use python -m bench")
-    before = load.foreign_load() if busy else load.refuse_when_busy()
+        raise cpu_load.BusyError("environment: malloc's settings must be there from the start; use python -m bench")
+    before = cpu_load.foreign_load() if busy else cpu_load.refuse_when_busy()
     commit, started = environment.commit(ROOT), datetime.datetime.now(datetime.UTC)
     harness = Harness(rounds, compiled, {"published": published}, busy)
     records: list[Record] = []
@@ -58,7 +58,7 @@ def run_all(
         "date": started.isoformat(timespec="seconds"),
         "minutes": round((datetime.datetime.now(datetime.UTC) - started).total_seconds() / 60, 1),
         "settings": {**environment.SETTINGS, "configured": environment.configured(), "rounds": rounds},
-        "load": {"before": round(before, 3), "during": during, "limit": load.LIMIT, "busy": _busy(before, during)},
+        "load": {"before": round(before, 3), "during": during, "limit": cpu_load.LIMIT, "busy": _busy(before, during)},
         "import": import_seconds(min(rounds, 7)),
         "memory": memory,
         "memory_floor": memory_floor,
@@ -68,7 +68,7 @@ def run_all(
 
 
 def _busy(*cores: float) -> bool:
-    return max(cores) > load.LIMIT
+    return max(cores) > cpu_load.LIMIT
 
 
 def _with_threads(harness: Harness, cases: Sequence[Case], priors: list[Record], count: int) -> Iterator[Record]:

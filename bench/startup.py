@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from ccfast.bench.timing import summary
+from ccfast.app.benchmark.timing import summary
 
 __all__ = ["import_seconds"]
 

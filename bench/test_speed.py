@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bench.rivals import published
-from ccfast.bench import environment
-from ccfast.bench.cases import registry
-from ccfast.bench.measure import GATE
-from ccfast.bench.problems import make_problem, triad
-from ccfast.bench.steps import StepProblem
+from ccfast.app.benchmark import environment
+from ccfast.app.benchmark.cases import registry
+from ccfast.app.benchmark.measure import GATE
+from ccfast.app.benchmark.prepared_cases import make_problem, triad
+from ccfast.app.benchmark.steps import StepProblem
 
 NAMES = {"noise": ("native", "eager", "torch"), "step": ("native", "eager", "compile", "published")}
 ROWS = [

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ccfast import backends
-from ccfast.bench.problems import GateError
+from ccfast.app.benchmark.prepared_cases import GateError
+from ccfast.engine import backends
 from ccfast.kernels import reference
 from ccfast.kernels import triton as backend
 from ccfast.operators import AveragePooling, Denoising, Grayscale, Inpainting
-from ccfast.operators.base import Operator
+from ccfast.operators.operator import Operator
 from ccfast.testing import TOLERANCE, relative_error
 
 __all__ = ["Case", "cases", "check", "choose", "launches_of", "main"]

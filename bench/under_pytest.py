@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ccfast.bench.environment import run_configured
+from ccfast.app.benchmark.environment import run_configured
 
 if __name__ == "__main__":
     sys.exit(run_configured("pytest", [str(Path(__file__).parent), *sys.argv[1:]]))

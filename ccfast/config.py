@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-from . import backends
+from .engine import backends
 from .kernels.resources import text_table
 
 __all__ = ["show_config", "show_kernels"]

@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import backends, presets
+from . import presets
 from .denoiser import Denoiser
-from .engine import Buffers, Callback, Measurement, Program
-from .graph import store_of
-from .graphs import Graphs
+from .engine import backends
+from .engine.graphs.policy import Graphs
+from .engine.graphs.store import store_of
+from .engine.memory import MemoryEstimate, estimate_memory
+from .engine.network import Network, same_device
+from .engine.plan import Plan
+from .engine.program import Buffers, Callback, Measurement, Program
+from .engine.run import Request, noise_words, restore
 from .kernels import reference
-from .memory import MemoryEstimate, estimate_memory
-from .network import Network, same_device
 from .operators import Operator
-from .plan import Plan
-from .run import Request, noise_words, restore
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
 from .times import uniform
@@ -52,15 +53,15 @@ class Sampler:
         noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The table
             of the README says which solvers take it into account, which do in the initial state alone, and which
             refuse it.
-        backend: "auto" or a name of ``ccfast.backends.BACKENDS``.
+        backend: "auto" or a name of ``ccfast.engine.backends.BACKENDS``.
         device: where it runs, None for the device of the network's parameters (the CPU if it has none).
         compile_network: run the network through torch.compile.
         autocast: None, torch.bfloat16 or torch.float16: the network's autocast dtype. The state stays in the dtype of
             y whatever the network computes in.
         graph: CUDA graphs of whole runs. "auto": captured at the second call of a kind, or by ``warmup``, and used
             where that saves time; True: at the first, or an error that says why not; False: never. On the CPU there
-            are none. ``stats()`` tells what became of each call, ``ccfast.graph`` what a graph serves. Settings of
-            torch that change results (tf32 and the like) are those at capture.
+            are none. ``stats()`` tells what became of each call, ``ccfast.engine.graphs.store`` what a graph serves.
+            Settings of torch that change results (tf32 and the like) are those at capture.
         hard_consistency: end with x + H+ (y - H x), so that H x = y to rounding.
         check_finite: check y before and the result after the loop (the loop itself never waits for the device).
 

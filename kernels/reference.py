@@ -103,7 +103,7 @@ def update(
 
     Args:
         operator: applied to the terms with a leading P, and in the fields.
-        row: coefficient of each term of ``ccfast.plan`` that the step uses: a float, (B,), or one for every element,
+        row: coefficient of each term of ``engine.plan`` that the step uses: a float, (B,), or one for every element,
             (C, H, W) or (B, C, H, W) with any dimension 1. A term with a leading P is multiplied, then projected.
         tensors: the registers that the row names; any floating dtype, accumulated in that of out.
         out: the new state; may be none of the tensors read.

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import ccfast
-from bench.bars import __main__ as command
-from bench.bars import table
-from bench.bars.baselines import STEPS, TUNED, harmonic_fill, methods, wiener
-from bench.bars.judge import judge
-from bench.bars.scores import TASKS, denoising, scores
 from bench.markers import README
+from bench.quality_targets import __main__ as command
+from bench.quality_targets import readme_quality
+from bench.quality_targets.baselines import STEPS, TUNED, harmonic_fill, methods, wiener
+from bench.quality_targets.scores import TASKS, denoising, scores
+from bench.quality_targets.targets import judge
 from ccfast.operators import GaussianBlur, Inpainting
 from ccfast.priors import PRIORS
 
@@ -107,4 +107,4 @@ def test_the_committed_results_are_whole(prior):
 
 
 def test_the_readme_shows_the_results():
-    assert table.BLOCK.inside(README.read_text()) == table.render()
+    assert readme_quality.BLOCK.inside(README.read_text()) == readme_quality.render()

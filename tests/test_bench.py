@@ -10,18 +10,18 @@ import time
 import pytest
 import torch
 
-from bench import markers, readme, targets
-from bench.memory import LiveMemory, memory_states, state_buffers
+from bench import markers, readme_speed, speed_targets
+from bench.peak_memory import LiveMemory, memory_states, state_buffers
 from bench.rivals import published
 from bench.runner import everything, run_all
-from ccfast import cli
-from ccfast.backends import can_run
-from ccfast.bench import command, environment, load, problems
-from ccfast.bench.cases import KINDS, LOCAL, Case, registry
-from ccfast.bench.measure import Harness, floor, floors, own
-from ccfast.bench.steps import Clock, StepProblem, stand_in
-from ccfast.bench.table import text_table
-from ccfast.bench.timing import interleave, repeated
+from ccfast.app import cli
+from ccfast.app.benchmark import command, cpu_load, environment, prepared_cases
+from ccfast.app.benchmark.cases import KINDS, LOCAL, Case, registry
+from ccfast.app.benchmark.measure import Harness, floor, floors, own
+from ccfast.app.benchmark.steps import Clock, StepProblem, stand_in
+from ccfast.app.benchmark.text_report import text_table
+from ccfast.app.benchmark.timing import interleave, repeated
+from ccfast.engine.backends import can_run
 
 SIDE = 32
 
@@ -40,7 +40,7 @@ def test_registry():
 
 @pytest.mark.parametrize("case", [r for r in registry(SIDE, (2,)) if r.op not in ("step", "plan")], ids=str)
 def test_gate_of_operations(case):
-    problem = problems.make_problem(case)
+    problem = prepared_cases.make_problem(case)
     with torch.no_grad():
         errors = problem.check(problem.rivals(compiled=False))
     assert "eager" in errors
@@ -59,14 +59,14 @@ def test_gate_of_steps(case):
 
 
 def test_wrong_results_are_not_timed():
-    problem = problems.make_problem(Case("residual", "mask", 1, SIDE))
+    problem = prepared_cases.make_problem(Case("residual", "mask", 1, SIDE))
     wrong = problem.rivals(compiled=False)["eager"]() + 1e-3
-    with pytest.raises(problems.GateError, match="residual-mask-1x3x32x32: wrong is off by"):
+    with pytest.raises(prepared_cases.GateError, match="residual-mask-1x3x32x32: wrong is off by"):
         problem.check({"wrong": lambda: wrong})
-    with pytest.raises(problems.GateError, match="nothing is off by nan"):
+    with pytest.raises(prepared_cases.GateError, match="nothing is off by nan"):
         problem.check({"nothing": lambda: torch.full_like(wrong, torch.nan)})
     step = StepProblem(Case("step", "block", 1, SIDE))
-    with pytest.raises(problems.GateError, match="lazy is off by"):
+    with pytest.raises(prepared_cases.GateError, match="lazy is off by"):
         step.check({"lazy": lambda y, x_init: x_init}, 1e-5)
 
 
@@ -125,51 +125,51 @@ def test_foreign_load_sees_others_and_not_itself():
         while time.perf_counter() < end:
             pass
 
-    measured = load.ForeignLoad()
+    measured = cpu_load.ForeignLoad()
     spin(0.5)
     alone = measured.cores()
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        measured = load.ForeignLoad()
+        measured = cpu_load.ForeignLoad()
         time.sleep(1.0)
         beside = measured.cores()
     finally:
         other.kill()
         other.wait()
     # both lie near what others use anyway; on a full machine the new process gets its part of it at least
-    assert alone < load.busy_seconds()
+    assert alone < cpu_load.busy_seconds()
     assert beside > 0.3
 
 
 def test_refusal(monkeypatch):
-    monkeypatch.setattr(load, "foreign_load", lambda seconds: 0.8)
-    with pytest.raises(load.BusyError, match=r"other processes use 0\.80 cores \(limit 0\.1\).*--busy"):
-        load.refuse_when_busy()
-    monkeypatch.setattr(load, "foreign_load", lambda seconds: 0.02)
-    assert load.refuse_when_busy() == 0.02
+    monkeypatch.setattr(cpu_load, "foreign_load", lambda seconds: 0.8)
+    with pytest.raises(cpu_load.BusyError, match=r"other processes use 0\.80 cores \(limit 0\.1\).*--busy"):
+        cpu_load.refuse_when_busy()
+    monkeypatch.setattr(cpu_load, "foreign_load", lambda seconds: 0.02)
+    assert cpu_load.refuse_when_busy() == 0.02
 
 
 def test_refusal_while_measuring(monkeypatch):
     """A case is measured again until nobody disturbs it, then given up."""
     cores = iter([0.9, 0.9, 0.0, *[0.9] * 3])
-    monkeypatch.setattr("ccfast.bench.measure.ForeignLoad.cores", lambda self: next(cores))
+    monkeypatch.setattr("ccfast.app.benchmark.measure.ForeignLoad.cores", lambda self: next(cores))
     harness, case = Harness(rounds=1, compiled=False), Case("lincomb", "any", 1, SIDE)
     assert harness.measure(case)["load"] == 0.0
-    with pytest.raises(load.BusyError, match="in each of 3 attempts"):
+    with pytest.raises(cpu_load.BusyError, match="in each of 3 attempts"):
         harness.measure(case)
 
 
 def test_no_proc_stat(monkeypatch, tmp_path):
-    monkeypatch.setattr(load, "_STAT", tmp_path / "stat")
-    with pytest.raises(load.BusyError, match="which is not there"):
-        load.ForeignLoad()
+    monkeypatch.setattr(cpu_load, "_STAT", tmp_path / "stat")
+    with pytest.raises(cpu_load.BusyError, match="which is not there"):
+        cpu_load.ForeignLoad()
 
 
 def test_runner_wants_its_settings(monkeypatch):
     for name in environment.SETTINGS:
         monkeypatch.delenv(name, raising=False)
     assert not environment.configured()
-    with pytest.raises(load.BusyError, match="use python -m bench"):
+    with pytest.raises(cpu_load.BusyError, match="use python -m bench"):
         run_all([Case("noise", "any", 1, SIDE)])
 
 
@@ -243,12 +243,12 @@ def test_runner(result):
     assert set(result["memory"]) == set(KINDS)
     assert result["machine"]["torch"] == torch.__version__
     assert 0 < result["import"]["ccfast"]["median"] < 60
-    assert result["load"]["busy"] == (max(result["load"]["before"], result["load"]["during"]) > load.LIMIT)
+    assert result["load"]["busy"] == (max(result["load"]["before"], result["load"]["during"]) > cpu_load.LIMIT)
 
 
 def test_result_names_no_machine(result):
     text = json.dumps(result)
-    for name in (environment.os.uname().nodename, str(markers.README.parent), str(readme.Path.home()) + "/"):
+    for name in (environment.os.uname().nodename, str(markers.README.parent), str(readme_speed.Path.home()) + "/"):
         assert name not in text
 
 
@@ -256,41 +256,41 @@ def test_tables_and_targets(result):
     text = text_table(result["records"])
     assert "bicubic x4" in text
     assert "compile" not in text.splitlines()[0]
-    met = {target.what: target.met for target in targets.judge(result)}
+    met = {target.what: target.met for target in speed_targets.judge(result)}
     assert any(what.startswith("plan banded") for what in met)
     assert any(what.startswith("step banded") for what in met)
     assert ("floor" in text.splitlines()[0]) == can_run("native")
-    page = readme.full_page(result)
+    page = readme_speed.full_page(result)
     assert page.count("\n| step ") == 1
     assert ("Preliminary" in page) == result["load"]["busy"]
-    assert all(str(target).startswith(("met", "MISSED")) for target in targets.judge(result))
+    assert all(str(target).startswith(("met", "MISSED")) for target in speed_targets.judge(result))
 
 
 def test_readme_shows_the_result():
     """No figure in it was typed by hand."""
-    assert readme.BLOCK.inside(markers.README.read_text()) == readme.render(readme.load())
+    assert readme_speed.BLOCK.inside(markers.README.read_text()) == readme_speed.render(readme_speed.load())
 
 
 def test_readme_is_written(result, monkeypatch, tmp_path):
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{readme.BLOCK.begin}old\n{readme.BLOCK.end}after\n")
+    page.write_text(f"before\n{readme_speed.BLOCK.begin}old\n{readme_speed.BLOCK.end}after\n")
     monkeypatch.setattr(markers, "README", page)
-    readme.write(result)
+    readme_speed.write(result)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert readme.BLOCK.inside(text) == readme.render(result)
+    assert readme_speed.BLOCK.inside(text) == readme_speed.render(result)
     assert "| step | bicubic x4 |" in text
 
 
 def test_readme_needs_its_markers():
     with pytest.raises(ValueError, match="must hold the markers"):
-        readme.BLOCK.inside("nothing")
+        readme_speed.BLOCK.inside("nothing")
 
 
 # ------------------------------------------------------------------------------------------------ ccfast bench
 def test_command_refuses(monkeypatch, capsys):
-    monkeypatch.setattr(load, "foreign_load", lambda seconds: 0.8)
+    monkeypatch.setattr(cpu_load, "foreign_load", lambda seconds: 0.8)
     assert command.main(["--side", "32"]) == 1
     assert "other processes use 0.80 cores" in capsys.readouterr().err
     assert command.main(["--rounds", "0"]) == 1

@@ -11,10 +11,10 @@ import torch
 from lint import Lint
 
 from ccfast import Denoiser, Sampler
-from ccfast.backends import can_run
-from ccfast.buffers import Buffers
+from ccfast.engine.backends import can_run
+from ccfast.engine.buffers import Buffers
+from ccfast.engine.run import Request, noise_words, restore
 from ccfast.operators import Inpainting, LinearOperator
-from ccfast.run import Request, noise_words, restore
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDRM, DDS, DPS, Conjugate, PiGDM, Steered
 

@@ -1,4 +1,4 @@
-"""The command line: ccfast.cli and what it is made of (degradations, batch, anysize, demo)."""
+"""The command line: ccfast.app.cli and what it is made of (degradations, batch, anysize, demo)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from PIL import Image
 
 import ccfast
 from ccfast import priors
-from ccfast.anysize import any_size
-from ccfast.cli import main
-from ccfast.degradations import line_kernel, parse_degradation, parse_operator
-from ccfast.gallery import draw_gallery
-from ccfast.images import crop, load_image, pad_to_multiple, save_image
+from ccfast.app.cli import main
+from ccfast.app.degradations import line_kernel, parse_degradation, parse_operator
+from ccfast.app.gallery import draw_gallery
+from ccfast.app.images import load_image, save_image
+from ccfast.priors.padding import any_size, crop, pad_to_multiple
 
 WORDS = ("inpaint:0.5", "box:0.25", "pool:4", "bicubic:2", "gray", "blur:1.0", "motion:5,30")
 
@@ -371,7 +371,7 @@ def test_progress_goes_to_a_terminal_only(tmp_path, photo, capsys, monkeypatch):
 
 
 def test_an_interrupt_leaves_no_traceback(tmp_path, photo, capsys, monkeypatch):
-    monkeypatch.setattr("ccfast.batch.load_image", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("ccfast.app.files.load_image", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     assert run("degrade", photo, "-o", tmp_path / "y.png", "--operator", "gray") == 130
     assert capsys.readouterr().err == "ccfast degrade: interrupted\n"
     assert not (tmp_path / "y.png").exists()
@@ -402,7 +402,7 @@ def test_demo_says_what_is_missing(tmp_path, capsys, monkeypatch):
 
 
 def test_demo_scores_itself_right():
-    from ccfast.demo import error_map, restore_tasks
+    from ccfast.app.demo import error_map, restore_tasks
 
     first = next(restore_tasks(ccfast.load_prior("photo"), steps=1, seed=0, size=64))
     expected = [10 * math.log10(4 / (x - first.truth).square().mean()) for x in (first.pinv, first.restored)]
@@ -421,7 +421,7 @@ def test_demo_scores_itself_right():
 def test_demo_with_the_real_prior(tmp_path, monkeypatch, restored_threads):
     monkeypatch.setattr(ccfast, "load_prior", priors.load_prior)
     results = []
-    monkeypatch.setattr("ccfast.cli.draw_gallery", lambda rows: results.extend(rows) or draw_gallery(rows))
+    monkeypatch.setattr("ccfast.app.cli.draw_gallery", lambda rows: results.extend(rows) or draw_gallery(rows))
     # one thread: where other work holds the cores, threads that wait for each other take fifty times longer
     assert run("demo", "--out", tmp_path / "gallery.png", "--size", 64, "--threads", 1) == 0
     before, after = (float(panel.caption.split()[-4]) for panel in results[0].panels[2:4])  # dB, random inpainting

@@ -17,7 +17,7 @@ import test_registry
 import torch
 
 import ccfast
-from ccfast.backends import BACKENDS, can_run
+from ccfast.engine.backends import BACKENDS, can_run
 from ccfast.solvers.registry import Entry
 
 DOCUMENT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")

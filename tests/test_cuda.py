@@ -16,10 +16,10 @@ import pytest
 import torch
 from conftest import OPERATORS, SMOOTH
 
-from ccfast import backends
+from ccfast.engine import backends
+from ccfast.engine.plan import TERMS
 from ccfast.kernels import cuda, native, reference
 from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, Inpainting, SeparableBlur
-from ccfast.plan import TERMS
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"no native code: {native.REASON}")
 if native.REASON is None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from ccfast import Denoiser, Sampler
-from ccfast.backends import BACKENDS, can_run
+from ccfast.engine.backends import BACKENDS, can_run
+from ccfast.engine.plan import Plan
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, GaussianBlur, Inpainting
-from ccfast.plan import Plan
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDNM, LML, Solver
 from ccfast.testing import relative_error

@@ -9,7 +9,7 @@ from recorder import Recorder
 from torch import nn
 
 from ccfast import Denoiser, Sampler
-from ccfast.backends import BACKENDS, can_run
+from ccfast.engine.backends import BACKENDS, can_run
 from ccfast.operators import AveragePooling, Bicubic, Compose, FourierBlur, Grayscale, Inpainting, LinearOperator
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDNM, Conjugate, PiGDM

@@ -11,7 +11,7 @@ from torch import nn
 
 import ccfast
 from ccfast import Denoiser, Sampler, load_prior
-from ccfast.bench.cases import KINDS
+from ccfast.app.benchmark.cases import KINDS
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting
 from ccfast.schedules import VP

@@ -9,7 +9,7 @@ import torch
 
 from bench.gpu import __main__ as check
 from bench.gpu.adm import ADM
-from bench.gpu.judge import judge, page
+from bench.gpu.gpu_targets import judge, page
 from bench.gpu.runs import CONTENDERS, run_records
 
 CPU = torch.device("cpu")

@@ -15,9 +15,9 @@ from replayer import Replayer
 from torch import nn
 
 from ccfast import Denoiser, Sampler
-from ccfast.backends import BACKENDS
-from ccfast.graph import Store
-from ccfast.graphs import Graphs
+from ccfast.engine.backends import BACKENDS
+from ccfast.engine.graphs.policy import Graphs
+from ccfast.engine.graphs.store import Store
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, Bicubic, FourierBlur, FourierDownsampling, Inpainting, SoftMask
 from ccfast.schedules import EDM, VP

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ccfast import Denoiser, Sampler
+from ccfast.engine.plan import Plan, parse
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, Denoising, SeparableBlur
-from ccfast.plan import Plan, parse
 from ccfast.schedules import EDM, VP, Flow
 from ccfast.solvers import BDIA, DDIM, LML, Conjugate, Solver
 from ccfast.testing import TOLERANCE, relative_error

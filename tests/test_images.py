@@ -1,4 +1,4 @@
-"""Image files and tensors: ccfast.images, ccfast.metrics, ccfast.gallery."""
+"""Image files and tensors: ccfast.app.images, ccfast.metrics, ccfast.app.gallery."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ccfast.gallery import Panel, Row, draw_gallery
-from ccfast.images import crop, load_image, pad_to_multiple, save_image
+from ccfast.app.gallery import Panel, Row, draw_gallery
+from ccfast.app.images import load_image, save_image
 from ccfast.metrics import psnr, ssim
+from ccfast.priors.padding import crop, pad_to_multiple
 
 
 def write_deep_png(path: Path, colour_type: int, channels: int) -> None:

@@ -15,7 +15,8 @@ from recorder import SYNCS, Recorder
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
-from ccfast import backends
+from ccfast.engine import backends
+from ccfast.engine.plan import TERMS
 from ccfast.kernels import native, reference
 from ccfast.operators import (
     AveragePooling,
@@ -28,8 +29,7 @@ from ccfast.operators import (
     Inpainting,
     SeparableBlur,
 )
-from ccfast.operators.base import Operator
-from ccfast.plan import TERMS
+from ccfast.operators.operator import Operator
 from ccfast.solvers import DDNM, DDRM, LML, Conjugate
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native backend: {native.REASON}")

@@ -12,10 +12,10 @@ import torch
 from scipy.integrate import quad
 
 from ccfast import Denoiser, Sampler
-from ccfast.fields import NODES, interpolate, nodes
+from ccfast.engine.fields import NODES, interpolate, nodes
+from ccfast.engine.run import initial_mean
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
-from ccfast.run import initial_mean
 from ccfast.schedules import EDM, VP, Flow
 from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered
 from ccfast.solvers.conjugate_modes import Guidance, modes

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ccfast
-from bench.peers import ours
+from bench.peers import peer_ccfast
 from bench.peers.__main__ import PACKAGES, everyone
 from bench.peers.case import Case, stand_in
 from bench.quality.tuning import measure
@@ -45,7 +45,7 @@ def test_every_peer_restores_and_is_counted(word, noise):
 
 def test_ours_count_their_evaluations():
     problem = case()
-    counts = {name: problem.timed(restore)[2] for name, restore in ours.peers(problem)}
+    counts = {name: problem.timed(restore)[2] for name, restore in peer_ccfast.peers(problem)}
     assert counts["ccfast Conjugate none, 5 steps"] == 5
     assert counts["ccfast DDRM"] == 4
 

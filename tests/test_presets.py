@@ -11,11 +11,11 @@ import torch
 from ccfast import Denoiser, Sampler, presets
 from ccfast.metrics import gmsd, gradient_energy, laplacian_energy
 from ccfast.operators import AveragePooling, Bicubic, FourierBlur, GaussianBlur, Grayscale, Inpainting, SeparableBlur
-from ccfast.presets import search, sweep
-from ccfast.presets.search import GRIDS, NAMES, Candidate, Task
 from ccfast.priors import PRIORS
 from ccfast.schedules import VP
 from ccfast.solvers import Conjugate
+from training import preset_search, preset_sweep
+from training.preset_search import GRIDS, NAMES, Candidate, Task
 
 ENTRIES = [
     {"prior": "p", "operator": "AveragePooling", "kind": "block", "strength": 16.0, "steps": 5, "w": 30.0},
@@ -97,12 +97,12 @@ def test_strength():
 def test_the_committed_table():
     """Every prior, task, number of steps and noise has its entry, and a Sampler finds it."""
     entries = json.loads(presets.TABLE.read_text())["entries"]
-    keys = [tuple(entry[name] for name in sweep.ORDER) for entry in entries]
+    keys = [tuple(entry[name] for name in preset_sweep.ORDER) for entry in entries]
     assert keys == sorted(
-        [(prior, task, noise_std, n) for prior in PRIORS for task in sweep.TASKS for noise_std in (0.0, sweep.NOISE[0])
-         for n in sweep.STEPS]
-        + [(prior, task, sweep.NOISE[1], 5) for prior in PRIORS for task in sweep.TASKS]
-        + [(prior, task, 0.0, 5) for prior in PRIORS for task in sweep.OTHER_STRENGTHS]
+        [(prior, task, noise_std, n) for prior in PRIORS for task in preset_sweep.TASKS
+         for noise_std in (0.0, preset_sweep.NOISE[0]) for n in preset_sweep.STEPS]
+        + [(prior, task, preset_sweep.NOISE[1], 5) for prior in PRIORS for task in preset_sweep.TASKS]
+        + [(prior, task, 0.0, 5) for prior in PRIORS for task in preset_sweep.OTHER_STRENGTHS]
     )  # fmt: skip
     for entry in entries:
         grid = GRIDS[entry["prior"]]
@@ -110,7 +110,7 @@ def test_the_committed_table():
         assert entry["mode"] in NAMES
         assert entry["start"] in grid.starts
         assert entry["end"] in grid.ends
-        operator = sweep.parse_operator(entry["task"], (3, sweep.SIZE, sweep.SIZE))
+        operator = preset_sweep.parse_operator(entry["task"], (3, preset_sweep.SIZE, preset_sweep.SIZE))
         assert (entry["operator"], entry["kind"]) == (type(operator).__name__, operator.kind)
         assert entry["strength"] == pytest.approx(presets.strength(operator), abs=1e-3)
         preset = presets.lookup(entry["prior"], operator, entry["steps"], entry["noise_std"])
@@ -149,7 +149,7 @@ def test_the_search_walks_to_the_best(monkeypatch):
     task = Task(Denoiser(lambda x, t: x, VP()), AveragePooling(SHAPE, 4), torch.zeros(3, *SHAPE), 5, 0.0)
     for guess in (None, Candidate(2, 3, 2)):
         runs.clear()
-        found, end, value = search.search(task, grid, guess, 2, lambda count: None)
+        found, end, value = preset_search.search(task, grid, guess, 2, lambda count: None)
         assert found == Candidate(1, grid.weights.index(80.0), grid.starts.index(0.3))
         assert (end, value) == (0.0, 0.0)
         assert runs.count(1) == (6 if guess is None else 4)
@@ -163,8 +163,8 @@ def test_a_search_does_not_lose_what_was_known(monkeypatch):
 
     monkeypatch.setattr(Task, "score", made_up)
     task = Task(Denoiser(lambda x, t: x, VP()), AveragePooling(SHAPE, 4), torch.zeros(3, *SHAPE), 5, 0.0)
-    assert search.search(task, grid, Candidate(0, 1, 0), 0, lambda count: None, [known])[0] == known
-    assert search.search(task, grid, Candidate(0, 1, 0), 0, lambda count: None)[0] != known
+    assert preset_search.search(task, grid, Candidate(0, 1, 0), 0, lambda count: None, [known])[0] == known
+    assert preset_search.search(task, grid, Candidate(0, 1, 0), 0, lambda count: None)[0] != known
 
 
 def test_a_search_tries_the_weight_of_a_gaussian_prior(monkeypatch):
@@ -178,7 +178,7 @@ def test_a_search_tries_the_weight_of_a_gaussian_prior(monkeypatch):
     for noise_std in (0.0, 0.1):
         tried.clear()
         task = Task(Denoiser(lambda x, t: x, VP()), AveragePooling(SHAPE, 4), torch.zeros(3, *SHAPE), 5, noise_std)
-        found, _, _ = search.search(task, GRIDS["photo"], Candidate(0, 5, 2), 0, lambda count: None)
+        found, _, _ = preset_search.search(task, GRIDS["photo"], Candidate(0, 5, 2), 0, lambda count: None)
         assert found.w == 0
         assert ("bayes", "auto", 1.0, False) in tried
         assert not noise_std or all(centred is False for *_, centred in tried)
@@ -196,12 +196,12 @@ def test_where_a_search_begins():
 
     def places(prior, noise_std):
         key = {"prior": prior, "noise_std": noise_std, "steps": 20}
-        return sweep.place(sweep.guess(entries, key, operator))[1:]
+        return preset_sweep.place(preset_sweep.guess(entries, key, operator))[1:]
 
     assert places("photo", 0.0) == (1, 2)
     assert places("photo", 0.05) == (2, 3)
     assert places("photo-flow", 0.05) == (4, 5)
-    assert sweep.guess(entries, {"prior": "photo", "noise_std": 0.0, "steps": 5}, Grayscale(SHAPE)) is None
+    assert preset_sweep.guess(entries, {"prior": "photo", "noise_std": 0.0, "steps": 5}, Grayscale(SHAPE)) is None
 
 
 def test_one_entry_end_to_end():
@@ -209,7 +209,7 @@ def test_one_entry_end_to_end():
     denoiser = Denoiser(lambda x, t: 0.5 * x, VP(), name="photo")
     truth = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     task = Task(denoiser, AveragePooling((3, 16, 16), 2), truth, 2, 0.05)
-    found, end, value = search.search(task, GRIDS["photo"], Candidate(1, 2, 2), 0, lambda count: None)
+    found, end, value = preset_search.search(task, GRIDS["photo"], Candidate(1, 2, 2), 0, lambda count: None)
     assert math.isfinite(value)
     assert end in GRIDS["photo"].ends
     assert GRIDS["photo"].valid(found, VP(), 2)
@@ -220,8 +220,8 @@ def test_score():
     better, worse = (
         truth + scale * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1)) for scale in (0.05, 0.2)
     )
-    assert search.score(better, truth) > search.score(worse, truth)
-    assert search.score(truth * torch.nan, truth) == -math.inf
+    assert preset_search.score(better, truth) > preset_search.score(worse, truth)
+    assert preset_search.score(truth * torch.nan, truth) == -math.inf
     smooth = torch.nn.functional.avg_pool2d(truth, 3, 1, 1)
     assert gradient_energy(smooth).max() < 0.3 * gradient_energy(truth).min()
     plane = torch.linspace(-1, 1, 9)[None, None, :, None] * torch.ones(1, 1, 1, 7)

@@ -9,10 +9,11 @@ import ccfast
 from ccfast import Sampler
 from ccfast.metrics import psnr, ssim
 from ccfast.operators import AveragePooling, Inpainting
-from ccfast.priors import PRIORS, WEIGHTS, data, heldout
-from ccfast.priors.train import learning_rate, noise_levels, train
+from ccfast.priors import PRIORS, WEIGHTS, heldout
 from ccfast.priors.unet import HEADS, UNet
 from ccfast.solvers import Conjugate
+from training import patches
+from training.train import learning_rate, noise_levels, train
 
 SHAPE = (3, 128, 128)
 
@@ -91,9 +92,9 @@ def test_without_a_derivative_it_also_restores(prior):
 
 def test_every_photograph_is_in_the_data_file():
     text = (WEIGHTS.parent / "DATA.md").read_text()
-    for photograph in data.PHOTOGRAPHS:
+    for photograph in patches.PHOTOGRAPHS:
         assert f"| {photograph.package} | {photograph.path} | {photograph.author} | {photograph.licence} |" in text
-    assert len(set(data.PHOTOGRAPHS)) == len(data.PHOTOGRAPHS)
+    assert len(set(patches.PHOTOGRAPHS)) == len(patches.PHOTOGRAPHS)
 
 
 @pytest.fixture
@@ -107,24 +108,24 @@ def photographs(tmp_path, monkeypatch):
         path.parent.mkdir(exist_ok=True)
         noise = torch.rand(90, 450, 3, generator=torch.Generator().manual_seed(k))
         Image.fromarray((255 * noise).byte().numpy()).save(path)
-        rows.append(data.Photograph("package", f"{k}.png", "nobody", "CC0"))
-    monkeypatch.setattr(data, "PHOTOGRAPHS", rows)
+        rows.append(patches.Photograph("package", f"{k}.png", "nobody", "CC0"))
+    monkeypatch.setattr(patches, "PHOTOGRAPHS", rows)
     return tmp_path
 
 
 def test_patches_repeat_with_their_seed(photographs):
-    first, again, other = (data.Patches(photographs, seed).batch(4, 32) for seed in (0, 0, 1))
+    first, again, other = (patches.Patches(photographs, seed).batch(4, 32) for seed in (0, 0, 1))
     assert first.shape == (4, 3, 32, 32)
     assert first.abs().max() <= 1
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     with pytest.raises(FileNotFoundError, match="photos: 2 photographs are not in"):
-        data.Patches(photographs / "elsewhere", 0)
+        patches.Patches(photographs / "elsewhere", 0)
 
 
 @pytest.mark.parametrize("name", ["photo", "photo-flow"])
 def test_training_runs_and_resumes(photographs, tmp_path, name, monkeypatch):
-    monkeypatch.setattr("ccfast.priors.train.UNet", lambda head: UNet(widths=(8, 8, 8), blocks=1, middle=1, head=head))
+    monkeypatch.setattr("training.train.UNet", lambda head: UNet(widths=(8, 8, 8), blocks=1, middle=1, head=head))
     run = tmp_path / "run"
     for hours in (1e-4, 2e-4):
         train(name, photographs, run, hours, seed=0, batch=1, peak=1e-3, initial=None)

@@ -10,7 +10,7 @@ from bench.quality import perceptual, photographs, tuning
 from bench.quality.methods import BASELINES
 from bench.quality.photographs import Study, scores
 from bench.quality.record import Record
-from ccfast.degradations import parse_operator
+from ccfast.app.degradations import parse_operator
 from ccfast.schedules import VP
 
 TASK = ("pool:4", 0.05)

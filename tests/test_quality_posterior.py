@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from bench.quality.distances import Reference, compare
+from bench.quality.exact_posteriors import PROBLEMS, Posterior
 from bench.quality.methods import BASELINES, CONJUGATE
 from bench.quality.posterior import Measured
-from bench.quality.problems import PROBLEMS, Posterior
 from bench.quality.record import Record
 from ccfast.solvers import Conjugate
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ccfast.engine.plan import TERMS
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling
-from ccfast.plan import TERMS
 from ccfast.testing import relative_error
 
 MASK = 0xFFFFFFFF

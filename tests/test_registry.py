@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ccfast import Denoiser, Sampler, solvers
-from ccfast.backends import BACKENDS, can_run
+from ccfast.engine.backends import BACKENDS, can_run
 from ccfast.operators import AveragePooling, Inpainting
 from ccfast.schedules import VP
 from ccfast.solvers import DDIM, Solver

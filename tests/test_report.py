@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from bench.markers import README
-from bench.report import page, peers, photographs, posterior, readme, speed
+from bench.report import (
+    page,
+    readme_pictures,
+    section_peers,
+    section_photographs,
+    section_posterior,
+    section_speed,
+)
 
 
 def row(method, steps, psnr, gmsd, task="pool:4", noise=0.0):
@@ -26,39 +33,39 @@ RESULT = {
 
 
 def test_the_claim_is_held_against_the_best_baseline_of_each_measure():
-    text = photographs.claim(RESULT)
+    text = section_photographs.claim(RESULT)
     assert "| pool:4 | 0 | +1 (DDRM) | **-0.05** (DDRM) | -3, +0.2 |" in text
     assert "PSNR, dB 1 of 1, GMSD 0 of 1 tasks" in text
 
 
 def test_a_row_of_fewer_pictures_is_compared_on_those():
-    value, bar = photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][3], "psnr")
+    value, bar = section_photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][3], "psnr")
     assert value == pytest.approx(31.0 + 3.0)  # mean of the preset, and 33 - 30 on the first picture
     assert bar == 0.0
-    value, bar = photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][2], "psnr")
+    value, bar = section_photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][2], "psnr")
     assert value == pytest.approx(29.75)
     assert bar == pytest.approx(0.75)
 
 
 def test_a_result_that_is_not_there_is_said_to_be_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(page, "RESULTS", tmp_path)
-    for section in (posterior, photographs, peers):
+    for section in (section_posterior, section_photographs, section_peers):
         monkeypatch.setattr(section, "RESULTS", tmp_path, raising=False)
         assert section.section() == page.missing(section.COMMAND)
-    assert speed.section() == page.missing(speed.COMMAND)
+    assert section_speed.section() == page.missing(section_speed.COMMAND)
 
 
 def test_the_readme_shows_the_pictures_that_exist(monkeypatch, tmp_path):
-    monkeypatch.setattr(readme, "DOCS", tmp_path)
+    monkeypatch.setattr(readme_pictures, "DOCS", tmp_path)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "posterior.png").write_bytes(b"")
-    text = readme.render()
+    text = readme_pictures.render()
     assert "docs/report/posterior.png" in text
     assert "photographs_photo" not in text
 
 
 def test_the_readme_is_up_to_date():
-    assert readme.BLOCK.inside(README.read_text()) == readme.render()
+    assert readme_pictures.BLOCK.inside(README.read_text()) == readme_pictures.render()
 
 
 def test_statistics():
@@ -72,7 +79,7 @@ def test_the_page_from_the_committed_results(monkeypatch, tmp_path):
     matplotlib = pytest.importorskip("matplotlib", reason="pictures are drawn with it (extra report)")
     matplotlib.use("Agg")
     monkeypatch.setattr(page, "DOCS", tmp_path)
-    for section in (posterior, photographs, peers, speed):
+    for section in (section_posterior, section_photographs, section_peers, section_speed):
         text = section.section()
         for name in (word.split(")")[0] for word in text.split("](report/")[1:]):
             assert (tmp_path / "report" / name).stat().st_size > 5000

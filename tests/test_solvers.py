@@ -9,8 +9,8 @@ import pytest
 from scipy.integrate import quad
 
 from ccfast import Denoiser
+from ccfast.engine.plan import Plan
 from ccfast.operators import AveragePooling
-from ccfast.plan import Plan
 from ccfast.schedules import EDM, VE, VP, Flow
 from ccfast.solvers import DDIM, DDNM, Conjugate, PiGDM
 

@@ -15,8 +15,8 @@ from test_native import ROWS, Halved, case, close, draw, golden, mask, poisoned,
 
 import ccfast
 from bench import tune_triton
-from ccfast import backends
-from ccfast.bench.problems import GateError
+from ccfast.app.benchmark.prepared_cases import GateError
+from ccfast.engine import backends
 from ccfast.kernels import native, reference
 from ccfast.kernels import triton as backend
 from ccfast.operators import AveragePooling, Bicubic, Denoising, FourierBlur, GaussianBlur, Grayscale, Inpainting

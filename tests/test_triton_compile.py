@@ -6,7 +6,7 @@ import pytest
 import torch
 from interpreter import INTERPRETING
 
-from ccfast import cli
+from ccfast.app import cli
 from ccfast.kernels import triton as backend
 from ccfast.kernels.resources import REGISTER_FILE, SHARED_LIMIT, Resource, text_table
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from bench.gpu.judge import judge, page
-from bench.gpu.kernels import copy_bandwidth, kernel_records
+from bench.gpu.gpu_targets import judge, page
+from bench.gpu.kernel_bandwidth import copy_bandwidth, kernel_records
 from bench.gpu.runs import run_records
 from bench.runner import RESULTS, ROOT
-from ccfast.bench import environment
+from ccfast.app.benchmark import environment
 
 __all__ = ["main"]
 

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from ccfast.capture import CudaCapture
+from ccfast.engine.graphs.capture import CudaCapture
 
 __all__ = ["captured", "on_device", "seconds"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from bench.gpu.adm import ADM
 from bench.gpu.clock import captured, seconds
 from ccfast import Denoiser, Sampler, load_prior, schedules, solvers
-from ccfast.bench.problems import GateError
-from ccfast.bench.steps import compiled_step, stand_in
+from ccfast.app.benchmark.prepared_cases import GateError
+from ccfast.app.benchmark.steps import compiled_step, stand_in
 from ccfast.operators import Bicubic
 from ccfast.testing import relative_error
 

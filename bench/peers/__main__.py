@@ -19,13 +19,13 @@ import torch
 from tqdm import tqdm
 
 import ccfast
-from bench.memory import LiveMemory
+from bench.peak_memory import LiveMemory
 from bench.quality.photographs import scores
 from bench.quality.record import RESULTS, Record
 from bench.quality.tuning import measure
 from ccfast.priors import heldout
 
-from . import ours
+from . import peer_ccfast
 from .case import Case, Restore, stand_in
 
 PACKAGES = ("azula", "deepinv", "diffusers")
@@ -35,7 +35,7 @@ EVALUATIONS, SIDE, ROUNDS = 20, 256, 5
 
 def everyone(case: Case) -> Iterator[tuple[str, Restore]]:
     """Our samplers and those of the packages that are installed."""
-    yield from ours.peers(case)
+    yield from peer_ccfast.peers(case)
     for package in PACKAGES:
         if find_spec(package):
             yield from import_module(f".{package}", __package__).peers(case)

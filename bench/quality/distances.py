@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .problems import Posterior
+from .exact_posteriors import Posterior
 
 __all__ = ["LEVELS", "Reference", "compare"]
 

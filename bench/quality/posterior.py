@@ -31,8 +31,8 @@ from ccfast.schedules import VP
 from ccfast.solvers import DPS, Solver
 
 from .distances import Reference, compare
+from .exact_posteriors import PROBLEMS, Problem
 from .methods import BASELINES, CONJUGATE, STARTS, Method
-from .problems import PROBLEMS, Problem
 from .record import RESULTS, Record, rounded
 
 __all__ = ["EVALUATIONS", "Trial", "run", "tuned"]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ccfast.bench import environment
+from ccfast.app.benchmark import environment
 
 __all__ = ["RESULTS", "Record", "rounded"]
 

@@ -2,7 +2,7 @@
 
 Coordinate by coordinate, the same for all: the start among ``STARTS`` with the method's third candidate, then the other
 five candidates of ``methods`` at that start, then the other ends of ``ENDS``. The score is the presets'
-(``ccfast.presets.search.score``), the mean over two crops of 64 x 64 from two photographs. A hidden box
+(``training.preset_search.score``), the mean over two crops of 64 x 64 from two photographs. A hidden box
 is as large there as in the report, not as large a part of the crop.
 """
 
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 import ccfast
-from ccfast.degradations import parse_operator
+from ccfast.app.degradations import parse_operator
 from ccfast.operators import Operator
-from ccfast.presets.crops import training_crops
-from ccfast.presets.search import score
+from training.crops import training_crops
+from training.preset_search import score
 
 from .methods import Method
 
@@ -32,7 +32,7 @@ FIRST = 2
 """Place of the candidate that the starts are tried with."""
 
 Task = tuple[str, float]
-"""A word of ``ccfast.degradations`` and the noise of the measurement."""
+"""A word of ``ccfast.app.degradations`` and the noise of the measurement."""
 
 
 def measure(task: Task, truth: Tensor, seed: int) -> tuple[Operator, Tensor]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from . import peers, photographs, posterior, readme, speed
+from . import (
+    readme_pictures,
+    section_peers,
+    section_photographs,
+    section_posterior,
+    section_speed,
+)
 from .page import DOCS
 
 SECTIONS = (
-    ("Exact posteriors", posterior.section),
-    ("Photographs", photographs.section),
-    ("Other packages", peers.section),
-    ("Kernels", speed.section),
+    ("Exact posteriors", section_posterior.section),
+    ("Photographs", section_photographs.section),
+    ("Other packages", section_peers.section),
+    ("Kernels", section_speed.section),
 )
 
 
@@ -27,7 +33,7 @@ def page() -> str:
 def main() -> None:
     import_module("matplotlib").use("Agg")
     (DOCS / "report.md").write_text(page())
-    readme.BLOCK.write(readme.render())
+    readme_pictures.BLOCK.write(readme_pictures.render())
 
 
 if __name__ == "__main__":

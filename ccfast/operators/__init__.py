@@ -2,7 +2,6 @@
 
 from .average_pooling import AveragePooling
 from .band_limit import BandLimit
-from .base import Operator
 from .bicubic import Bicubic
 from .check_adjoint import check_adjoint
 from .compose import Compose
@@ -15,6 +14,7 @@ from .hadamard import Hadamard
 from .inpainting import Inpainting
 from .linear_operator import LinearOperator
 from .matrix import Matrix
+from .operator import Operator
 from .separable import SeparableBlur
 from .soft_mask import SoftMask, soft_prefix
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Operator, check_factor, check_shape, wide
+from .operator import Operator, check_factor, check_shape, wide
 
 __all__ = ["AveragePooling"]
 

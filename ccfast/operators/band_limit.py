@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from .base import check_shape
 from .fourier import FourierBlur, impulse_kernel
+from .operator import check_shape
 
 __all__ = ["BandLimit"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import check_factor, check_shape
+from .operator import check_factor, check_shape
 from .separable import Separable, correlation_factor
 
 __all__ = ["Bicubic"]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import Operator, check_cutoff
+from ._composition import product, with_channels
 from .linear_operator import LinearOperator
 from .matrix import Matrix
-from .products import product, with_channels
+from .operator import Operator, check_cutoff
 
 __all__ = ["Compose"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .base import check_shape
 from .inpainting import Inpainting
+from .operator import check_shape
 
 __all__ = ["Denoising"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Operator, check_array, check_cutoff, check_shape, complex_dtype, wide
+from .operator import Operator, check_array, check_cutoff, check_shape, complex_dtype, wide
 
 __all__ = ["FourierBlur"]
 

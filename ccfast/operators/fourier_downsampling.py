@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Operator, check_factor, check_shape, wide
 from .fourier import even, fft, half_spectrum, hartley, irfft, truncated_response
+from .operator import Operator, check_factor, check_shape, wide
 
 __all__ = ["FourierDownsampling"]
 

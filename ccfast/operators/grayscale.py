@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Operator, check_array, check_shape, wide
+from .operator import Operator, check_array, check_shape, wide
 
 __all__ = ["Grayscale"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import wide
-from .diagonal import Diagonal
+from ._diagonal import Diagonal
+from .operator import wide
 
 __all__ = ["Inpainting"]
 

@@ -9,9 +9,9 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from .base import Operator, check_shape, wide
 from .check_adjoint import check_adjoint, check_result
 from .conjugate_gradients import minimum_norm
+from .operator import Operator, check_shape, wide
 
 __all__ = ["LinearOperator"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Operator, check_array, check_cutoff, check_shape, wide
+from .operator import Operator, check_array, check_cutoff, check_shape, wide
 from .separable import thin_svd, true_float32
 
 __all__ = ["Matrix"]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Operator, check_array, check_cutoff, check_shape, wide
+from .operator import Operator, check_array, check_cutoff, check_shape, wide
 
 __all__ = ["Separable", "SeparableBlur"]
 

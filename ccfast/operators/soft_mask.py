@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import wide
-from .diagonal import Diagonal
+from ._diagonal import Diagonal
+from .operator import wide
 
 __all__ = ["SoftMask", "soft_prefix"]
 

@@ -1,6 +1,6 @@
 """Presets: solver parameters and times found by the documented sweep, for a prior, an operator and a number of steps.
 
-The table is ``table.json`` beside this file, written by ``python -m ccfast.presets.sweep`` from *training* photographs.
+The table is ``table.json`` beside this file; ``python -m training.preset_sweep`` writes it from *training* photographs.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..denoiser import Denoiser
-from ..elements import check_elements
-from ..fields import Fields
+from ..engine.elements import check_elements
+from ..engine.fields import Fields
+from ..engine.plan import Auxiliary, Plan, Reduction, Residual
 from ..operators import Operator
-from ..plan import Auxiliary, Plan, Reduction, Residual
 from ..schedules import Array, Schedule
 
 __all__ = ["Grid", "Integrals", "Solver", "check_fraction", "check_weight"]
@@ -96,7 +96,7 @@ class Solver(ABC):
     Attributes:
         takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
         needs_singular_values: whether it then needs those of the operator.
-        product: how the plan takes h, a name of ``ccfast.products.PRODUCTS``.
+        product: how the plan takes h, a name of ``ccfast.engine.jacobian.PRODUCTS``.
     """
 
     takes_noise: ClassVar[bool] = False
@@ -105,10 +105,10 @@ class Solver(ABC):
 
     @abstractmethod
     def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        """The update coefficients: an array over the steps for every term of ``ccfast.plan`` that is used."""
+        """The update coefficients: an array over the steps for every term of ``ccfast.engine.plan`` that is used."""
 
     def elements(self, grid: Grid, operator: Operator) -> Mapping[str, Array]:
-        """Coefficients of every element of the image, by term: as ``ccfast.plan.Plan.elements``; {}: there are none."""
+        """Coefficients of every element of the image, by term: as ``engine.plan.Plan.elements``; {}: there are none."""
         return {}
 
     def fields(self, grid: Grid, operator: Operator) -> Fields | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..denoiser import Denoiser
+from ..engine.plan import Plan
 from ..operators import Operator
-from ..plan import Plan
 from ..schedules import Array
 from .base import Grid, Solver
 

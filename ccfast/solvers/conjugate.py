@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from ..fields import Fields
+from ..engine.fields import Fields
+from ..engine.jacobian import PRODUCTS
+from ..engine.plan import Reduction
 from ..operators import Operator
-from ..plan import Reduction
-from ..products import PRODUCTS
 from ..schedules import Array
 from . import conjugate_diffusion, conjugate_flow
 from .base import Grid, Solver, check_fraction, check_weight
@@ -59,7 +59,7 @@ class Conjugate(Solver):
             projection, stable for every w; of first order only. "none": no g, no derivative of the network, a
             different ODE. "auto": exact, but one_projection in the steps beyond the stability limit, w (B - B') = 13.7
             for order 1 and 6 for order 2 (Flow: 2 w int t (1 - t) dt).
-        product: how g is taken from the network, ``ccfast.products``. "reverse" is right for every network. "forward"
+        product: how g is taken from the network, ``engine.jacobian``. "reverse" is right for every network. "forward"
             and "finite_difference" need no autograd graph (memory of inference) and assume a symmetric Jacobian, which
             trained networks have only nearly. A difference costs one evaluation, about as much as a reverse product,
             and takes any network (compiled, exported, inference mode); forward mode costs two to three, and is exact.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..plan import Reduction
+from ..engine.plan import Reduction
 from ..schedules import Array
 from .base import Grid
 from .conjugate_modes import Forms, Guidance, Modes, StepRule, forms, is_flow, lever, starts, terms

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..fields import Fields
+from ..engine.fields import Fields
 from ..operators import Operator
 from ..schedules import Array
 from .base import Grid, Solver, check_fraction

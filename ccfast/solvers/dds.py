@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..engine.plan import Residual
 from ..operators import Operator
 from ..operators.conjugate_gradients import conjugate_gradients, damped
-from ..plan import Residual
 from ..schedules import Array
 from .base import Grid, Solver, check_fraction, check_weight
 

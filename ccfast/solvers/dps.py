@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..engine.plan import Residual
 from ..kernels.reference import per_image
 from ..operators import Operator
-from ..plan import Residual
 from ..schedules import Array
 from .base import Grid, Solver, check_fraction, check_weight
 

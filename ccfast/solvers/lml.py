@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ..engine.plan import Reduction
 from ..operators import Operator
-from ..plan import Reduction
 from ..schedules import Array
 from .base import Grid, Solver, check_fraction
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.plan import Auxiliary
 from ..kernels.reference import denoised
 from ..operators import Operator
-from ..plan import Auxiliary
 from ..schedules import Array
 from .base import Grid, Solver, check_weight
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ..engine.plan import Residual
 from ..operators import Operator
-from ..plan import Residual
 from ..schedules import Array
 from .base import Grid, Solver, check_fraction
 

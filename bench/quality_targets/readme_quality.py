@@ -1,0 +1,61 @@
+"""The README's table of quality, made from the committed results.
+
+python -m bench.quality_targets.readme_quality        writes it again
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from bench.markers import Block
+from bench.quality_targets.scores import NOISE_LEVELS, RESULTS, TASKS
+from ccfast.priors import PRIORS
+
+__all__ = ["BLOCK", "render"]
+
+BLOCK = Block("bars", "python -m bench.quality_targets.readme_quality")
+SET = "128 crops"
+
+
+def render() -> str:
+    """Markdown: the ten crops, then each prior as a denoiser, then the bars that are missed on any set of pictures."""
+    records = {prior: json.loads((RESULTS / f"bars_{prior}.json").read_text()) for prior in PRIORS}
+    parts = [part for prior, record in records.items() for part in _scores(prior, record)]
+    head = " | ".join(f"std {level}/255" for level in NOISE_LEVELS)
+    rows = [f"| denoising PSNR, dB | {head} |", "| --- |" + " --- |" * len(NOISE_LEVELS)]
+    for prior, record in records.items():
+        found = record["denoising_psnr"]
+        rows.append(f"| `{prior}` | " + " | ".join(f"{found[str(level)]:.2f}" for level in NOISE_LEVELS) + " |")
+    return "\n".join([*parts, *rows, "", *_missed(records), ""])
+
+
+def _scores(prior: str, record: dict[str, Any]) -> Iterator[str]:
+    rows = [row for row in record["rows"] if row["set"] == SET]
+    methods = dict.fromkeys(row["method"] for row in rows)
+    yield f"| `{prior}`: PSNR, SSIM, GMSD | " + " | ".join(TASKS) + " |"
+    yield "| --- |" + " --- |" * len(TASKS)
+    for method in methods:
+        found = {row["task"]: row for row in rows if row["method"] == method}
+        cells = [
+            f"{found[task]['psnr']:.2f}, {found[task]['ssim']:.3f}, {found[task]['gmsd']:.4f}" if task in found else ""
+            for task in TASKS
+        ]
+        yield f"| {method} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _missed(records: dict[str, dict[str, Any]]) -> Iterator[str]:
+    bars = [(p, name, bar) for p, r in records.items() for name, found in r["bars"].items() for bar in found]
+    missed = [(prior, name, bar) for prior, name, bar in bars if not bar["met"]]
+    yield f"Of {len(bars)} bars that the project set itself, {len(missed)} are missed:"
+    yield ""
+    for prior, name, bar in missed:
+        yield (
+            f"- `{prior}`, {name}, {bar['task']}: {bar['what']} is {bar['measured']:.4g}, asked for {bar['bound']:.4g}"
+        )
+
+
+if __name__ == "__main__":
+    BLOCK.write(render())

@@ -1,0 +1,233 @@
+"""One case, measured: the gate first, then rivals in turn, and a triad that moves the same bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...engine.backends import can_run
+from ...priors import load_prior
+from ...sampler import Sampler
+from .cases import KINDS, Case
+from .cpu_load import LIMIT, BusyError, ForeignLoad
+from .prepared_cases import Run, make_problem, triad
+from .steps import Restore, StepProblem
+from .timing import Sampling, interleave, repeated, summary
+
+__all__ = ["Harness", "Record", "Rival", "own"]
+
+Record = dict[str, Any]
+
+GATE, PRIOR_GATE = 1e-5, 1e-4
+"""Relative error allowed of a run in float32, with a stand-in and with a trained network."""
+
+_BACKENDS = {"native": "native", "eager": "reference"}
+
+
+class Rival(NamedTuple):
+    """Another sampler.
+
+    Attributes:
+        restore: the run that is timed.
+        exact: the same code, where settings that cost it digits are tightened: what passes the gate.
+        plan: what it does in place of planning.
+    """
+
+    restore: Restore
+    exact: Restore
+    plan: Callable[[], object]
+
+
+TINY = 16
+"""Side of an image on which an operation takes as long as its call alone."""
+
+SWEEP = 1 << 23
+"""Bytes that leave nothing of a call in the processor's own caches."""
+
+
+def floors(case: Case) -> dict[str, Run]:
+    """The native operation where nothing but its call takes time, alone ("call") and after what fills the caches
+    ("sweep", "swept call"), as images do; and where all that it moves is in the cache ("cached")."""
+    if case.op == "noise" or not can_run("native"):
+        return {}
+    small = {"call": replace(case, batch=1, side=TINY), "cached": replace(case, batch=1, side=case.side // 2)}
+    runs = {name: make_problem(other).rivals(compiled=False)["native"] for name, other in small.items()}
+    sweep = triad(SWEEP)
+    return {**runs, "sweep": sweep, "swept call": partial(_both, sweep, runs["call"])}
+
+
+def _both(first: Run, second: Run) -> Tensor:
+    first()
+    return second()
+
+
+class Floor(NamedTuple):
+    """Seconds of what an operation as it is written cannot do without.
+
+    Attributes:
+        call: from Python to the kernel, after its code was driven out of the caches by the images of the call before.
+        memory: the triad's, which moves the same bytes.
+        arithmetic: its own where all is in the cache, at the size of the case.
+    """
+
+    call: float
+    memory: float
+    arithmetic: float
+
+    def seconds(self) -> float:
+        """Memory and arithmetic at once, after the call."""
+        return self.call + max(self.memory, self.arithmetic)
+
+
+def floor(seconds: Mapping[str, dict[str, Any]], case: Case) -> Floor | None:
+    """From the medians of ``floors``, of the triad and of the operation, which no part of its floor can exceed."""
+    if "call" not in seconds:
+        return None
+    median = {name: value["median"] for name, value in seconds.items()}
+    call, took = median["call"], median["native"]
+    times = case.batch * (case.side / (case.side // 2)) ** 2
+    arithmetic = times * (median["cached"] - call)
+    return Floor(max(call, median["swept call"] - median["sweep"]), median["triad"], min(took, arithmetic))
+
+
+def own(record: Record) -> str:
+    """Name of our contender among the seconds of a record: the native backend, or the reference without it."""
+    return next(name for name in ("native", "eager", "ccfast") if name in record["seconds"])
+
+
+@dataclass
+class Harness:
+    """How to measure.
+
+    Args:
+        rounds: of interleaved rivals.
+        compiled: whether torch.compile is among the rivals.
+        rivals: makers of further ones for whole steps, by name; None from one says that it does not know the operator.
+        busy: measure although others use the CPU.
+        attempts: so often is a case measured until nobody disturbs it.
+    """
+
+    rounds: int = 21
+    compiled: bool = True
+    rivals: Mapping[str, Callable[[StepProblem], Rival | None]] = field(default_factory=dict)
+    busy: bool = False
+    attempts: int = 3
+
+    def measure(self, case: Case) -> Record:
+        """The record of a case, with the threads that torch has now.
+
+        Raises:
+            GateError: a rival computes something else.
+            BusyError: others used the CPU in every attempt.
+        """
+        ways: dict[str, Callable[[Case], Record]] = {"step": self._step, "plan": self._plan, "photo": self._photo}
+        record = ways.get(case.op, self._operation)(case)
+        head = {
+            "op": case.op,
+            "kind": case.kind,
+            "operator": KINDS[case.kind][0] if case.kind in KINDS else "any",
+            "shape": list(case.shape),
+            "dtype": case.dtype_name,
+            "threads": torch.get_num_threads(),
+        }
+        return head | record
+
+    def with_prior(self, case: Case) -> Record:
+        """Seconds of a step with the bundled prior, inside and outside the network, and the share outside."""
+        problem = StepProblem(case, load_prior("photo").network, steps=3 if case.batch == 1 else 2)
+        restore = problem.of_backend("auto")
+
+        def split() -> dict[str, float]:
+            problem.outside(restore)
+            return {"inside": median(problem.clock.inside), "outside": median(problem.clock.outside)}
+
+        split()
+        (seconds, cores) = self._undisturbed(split)
+        return seconds | {"share": seconds["outside"] / sum(seconds.values()), "load": cores}
+
+    # ------------------------------------------------------------------------------------ what is measured how
+    def _operation(self, case: Case) -> Record:
+        problem = make_problem(case)
+        with torch.no_grad():
+            runs = problem.rivals(self.compiled)
+            errors = problem.check(runs)
+            everything = {**runs, **problem.ungated, **floors(case), "triad": triad(problem.bytes)}
+            record = self._time({name: repeated(run) for name, run in everything.items()})
+        parts = floor(record["seconds"], case)
+        record["floor"] = parts and parts._asdict()
+        speed = problem.bytes / record["seconds"][own(record)]["median"] / 1e9
+        return record | {"errors": errors, "bytes": problem.bytes, "gb_per_s": speed}
+
+    def _step(self, case: Case) -> Record:
+        """Outside the network; "compile" is the whole step with a network of one multiplication, fused into it."""
+        problem = StepProblem(case)
+        runs, errors = self._contenders(problem, GATE)
+        samplings: dict[str, Sampling] = {
+            name: partial(problem.whole if name == "compile" else problem.outside, restore)
+            for name, restore in runs.items()
+        }
+        return self._time(samplings) | {"errors": errors}
+
+    def _photo(self, case: Case) -> Record:
+        """Whole steps with the bundled prior, network and VJP included."""
+        problem = StepProblem(case, load_prior("photo").network, steps=3)
+        runs, errors = self._contenders(problem, PRIOR_GATE)
+        samplings: dict[str, Sampling] = {name: partial(problem.whole, restore) for name, restore in runs.items()}
+        return self._time(samplings) | {"errors": errors}
+
+    def _plan(self, case: Case) -> Record:
+        """Making a sampler of five steps: "ccfast" without noise, "noise" where the solver can."""
+        problem = StepProblem(case)
+        make = partial(Sampler, problem.denoiser, problem.operator, problem.solver)
+        runs: dict[str, Callable[[], object]] = {"ccfast": make}
+        note = {}
+        try:
+            make(noise_std=0.05)
+            runs["noise"] = partial(make, noise_std=0.05)
+        except ValueError as error:
+            note["no_noise"] = str(error)
+        runs |= {name: rival.plan for name, rival in self._others(problem).items()}
+        return self._time({name: repeated(run) for name, run in runs.items()}) | note
+
+    def _contenders(self, problem: StepProblem, limit: float) -> tuple[dict[str, Restore], dict[str, float]]:
+        """Everything that restores, past its gate, and the errors of what is timed."""
+        runs = {name: problem.of_backend(backend) for name, backend in _BACKENDS.items() if can_run(backend)}
+        if self.compiled:
+            runs["compile"] = problem.compiled()
+        others = self._others(problem)
+        errors = problem.check(runs, limit)
+        problem.check({name: rival.exact for name, rival in others.items()}, limit)
+        timed = {name: rival.restore for name, rival in others.items()}
+        return runs | timed, errors | problem.check(timed, math.inf)
+
+    def _others(self, problem: StepProblem) -> dict[str, Rival]:
+        made = {name: make(problem) for name, make in self.rivals.items()}
+        return {name: rival for name, rival in made.items() if rival is not None}
+
+    # ------------------------------------------------------------------------------------ timing
+    def _time(self, samplings: Mapping[str, Sampling]) -> Record:
+        for sampling in samplings.values():  # warm
+            sampling()
+        seconds, cores = self._undisturbed(lambda: interleave(samplings, self.rounds))
+        return {"seconds": {name: summary(values) for name, values in seconds.items()}, "load": cores}
+
+    def _undisturbed(self, measure: Callable[[], Any]) -> tuple[Any, float]:
+        """The result of an attempt in which others were quiet, and their load."""
+        cores = 0.0
+        for _ in range(self.attempts):
+            load = ForeignLoad()
+            result = measure()
+            cores = load.cores()
+            if cores <= LIMIT or self.busy:
+                return result, round(cores, 3)
+        raise BusyError(
+            f"load: other processes used {cores:.2f} cores (limit {LIMIT}) in each of {self.attempts} attempts; stop "
+            "them, or give --busy for figures that say so"
+        )

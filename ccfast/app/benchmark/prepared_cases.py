@@ -1,0 +1,190 @@
+"""A case of one operation, made ready: inputs, truth in float64, bytes that have to move, and rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import schedules, solvers
+from ...denoiser import Denoiser
+from ...engine.backends import BACKENDS, can_run
+from ...kernels import reference
+from ...operators import Operator
+from ...solvers import Solver
+from ...testing import TOLERANCE, relative_error
+from ...times import uniform
+from .cases import Case
+
+__all__ = ["GateError", "Problem", "Run", "make_problem", "total", "triad"]
+
+Run = Callable[[], Tensor]
+"""Runs once; returns the tensor that holds the result."""
+
+
+class GateError(RuntimeError):
+    """A rival computes something else than the reference in float64, so that its time means nothing."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Inputs of a case and its rivals.
+
+    Attributes:
+        case: the row of the registry.
+        tensors: what is read, by name, in the dtypes of the case.
+        bytes: that any implementation reads and writes at least once.
+        bind: given a backend and the tensor to write to, the run.
+        algebra: the same as a function of (out, tensors) for torch.compile; None where there is none.
+        truth: the result in float64.
+        ungated: rivals that are not meant to compute the same values.
+    """
+
+    case: Case
+    tensors: dict[str, Tensor]
+    bytes: int
+    bind: Callable[[ModuleType, Tensor], Callable[[], object]]
+    algebra: Callable[[Tensor, dict[str, Tensor]], object] | None
+    truth: Tensor
+    ungated: dict[str, Run] = field(default_factory=dict)
+
+    def rivals(self, compiled: bool) -> dict[str, Run]:
+        """Name -> run, each with an output of its own: backends that can run here, and torch.compile."""
+        runs: dict[str, Run] = {}
+        for name, (module, _) in BACKENDS.items():
+            if can_run(name):
+                out = self._output()
+                runs["eager" if module is reference else name] = partial(_run, self.bind(module, out), out)
+        if compiled and self.algebra is not None:
+            runs["compile"] = self._compile(self.algebra)
+        return runs
+
+    def _compile(self, algebra: Callable[[Tensor, dict[str, Tensor]], object]) -> Run:
+        torch.compiler.reset()  # one function a case, or the limit on recompilations is met
+        out, function = self._output(), torch.compile(algebra, fullgraph=True, dynamic=False)
+        return partial(_run, partial(function, out, self.tensors), out)
+
+    def _output(self) -> Tensor:
+        dtype = self.case.dtype if self.case.op == "residual" else torch.float32
+        return torch.full(self.case.shape, torch.nan, dtype=dtype)
+
+    def check(self, runs: Mapping[str, Run]) -> dict[str, float]:
+        """Relative error of each rival, or GateError. A sum of a few terms is allowed four units of its dtype."""
+        limit = 4 * TOLERANCE[self._output().dtype]
+        errors = {name: relative_error(run(), self.truth) for name, run in runs.items()}
+        for name, error in errors.items():
+            if not error <= limit:
+                raise GateError(f"{self.case}: {name} is off by {error:.1e}, allowed are {limit:.1e}")
+        return errors
+
+
+def _run(function: Callable[[], object], out: Tensor) -> Tensor:
+    function()
+    return out
+
+
+def triad(moved: int) -> Run:
+    """a = b + s c on arrays such that it moves so many bytes: what the memory allows."""
+    a, b, c = torch.randn(3, max(1, moved // 12)).unbind()
+    return partial(torch.add, b, c, alpha=0.7, out=a)
+
+
+def make_problem(case: Case) -> Problem:
+    """Random inputs that stay the same from run to run."""
+    makers = {"residual": _residual, "noise": _noise}
+    with torch.no_grad():
+        return makers.get(case.op, _update)(case)
+
+
+# ------------------------------------------------------------------------------------------------ the operations
+def _residual(case: Case) -> Problem:
+    operator, p, q = case.operator(), 1.25, -0.75
+    tensors = _draw(case, "x", "F", "ybar")
+
+    def bind(module: ModuleType, out: Tensor) -> Callable[[], object]:
+        residual = module.bind(operator).residual
+        return partial(residual, tensors["x"], tensors["F"], tensors["ybar"], p, q, out)
+
+    def algebra(out: Tensor, t: dict[str, Tensor]) -> object:
+        return out.copy_(t["ybar"] - operator.project(p * t["x"] + q * t["F"]))
+
+    truth = torch.empty(case.shape, dtype=torch.float64)
+    reference.bind(operator).residual(*(t.double() for t in tensors.values()), p, q, truth)
+    moved = _bytes(case, ["x", "F", "ybar", "r"]) + _mask_bytes(operator)
+    return Problem(case, tensors, moved, bind, algebra, truth)
+
+
+def _update(case: Case) -> Problem:
+    """A row of a plan; the network's next input as well where that is no copy of the state."""
+    operator = case.operator()
+    solver: Solver = {
+        "update": solvers.Conjugate(),
+        "one_projection": solvers.Conjugate(jacobian="one_projection"),
+        "lincomb": solvers.DDIM(),
+    }[case.op]
+    schedule = schedules.VP()
+    grid = uniform(schedule.default_start, schedule.default_end, 5)
+    row = solver.plan(Denoiser(lambda x, t: x, schedule), operator, np.asarray(grid)).rows()[1]
+    names = list(dict.fromkeys(name.removeprefix("P") for name in row))
+    tensors = _draw(case, *names)
+    after = torch.empty(case.shape, dtype=case.dtype) if case.dtype != torch.float32 else None
+
+    def bind(module: ModuleType, out: Tensor) -> Callable[[], object]:
+        return partial(module.bind(operator).update, row, tensors, out, after, 1.0)
+
+    def algebra(out: Tensor, t: dict[str, Tensor]) -> object:
+        x = total([a * t[name].float() for name, a in row.items() if not name.startswith("P")])
+        if inner := [a * t[name[1:]].float() for name, a in row.items() if name.startswith("P")]:
+            x = x + operator.project(total(inner))
+        if after is not None:
+            after.copy_(x)
+        return out.copy_(x)
+
+    truth = torch.empty(case.shape, dtype=torch.float64)
+    reference.bind(operator).update(row, {name: t.double() for name, t in tensors.items()}, truth, None, 1.0)
+    moved = _bytes(case, [*names, "x", *(["input"] if after is not None else [])])
+    moved += _mask_bytes(operator) if any(name.startswith("P") for name in row) else 0
+    return Problem(case, tensors, moved, bind, algebra, truth)
+
+
+def total(terms: Sequence[Tensor]) -> Tensor:
+    """Their sum, one after the other."""
+    return reduce(torch.add, terms)
+
+
+def _noise(case: Case) -> Problem:
+    """Against torch's normal_, which draws another stream, not the same one on every backend."""
+    seeds = reference.seed_words([7] * case.batch, torch.device("cpu"))
+    places, draws = torch.arange(case.batch), torch.zeros(case.batch, dtype=torch.int64)
+
+    def bind(module: ModuleType, out: Tensor) -> Callable[[], object]:
+        operations = module.bind(case.operator())
+        return partial(operations.normal, out, seeds, places, draws, 1)
+
+    truth = reference.normal(torch.empty(case.shape), seeds, places, draws, 1).double()
+    rivals: dict[str, Run] = {"torch": torch.empty(case.shape).normal_}
+    return Problem(case, {}, _bytes(case, ["x"]), bind, None, truth, rivals)
+
+
+def _draw(case: Case, *names: str) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(case.shape, generator=generator).to(_dtype(case, name)) for name in names}
+
+
+def _dtype(case: Case, name: str) -> torch.dtype:
+    return torch.float32 if name in ("x", "ybar", "z") else case.dtype
+
+
+def _mask_bytes(operator: Operator) -> int:
+    """Of the mask, which is read once; small beside the images but where they almost fill a cache."""
+    return 4 * operator.singular_values.numel() if operator.kind == "mask" else 0
+
+
+def _bytes(case: Case, names: list[str]) -> int:
+    """Of the images named, each once."""
+    return sum(_dtype(case, name).itemsize for name in names) * int(np.prod(case.shape))

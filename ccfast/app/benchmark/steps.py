@@ -1,0 +1,190 @@
+"""The step outside the network: what a sampler does between the network's product and its next evaluation."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ... import schedules, solvers
+from ...denoiser import Denoiser
+from ...engine.plan import Plan
+from ...operators import Operator
+from ...sampler import Sampler
+from ...testing import relative_error
+from .cases import Case
+from .prepared_cases import GateError, total
+
+__all__ = ["Clock", "Restore", "StepProblem", "W", "compiled_step", "stand_in"]
+
+STEPS, W = 5, 15.0
+"""Of the run that is timed: its steps, and the guidance weight."""
+
+Restore = Callable[[Tensor, Tensor], Tensor]
+"""(y, x_init) -> x: a whole run of a sampler."""
+
+
+def stand_in(x: Tensor, t: Tensor) -> Tensor:
+    """A network that costs next to nothing."""
+    return 0.9 * x
+
+
+@dataclass
+class Clock:
+    """Splits a run at the calls of its network: seconds inside it and its VJP, and outside, for all steps but the last.
+
+    Wrap the network with ``network`` and run inside ``watching``.
+    """
+
+    inside: list[float] = field(default_factory=list)
+    outside: list[float] = field(default_factory=list)
+    _entered: float | None = None
+    _spent: float = 0.0
+
+    def network(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(x: Tensor, t: Tensor, **options: Any) -> Tensor:
+            now = time.perf_counter()
+            if self._entered is not None:
+                self.inside.append(self._spent)
+                self.outside.append(now - self._entered - self._spent)
+            self._entered = now
+            output = network(x, t, **options)
+            self._spent = time.perf_counter() - now
+            return output
+
+        return call
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While torch.autograd.grad counts as inside; starts a new run."""
+        self.inside, self.outside, self._entered = [], [], None
+        grad = torch.autograd.grad
+
+        def timed(*args: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            result = grad(*args, **options)
+            self._spent += time.perf_counter() - start
+            return result
+
+        torch.autograd.grad = timed
+        try:
+            yield
+        finally:
+            torch.autograd.grad = grad
+
+
+class StepProblem:
+    """One operator, the default solver, and a network; rivals are whole runs.
+
+    Args:
+        case: a row of the registry whose op is "step".
+        network: called as network(x, t), predicting eps on a VP schedule.
+        steps: of a run.
+    """
+
+    def __init__(self, case: Case, network: Callable[..., Tensor] = stand_in, steps: int = STEPS) -> None:
+        self.case, self.steps, self.clock = case, steps, Clock()
+        self.bare = network
+        self._known_truth: Tensor | None = None
+        self.operator = case.operator()
+        self.denoiser = Denoiser(self.clock.network(network), schedules.VP())
+        self.solver = solvers.Conjugate(w=W)
+        generator = torch.Generator().manual_seed(0)
+        image = 0.5 * torch.randn(case.shape, generator=generator)
+        self.y = self.operator.forward(image)
+        plan = self.sampler("reference").plan
+        self.times = plan.times
+        noise = torch.randn(case.shape, generator=generator)
+        self.x_init = float(plan.mu[0]) * self.operator.pinv(self.y) + float(plan.sigma[0]) * noise
+
+    def sampler(self, backend: str) -> Sampler:
+        return Sampler(self.denoiser, self.operator, self.solver, steps=self.steps, backend=backend)
+
+    def of_backend(self, backend: str) -> Restore:
+        sampler = self.sampler(backend)
+        return lambda y, x_init: sampler(y, x_init=x_init)
+
+    def compiled(self) -> Restore:
+        """torch.compile of the whole step, network and VJP included (the network without a clock)."""
+        denoiser = Denoiser(self.bare, schedules.VP())
+        sampler = Sampler(denoiser, self.operator, self.solver, steps=self.steps, backend="reference")
+        return compiled_step(self.bare, self.operator, sampler.plan)
+
+    def outside(self, restore: Restore) -> float:
+        """Median seconds of a step outside the network, of one run."""
+        with self.clock.watching():
+            restore(self.y, self.x_init)
+        return median(self.clock.outside)
+
+    def share(self, restore: Restore) -> float:
+        """Part of the time of one run that was spent outside the network."""
+        with self.clock.watching():
+            restore(self.y, self.x_init)
+        outside = sum(self.clock.outside)
+        return outside / (outside + sum(self.clock.inside))
+
+    def whole(self, restore: Restore) -> float:
+        """Seconds of one run, network included, for each step."""
+        start = time.perf_counter()
+        restore(self.y, self.x_init)
+        return (time.perf_counter() - start) / self.steps
+
+    def check(self, restores: Mapping[str, Restore], limit: float) -> dict[str, float]:
+        """Relative error of each run against the reference in float64, or GateError."""
+        truth = self._truth()
+        errors = {name: relative_error(restore(self.y, self.x_init), truth) for name, restore in restores.items()}
+        for name, error in errors.items():
+            if not error <= limit:
+                raise GateError(f"{self.case}: {name} is off by {error:.1e}, allowed are {limit:.1e}")
+        return errors
+
+    def _truth(self) -> Tensor:
+        if self._known_truth is None:
+            exact = copy.deepcopy(self.bare).double() if isinstance(self.bare, nn.Module) else self.bare
+            denoiser = Denoiser(exact, schedules.VP())
+            sampler = Sampler(denoiser, self.operator, self.solver, self.steps, backend="reference")
+            self._known_truth = sampler(self.y.double(), x_init=self.x_init.double())
+        return self._known_truth
+
+
+def compiled_step(
+    network: Callable[..., Tensor], operator: Operator, plan: Plan, device: torch.device | str = "cpu"
+) -> Restore:
+    """The strongest thing that torch offers without kernels of one's own: a step with torch.func.vjp, one full graph.
+
+    Coefficients come as a tensor, so that one compiled step serves all.
+    """
+    names = list(plan.update)
+    table = torch.tensor([[row.get(name, 0.0) for name in names] for row in plan.rows()], device=device)
+    scales = torch.tensor(np.stack([plan.p, plan.q], 1), dtype=torch.float32, device=device)
+    network_times = torch.tensor(plan.network_times, device=device)
+
+    def step(x: Tensor, ybar: Tensor, t: Tensor, row: Tensor, scale: Tensor) -> Tensor:
+        output, pull = torch.func.vjp(lambda state: network(state, t), x)[:2]
+        residual = ybar - operator.project(scale[0] * x + scale[1] * output)
+        (product,) = pull(residual)
+        terms = {"x": x, "F": output, "r": residual, "h": product}
+        direct = [row[k] * terms[name] for k, name in enumerate(names) if not name.startswith("P")]
+        inner = [row[k] * terms[name[1:]] for k, name in enumerate(names) if name.startswith("P")]
+        return total(direct) + operator.project(total(inner)) if inner else total(direct)
+
+    torch.compiler.reset()  # one function a case, or the limit on recompilations is met
+    function = torch.compile(step, fullgraph=True, dynamic=False)
+
+    def restore(y: Tensor, x_init: Tensor) -> Tensor:
+        with torch.no_grad():
+            ybar, x = operator.pinv(y), x_init
+            times = network_times.to(x.dtype)[:, None].expand(-1, x.shape[0]).contiguous()
+            for k in range(plan.steps):
+                x = function(x, ybar, times[k], table[k], scales[k])
+            return x
+
+    return restore

@@ -1,0 +1,235 @@
+"""CUDA graphs: the whole run of a program captured once and replayed, so that the host has next to nothing to do.
+
+A graph holds everything from the measurement to the restored images: H+ y, the first noise, every network evaluation
+and product, every row. What differs from call to call lies in tensors of the graph that a replay overwrites: y, the
+words of the noise, given states, network times and the coefficient table. So one graph serves every schedule of its
+length, where the backend reads coefficients from the device (``Program.layout``). An exchangeable operator (masks,
+kernels) is served by copying its constants; any other operator, network, set of weights or of keyword tensors has a
+graph of its own.
+
+Graphs are shared by all samplers of a process that can use them and live as long as one of those. Together they keep no
+more memory than the limit of their device (half of it); the least recently used ones go first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Hashable
+from weakref import WeakSet, WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from ...operators import Operator
+from ..buffers import Buffers
+from ..program import Program
+from ..run import Request, restore
+from .capture import Capture, CudaCapture, Recording
+from .exchange import MismatchError, become, signature, stand_in
+
+__all__ = ["Graph", "RefusedError", "Store", "graph_key", "store_of"]
+
+SAME = 1e-4
+"""Relative distance of two runs that differ by the order of sums alone."""
+
+WARMUPS = 3
+"""Runs in the lane before a capture: libraries make handles, plans and workspaces, torch.compile compiles."""
+
+
+class RefusedError(Exception):
+    """A run cannot be captured, or not replayed; the message is the reason."""
+
+
+def graph_key(program: Program, operator: Operator, request: Request, hard_consistency: bool) -> tuple[Hashable, ...]:
+    """What two runs must share to be served by one graph."""
+    y, _, states, copies = request
+    device = y.device.type
+    return (
+        program.layout or id(program),
+        program.network.identity(),
+        signature(operator) if operator.exchangeable else id(operator),
+        (tuple(y.shape), y.dtype, y.device),
+        (len(states), copies),
+        hard_consistency,
+        (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
+    )
+
+
+class Graph:
+    """One captured run and the tensors that it reads and writes.
+
+    Attributes:
+        shape, dtype: of the restored images.
+        bytes: of memory that it keeps; 0 once it is closed.
+        replays: how often it was used.
+        used: when, on the clock of its store.
+        gain: part of the time of an eager run that a replay saves.
+        seconds: that capturing took, warm-up included.
+    """
+
+    def __init__(self, program: Program, operator: Operator, request: Request, hard_consistency: bool) -> None:
+        self.program, self.shape, self.dtype = program, operator.image_shape(request.y), request.y.dtype
+        self.keep = program.network.held()  # their addresses are in the graph, and their identities in its key
+        self.operator = stand_in(operator) if operator.exchangeable else operator
+        self.present: tuple[Program, Operator] = (program, operator)
+        self.buffers = Buffers(program, self.shape, self.dtype)
+        y, words, states, copies = request
+        empty = tuple(map(torch.empty_like, states))
+        self.request = Request(torch.empty_like(y), torch.empty_like(words), empty, copies)
+        self.hard_consistency = hard_consistency
+        self.out = torch.empty(0)
+        self.recording: Recording | None = None
+        self.programs, self.exchanged = WeakSet([program]), False
+        self.bytes, self.replays, self.used, self.gain, self.seconds = 0, 0, 0, 0.0, 0.0
+
+    def work(self) -> Tensor:
+        """The run, from the graph's own tensors to ``out``."""
+        self.out, _ = restore(self.program, self.buffers, self.operator, self.request, self.hard_consistency)
+        return self.out
+
+    def load(self, program: Program, operator: Operator, request: Request) -> None:
+        """Overwrite what a replay reads; MismatchError for an operator that only seemed to be of the signature."""
+        for own, given in zip((*self.request[:2], *self.request.states), (*request[:2], *request.states), strict=True):
+            own.copy_(given)
+        before, present = self.present, (program, operator)
+        if before[0] is not program:
+            self.buffers.load(program)
+        if before[1] is not operator:
+            self.present = (program, self.operator)  # should it fail midway
+            become(self.operator, operator)
+            self.program.exchange_modes(self.operator, operator, self.request.y)
+        self.present = present
+
+    def replay(self) -> None:
+        assert self.recording is not None
+        self.recording.replay()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.recording, self.bytes, self.out, self.keep = None, 0, torch.empty(0), ()
+        del self.buffers, self.request, self.present, self.operator
+
+
+class Store:
+    """All graphs of one device.
+
+    Args:
+        capture: the primitive that captures.
+        clock: seconds, to measure what a graph gains.
+    """
+
+    def __init__(self, capture: Capture, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.capture, self.clock = capture, clock
+        self.graphs: WeakValueDictionary[Hashable, Graph] = WeakValueDictionary()
+        self.captured, self.evicted = 0, 0
+        self._uses = itertools.count(1)
+
+    @property
+    def bytes(self) -> int:
+        return sum(graph.bytes for graph in list(self.graphs.values()))
+
+    def capture_graph(
+        self, key: Hashable, program: Program, operator: Operator, request: Request, hard_consistency: bool
+    ) -> Graph:
+        """A graph for these runs, measured against running eagerly. Called in the lane.
+
+        Raises:
+            RefusedError: something in the run cannot be captured, or the graph alone is larger than the limit.
+            Exception: whatever an eager run raises.
+        """
+        begun = self.clock()
+        with torch.inference_mode(False), torch.no_grad(), program.network.frozen():
+            program.network.prepare()
+            graph = Graph(program, operator, request, hard_consistency)
+            graph.load(*graph.present, request)
+            eager = [self._seconds(graph.work) for _ in range(WARMUPS)]
+            try:
+                graph.recording = self.capture.record(graph.work)
+            except Exception as error:
+                self.capture.synchronize()
+                graph.close()
+                raise RefusedError(f"capture failed: {first_line(error)}") from error
+            graph.bytes = graph.recording.bytes + graph.buffers.bytes
+            if graph.bytes > self.capture.limit:
+                sizes = f"it takes {graph.bytes >> 20} MiB, the limit is {self.capture.limit >> 20} MiB"
+                graph.close()
+                raise RefusedError(sizes)
+            replays = [self._seconds(graph.replay) for _ in range(WARMUPS)]
+        graph.gain = 1.0 - min(replays[1:]) / max(min(eager[1:]), 1e-9)
+        graph.seconds = self.clock() - begun
+        self.touch(graph)
+        self.graphs[key] = graph
+        self.captured += 1
+        self._evict(graph)
+        return graph
+
+    def run(self, graph: Graph, program: Program, operator: Operator, request: Request) -> Tensor:
+        """A replay; the result is a tensor of its own. Called in the lane. RefusedError for a misfit of operators."""
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                graph.load(program, operator, request)
+        except MismatchError as error:
+            raise RefusedError(str(error)) from error
+        graph.replay()
+        graph.replays += 1
+        self.touch(graph)
+        return graph.out.clone()
+
+    def serves(self, graph: Graph, program: Program, operator: Operator, request: Request) -> bool:
+        """Whether a replay gives what an eager run does, tried for the first other plan or operator that it serves.
+
+        A backend may have left a case to the reference functions, whose coefficients are in the graph as they were.
+        """
+        exchanged = graph.operator is not operator and graph.present[1] is not operator
+        if program in graph.programs and (graph.exchanged or not exchanged):
+            return True
+        with torch.inference_mode(False), torch.no_grad(), program.network.frozen():
+            graph.load(program, operator, request)
+            graph.replay()
+            buffers = Buffers(program, graph.shape, graph.dtype)
+            eager, _ = restore(program, buffers, operator, request, graph.hard_consistency)
+            same = bool((graph.out - eager).norm() <= SAME * eager.norm())
+        if same:
+            graph.programs.add(program)
+            graph.exchanged |= exchanged
+        return same
+
+    def touch(self, graph: Graph) -> None:
+        graph.used = next(self._uses)
+
+    def _evict(self, newest: Graph) -> None:
+        """Close the least recently used graphs until the others fit."""
+        while self.bytes > self.capture.limit:
+            oldest = min((g for g in list(self.graphs.values()) if g.bytes and g is not newest), key=lambda g: g.used)
+            self.capture.synchronize()  # it may be running
+            oldest.close()
+            self.evicted += 1
+
+    def _seconds(self, work: Callable[[], object]) -> float:
+        self.capture.synchronize()
+        begun = self.clock()
+        work()
+        self.capture.synchronize()
+        return self.clock() - begun
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong first: ending a capture that has failed raises once more."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+_stores: dict[torch.device, Store] = {}
+
+
+def store_of(device: torch.device) -> Store | None:
+    """The store of a CUDA device; None for any other device."""
+    if device.type != "cuda":
+        return None
+    device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+    with CudaCapture._capturing:
+        if device not in _stores:
+            _stores[device] = Store(CudaCapture(device))
+        return _stores[device]

@@ -1,0 +1,68 @@
+"""How much memory a run takes, found without running it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..operators import Operator
+from .program import Buffers, Program
+
+__all__ = ["MemoryEstimate", "estimate_memory"]
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes of a run: the loop's own buffers, the activations that the network saves for its VJP, and its weights.
+
+    ``activations`` counts what autograd keeps between forward and backward (0 without a VJP); temporaries that live
+    only inside an operator, and outputs and products that a plan keeps for later steps, are not counted.
+    """
+
+    buffers: int
+    activations: int
+    weights: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryEstimate:
+    """Trace the network once on tensors without storage, counting what autograd would keep.
+
+    Raises:
+        RuntimeError: the network looks at values (numpy, .item() and the like), so that it cannot be traced.
+    """
+    network = program.network
+    saved: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in network.parameters}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if isinstance(tensor, torch._subclasses.FakeTensor):
+            saved[id(storage)] = storage.nbytes()
+            keep.append(storage)
+        return tensor
+
+    keep: list[object] = []
+    shape = (batch, *operator.shape)
+    with FakeTensorMode(allow_non_fake_inputs=True), network.frozen():
+        buffers = Buffers(program, shape, torch.float32)
+        source = buffers.state if buffers.input is None else buffers.input
+        if any(program.needs_vjp) and not any(program.tracks):
+            buffers.cotangent_like(source)
+        if any(program.tracks):
+            leaf = source.requires_grad_()
+            try:
+                with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+                    output = network.eager(leaf, buffers.times[0])
+            except Exception as error:
+                raise RuntimeError(
+                    f"memory_estimate: network {network.denoiser!r} cannot be traced without values: {error}"
+                ) from error
+            buffers.cotangent_like(output)
+        own = buffers.bytes + 2 * buffers.state.numel() * buffers.state.element_size()  # and H+ y, and the result
+    return MemoryEstimate(own, sum(saved.values()), sum(weights.values()))

@@ -1,0 +1,73 @@
+"""Operators that multiply every pixel by a number of its own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from .operator import Operator, check_array, check_shape
+
+__all__ = ["Diagonal"]
+
+
+class Diagonal(Operator):
+    """Hx = values * x, values >= 0: they are the singular values, and U and V the identity where they are positive.
+
+    Args:
+        values: (C, H, W) or (1, H, W) for all images, (B, C, H, W) or (B, 1, H, W) with values of its own for each
+            image; (C, L) or (1, L) for signals. Of one channel without ``shape`` they serve images with any number
+            of channels.
+        shape: of one image, (C, H, W) or (C, L); needed only to fix the number of channels, and for values
+            (B, C, L) or (B, 1, L) of each signal.
+
+    Raises:
+        ValueError: values that the member does not allow, an image with zeros only, or a misfit with shape.
+    """
+
+    kind = "mask"
+    argument: ClassVar[str]  # what the member calls its values
+
+    def __init__(self, values: Any, shape: tuple[int, ...] | None = None) -> None:
+        name, argument = type(self).__name__, self.argument
+        values = check_array(name, argument, values)
+        if values.numel() == 0:
+            raise ValueError(f"{name}: {argument} must not be empty, got shape {tuple(values.shape)}")
+        if shape is None:
+            if values.ndim not in (2, 3, 4):
+                raise ValueError(
+                    f"{name}: {argument} must be (C, H, W), (B, C, H, W) or (C, L), 1 or C channels, "
+                    f"got {tuple(values.shape)}"
+                )
+            shape = tuple(values.shape[1:] if values.ndim == 4 else values.shape)
+            self.any_channels = shape[0] == 1
+        else:
+            shape = check_shape(name, shape)
+            self.any_channels = False
+        super().__init__(shape, shape)
+        own = values.shape[values.ndim - len(shape) :]
+        if values.ndim - len(shape) not in (0, 1) or own[1:] != shape[1:] or own[0] not in (1, shape[0]):
+            raise ValueError(
+                f"{name}: {argument} must be shape {shape} or have one channel, with or without a batch dimension "
+                f"before, got {tuple(values.shape)}"
+            )
+        if values.ndim > len(shape):
+            self.batch = values.shape[0]
+        self.check_values(values)
+        empty = ~((values != 0).flatten(1) if self.batch is not None else (values != 0).flatten()[None]).any(1)
+        if empty.any():
+            which = f"none for images {empty.nonzero().flatten().tolist()}" if self.batch is not None else "none"
+            observed = "an observed pixel (1)" if argument == "mask" else "a positive value"
+            raise ValueError(f"{name}: {argument} must have {observed} for every image, got {which}")
+        self.singular_values = values
+
+    @abstractmethod
+    def check_values(self, values: Tensor) -> None:
+        """Raise ValueError for values that the member does not allow."""
+
+    def image_shape(self, y: Tensor) -> tuple[int, ...]:
+        return (y.shape[0], y.shape[1], *self.shape[1:])
+
+    def _check(self, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
+        super()._check(name, value, (None, *shape[1:]) if self.any_channels else shape)

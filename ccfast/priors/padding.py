@@ -1,0 +1,73 @@
+"""A denoiser for images of any size, from one whose network needs sides divisible by some number.
+
+The image is padded where it enters the network and cropped where it leaves. Padding there, and not the image or its
+measurement, keeps the operator at the true size: no operator has to be continued beyond the border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..denoiser import Denoiser
+
+__all__ = ["PaddedNetwork", "any_size", "crop", "pad_to_multiple"]
+
+
+class PaddedNetwork(nn.Module):
+    """``network`` on (B, C, H, W) with any H and W: padded by reflection to multiples of ``multiple``, then cropped."""
+
+    def __init__(self, network: Callable[..., Tensor], multiple: int) -> None:
+        super().__init__()
+        self.network = network
+        self.multiple = multiple
+
+    def forward(self, x: Tensor, time: Tensor, **network_kwargs: Any) -> Tensor:
+        padded, hw = pad_to_multiple(x, self.multiple)
+        return crop(self.network(padded, time, **network_kwargs), hw)
+
+
+def any_size(denoiser: Denoiser, multiple: int) -> Denoiser:
+    """The same denoiser (schedule, prediction, times, name and so presets), around ``PaddedNetwork``."""
+    return Denoiser(
+        PaddedNetwork(denoiser.network, multiple),
+        denoiser.schedule,
+        denoiser.prediction,
+        denoiser.time_map,
+        denoiser.name,
+        denoiser.network_kwargs,
+    )
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
+    """Pad (..., H, W) at the bottom and right until both sides are divisible by ``multiple``.
+
+    By reflection; by repeating the edge where a side is not longer than its padding, which reflection cannot fill.
+
+    Returns:
+        The padded tensor and (H, W), with which ``crop`` undoes it.
+    """
+    if multiple < 1:
+        raise ValueError(f"multiple: must be at least 1, got {multiple}")
+    if x.ndim < 3 or 0 in x.shape[-2:]:
+        raise ValueError(f"x: must have shape (..., C, H, W) with positive sides, got {tuple(x.shape)}")
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    for padding, side in (((0, 0, 0, bottom), height), ((0, right, 0, 0), width)):
+        if any(padding):
+            x = functional.pad(x, padding, mode="reflect" if max(padding) < side else "replicate")
+    return x, (height, width)
+
+
+def crop(x: Tensor, hw: tuple[int, int]) -> Tensor:
+    """The first H rows and W columns of (..., H', W').
+
+    Raises:
+        ValueError: (H, W) is larger than the image.
+    """
+    if hw[0] > x.shape[-2] or hw[1] > x.shape[-1]:
+        raise ValueError(f"hw: must be at most the sides of the image {tuple(x.shape[-2:])}, got {tuple(hw)}")
+    return x[..., : hw[0], : hw[1]]

@@ -1,0 +1,139 @@
+"""Find the presets: ``python -m training.preset_sweep photo --photos FOLDER``.
+
+For every task, number of steps and level of noise, restores crops of *training* photographs (``crops``) and keeps the
+w, mode, start and end with the largest score (``search``). The first task of a class starts from a coarse grid, every
+other one from the nearest entry that is there: of its class, then of its prior, near in strength, with its noise, of
+five steps, near in steps. Other strengths, and the larger noise, are tried at five steps only. Writes ``table.json``,
+an entry a task, as it goes; a sweep that is started again leaves finished entries alone unless ``--again`` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import ccfast
+from ccfast.app.degradations import parse_operator
+from ccfast.operators import Operator
+from ccfast.presets import TABLE, distance, strength
+
+from .crops import SIZE, training_crops
+from .patches import fetch
+from .preset_search import GRIDS, NAMES, REFRESHED, Candidate, Grid, Task, search
+
+TASKS = (
+    "inpaint:0.5",
+    "pool:4",
+    "bicubic:4",
+    "blur:3.0",
+    "box:0.25",
+    "gray",
+    "motion:15,30",
+)
+OTHER_STRENGTHS = ("bicubic:2", "bicubic:8", "pool:2", "pool:8", "blur:1.5", "inpaint:0.2")
+STEPS = (5, 10, 3, 20)
+NOISE = (0.05, 0.2)
+ORDER = ("prior", "task", "noise_std", "steps")
+
+
+def guess(entries: list[dict], key: dict, operator: Operator) -> dict | None:
+    """The entry to begin from, the nearest of the operator's class; None without one."""
+    same = [entry for entry in entries if entry["operator"] == type(operator).__name__]
+    if not same:
+        return None
+    return min(
+        same,
+        key=lambda e: (
+            e["prior"] != key["prior"],
+            distance(e["strength"], strength(operator)),
+            e["noise_std"] != key["noise_std"],
+            e["steps"] != STEPS[0],  # other numbers may be older
+            distance(e["steps"], key["steps"]),
+        ),
+    )
+
+
+def place(entry: dict) -> Candidate:
+    """Of an entry, in its grid."""
+    grid = GRIDS[entry["prior"]]
+    return Candidate(NAMES.index(entry["mode"]), grid.weights.index(entry["w"]), grid.starts.index(entry["start"]))
+
+
+def find(
+    key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch.Tensor, grid: Grid, known: list[Candidate]
+) -> dict:
+    """The entry for one prior, task, noise and number of steps; ``known``: what was found before."""
+    operator = parse_operator(key["task"], (3, SIZE, SIZE))
+    task = Task(denoiser, operator, truth, key["steps"], key["noise_std"])
+    near = guess(entries, key, operator)
+    begin, rounds = None if near is None else place(near), 2
+    if (
+        near
+        and begin
+        and key["steps"] != 5
+        and grid.valid(begin, denoiser.schedule, key["steps"])
+        and near["prior"] == key["prior"]
+    ):
+        # the entry at five steps is near: its mode, or the one that gains most from steps, and its end
+        grid, rounds = replace(grid, ends=(near["end"],), modes=(near["mode"], NAMES[REFRESHED])), 0
+    with tqdm(desc=" ".join(map(str, key.values())), leave=False) as bar:
+        candidate, end, value = search(task, grid, begin, rounds, bar.update, known)
+    return {
+        **key,
+        "operator": type(operator).__name__,
+        "kind": operator.kind,
+        "strength": round(strength(operator), 3),
+        "w": grid.weights[candidate.w],
+        "mode": NAMES[candidate.mode],
+        "start": grid.starts[candidate.start],
+        "end": end,
+        "score": round(value, 3),
+    }
+
+
+def sweep(
+    prior: str, photos: Path, out: Path, count: int, steps: list[int], tasks: list[str], noise: list[float], again: bool
+) -> None:
+    entries = json.loads(out.read_text())["entries"] if out.exists() else []
+    denoiser, truth = ccfast.load_prior(prior), training_crops(photos, count)
+    for number, noise_std, task in itertools.product(steps, noise, tasks):
+        rare = task in OTHER_STRENGTHS or noise_std > NOISE[0]
+        if (rare and number != 5) or (task in OTHER_STRENGTHS and noise_std):
+            continue
+        key = dict(zip(ORDER, (prior, task, noise_std, number), strict=True))
+        found = [entry for entry in entries if key.items() <= entry.items()]
+        if found and not again:
+            continue
+        others = [e for e in entries if e not in found]
+        entry = find(key, others, denoiser, truth, GRIDS[prior], [place(old) for old in found])
+        entries = sorted([*others, entry], key=lambda e: [e[name] for name in ORDER])
+        out.write_text(json.dumps({"entries": entries}, indent=1) + "\n")
+        tqdm.write(json.dumps(entry))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prior", choices=tuple(GRIDS))
+    parser.add_argument("--photos", type=Path, required=True, help="folder of the unpacked packages; fetched if absent")
+    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--count", type=int, default=9, help="number of crops")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=list(STEPS), help="five first: the others start from it"
+    )
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS, *OTHER_STRENGTHS])
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, *NOISE], help="levels of noise_std")
+    parser.add_argument("--again", action="store_true", help="do finished entries again")
+    arguments = parser.parse_args()
+    if not arguments.photos.is_dir():
+        fetch(arguments.photos)
+    sweep(**vars(arguments))
+
+
+if __name__ == "__main__":
+    main()
