@@ -12,21 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import presets
+from ._arguments import Door, check_kinds, is_finite, per_image_draws, solver_and_times
 from .denoiser import Denoiser
 from .engine import backends
+from .engine.buffers import Buffers
 from .engine.graphs.policy import Graphs
 from .engine.graphs.store import store_of
 from .engine.memory import MemoryEstimate, estimate_memory
-from .engine.network import Network, same_device
+from .engine.network import Network
 from .engine.plan import Plan
-from .engine.program import Buffers, Callback, Measurement, Program
-from .engine.run import Request, noise_words, restore
-from .kernels import reference
+from .engine.program import Callback, Program
+from .engine.run import Draws, Request, restore, take_back
 from .operators import Operator
-from .schedules import Array, Schedule
-from .solvers import Conjugate, Solver
-from .times import uniform
+from .schedules import Array
+from .solvers import Solver
 
 __all__ = ["Sampler"]
 
@@ -87,39 +86,39 @@ class Sampler:
         hard_consistency: bool = False,
         check_finite: bool = True,
     ) -> None:
-        for name, value, kind in (("denoiser", denoiser, Denoiser), ("operator", operator, Operator)):
-            if not isinstance(value, kind):
-                raise TypeError(f"{name}: must be a ccfast {kind.__name__}, got {type(value).__name__}")
-        steps = check_steps(steps)
-        if solver is None:
-            solver = Conjugate()
-            preset = presets.lookup(denoiser.name, operator, steps, noise_std) if times is None else None
-            if preset is not None:
-                solver = preset.solver
-                start, end = preset.start if start is None else start, preset.end if end is None else end
-        if not isinstance(solver, Solver):
-            raise TypeError(f"solver: must be one of ccfast.solvers, got {solver!r}")
+        check_kinds(denoiser, operator)
+        solver, grid = solver_and_times(denoiser, operator, solver, steps, (start, end), times, noise_std)
         if hard_consistency and noise_std:
             raise ValueError(
                 f"hard_consistency: must be False where the measurement is noisy, got True with noise_std={noise_std}"
             )
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
-        grid = time_grid(denoiser.schedule, steps, start, end, times)
-        self._plan = solver.plan(denoiser, operator, grid, noise_std)
+        plan = solver.plan(denoiser, operator, grid, noise_std)
         self._network = Network(denoiser, device, autocast, compile_network)
         self.device = self._network.device
-        self.backend, module = backends.resolve(backend, self.device)
-        self._program = Program(self._plan, self._network, module)
+        self._program = Program(plan, self._network, backends.resolve(backend, self.device), operator)
+        self._door = Door(operator, plan, self.device, check_finite)
         self._graphs = Graphs(graph, store_of(self.device), self.device)
         self._pool: dict[tuple[Any, ...], list[Buffers]] = {}
         self._lock = threading.Lock()
         self._stats = {"calls": 0, "images": 0, "network_evaluations": 0, "vjps": 0, "seconds": 0.0}
 
+    def __repr__(self) -> str:
+        times, noise = self.plan.times, self.plan.noise_std
+        parts = [repr(self.denoiser), repr(self.operator), repr(self.solver), f"steps={len(times) - 1}"]
+        parts += [f"t={times[0]:g} to {times[-1]:g}", *([f"noise_std={noise:g}"] if noise else [])]
+        return f"Sampler({', '.join(parts)}, backend={self.backend!r}, device={str(self.device)!r})"
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that runs the loop's operations."""
+        return self._program.backend.name
+
     @property
     def plan(self) -> Plan:
-        """The table of coefficients that the loop runs; print it to see it."""
-        return self._plan
+        """The program that the loop runs: print it to see its table, ``explain()`` it to see which kernels run it."""
+        return self._program.plan
 
     def __call__(
         self,
@@ -152,10 +151,9 @@ class Sampler:
             FloatingPointError: the result is not finite.
             RuntimeError: torch.inference_mode is on and the solver needs a derivative of the network.
         """
-        operator = self._check_operator(operator)
-        self._check_measurement(y, operator)
-        seeds, samples = per_sample_seeds(seed, y.shape[0])
-        return self._run(y, operator, seeds, samples, [0] * y.shape[0], x_init, callback)
+        operator = self._door.operator_of(operator)
+        self._door.check_measurement(y, operator)
+        return self._run(y, operator, per_image_draws(seed, y.shape[0]), x_init, callback)
 
     def sample(
         self,
@@ -175,16 +173,14 @@ class Sampler:
         """
         if n < 1 or together < 1:
             raise ValueError(f"n, together: must be at least 1, got {n} and {together}")
-        operator = self._check_operator(operator)
-        self._check_measurement(y, operator)
-        seeds, samples = per_sample_seeds(seed, y.shape[0])
+        operator = self._door.operator_of(operator)
+        self._door.check_measurement(y, operator)
+        own = per_image_draws(seed, y.shape[0])
         drawn = []
         for first in range(0, n, together):
             count = min(together, n - first)
             repeated = y.repeat(count, *(1 for _ in y.shape[1:]))
-            draws = [first + k for k in range(count) for _ in seeds]
-            keys = (seeds * count, samples * count, draws)
-            x = self._run(repeated, operator.repeat(count), *keys, None, None, count)
+            x = self._run(repeated, operator.repeat(count), own.repeated(first, count), copies=count)
             drawn.append(x.unflatten(0, (count, y.shape[0])))
         return torch.cat(drawn)
 
@@ -199,29 +195,25 @@ class Sampler:
         Raises:
             ValueError: the solver has no exact inverse.
         """
-        plan = self.solver.inverse(self.denoiser, np.array(self._plan.times))
-        self._check_tensor("x", x, None)
+        plan = self.solver.inverse(self.denoiser, np.array(self.plan.times))
+        self._door.check_tensor("x", x)
         self.operator.check_image(x)
-        program = Program(plan, self._network, self._program.backend)
+        program = Program(plan, self._network, self._program.backend, self.operator)
         with torch.no_grad(), self._network.frozen():
             self._network.prepare()
-            buffers = Buffers(program, tuple(x.shape), x.dtype)
-            buffers.state.copy_(x)
-            ops = program.backend.bind(self.operator)
-            program.run(buffers, Measurement(ops, reference.bind(self.operator), x), lambda out, step: None)
-            return buffers.state, buffers.states[1]
+            return take_back(program, self.operator, x)
 
     def warmup(self, batch: int = 1) -> float:
         """Run once on a zero measurement of the given batch, compiling what compiles lazily and capturing the graph.
 
         Returns the seconds. The run is not counted in ``stats``.
         """
-        self._check_batch(batch)
+        self._door.check_batch(batch)
         y = torch.zeros((batch, *self.operator.measurement_shape), dtype=torch.float32, device=self.device)
         with self._lock:
             before = dict(self._stats)
         started = time.perf_counter()
-        self._run(y, self.operator, [0] * batch, list(range(batch)), [0] * batch, None, None, now=True)
+        self._run(y, self.operator, per_image_draws(0, batch), now=True)
         if y.is_cuda:
             torch.cuda.synchronize(y.device)
         seconds = time.perf_counter() - started
@@ -234,11 +226,11 @@ class Sampler:
         seconds; the backend; and under "graph" how many calls were replays or eager, and the graphs that there are."""
         with self._lock:
             totals = dict(self._stats)
-        return {**totals, "backend": self.backend, "graph": self._graphs.stats()}
+        return {**totals, "backend": self.backend, "kernels": self.plan.kernels, "graph": self._graphs.stats()}
 
     def memory_estimate(self, batch: int = 1) -> MemoryEstimate:
         """Bytes that a call needs for a batch of this size, without running it; see ``MemoryEstimate``."""
-        self._check_batch(batch)
+        self._door.check_batch(batch)
         return estimate_memory(self._program, self.operator, batch)
 
     # ------------------------------------------------------------------------------------ one run
@@ -246,31 +238,27 @@ class Sampler:
         self,
         y: Tensor,
         operator: Operator,
-        seeds: list[int],
-        samples: list[int],
-        draws: list[int],
-        x_init: Tensor | tuple[Tensor, Tensor] | None,
-        callback: Callback | None,
+        draws: Draws,
+        x_init: Tensor | tuple[Tensor, Tensor] | None = None,
+        callback: Callback | None = None,
         copies: int = 1,
         now: bool = False,
     ) -> Tensor:
         """Checked arguments to result; ``now``: capture even at the first call."""
         shape = operator.image_shape(y)
-        states = self._check_states("x_init", x_init, shape, y.dtype)
-        self._check_inference_mode()
+        states = self._door.states("x_init", x_init, shape, y.dtype)
+        if torch.is_inference_mode_enabled():
+            self._check_inference_mode()
         if not y.shape[0]:
             return y.new_empty(shape)
         started = time.perf_counter()
-        request = Request(y, noise_words(seeds, samples, draws, self.device), states, copies)
-        first, steps = int(len(states) == 2), self._plan.steps
-        arguments = (operator, request, self.hard_consistency)
-        x = self._graphs.run(self._program, *arguments, callback is not None, now)
+        request = Request(y, draws.words(self.device), states, copies, self.hard_consistency)
+        first, needs = int(len(states) == 2), self._program.needs
+        x, steps = self._graphs.run(self._program, operator, request, callback is not None, now), len(needs) - first
         if x is None:
             with torch.no_grad(), self._network.frozen(), self._borrow(shape, y.dtype) as buffers:
                 self._network.prepare()
-                x, steps = restore(self._program, buffers, *arguments, callback)
-        else:
-            steps -= first
+                x, steps = restore(self._program, buffers, operator, request, callback)
         if self.check_finite and not is_finite(x):
             raise FloatingPointError(
                 f"result: {self.solver!r} with network {self.denoiser!r} gave values that are not finite; check that "
@@ -279,7 +267,7 @@ class Sampler:
         with self._lock:
             self._stats["calls"] += 1
             self._stats["images"] += y.shape[0]
-            products = sum(self._program.needs_vjp[first : first + steps])
+            products = sum(need.h for need in needs[first : first + steps])
             self._stats["network_evaluations"] += steps + products * self._program.product.evaluations
             self._stats["vjps"] += products if self._program.product.graph else 0
             self._stats["seconds"] += time.perf_counter() - started
@@ -299,108 +287,10 @@ class Sampler:
             with self._lock:
                 self._pool = {key: [*self._pool.get(key, []), buffers]}
 
-    # ------------------------------------------------------------------------------------ checks at the door
-    def _check_operator(self, operator: Operator | None) -> Operator:
-        own = self.operator
-        if operator is None:
-            return own
-        if not isinstance(operator, Operator):
-            raise TypeError(f"operator: must be a ccfast Operator, got {type(operator).__name__}")
-        if (operator.kind, operator.shape, operator.measurement_shape) != (own.kind, own.shape, own.measurement_shape):
-            raise ValueError(f"operator: must have the kind and shapes of the sampler's {own!r}, got {operator!r}")
-        return operator
-
-    def _check_batch(self, batch: int) -> None:
-        own = self.operator
-        if batch < 1:
-            raise ValueError(f"batch: must be at least 1, got {batch}")
-        if own.batch is not None and own.batch != batch:
-            raise ValueError(f"batch: the operator holds parts for {own.batch} images, got {batch}")
-        if own.any_channels:
-            raise ValueError(
-                f"shape: the number of channels is open in {own!r}; give Inpainting(mask, shape=(C, H, W))"
-            )
-
     def _check_inference_mode(self) -> None:
-        if any(self._program.tracks) and torch.is_inference_mode_enabled():
+        if any(need.tracked for need in self._program.needs):
             raise RuntimeError(
                 f"torch.inference_mode: {self.solver!r} differentiates the network, which inference mode forbids; "
                 "leave it, or use product='finite_difference', or a solver that takes no derivative, such as "
                 "Conjugate(jacobian='none')"
             )
-
-    def _check_states(
-        self, name: str, x: Tensor | tuple[Tensor, Tensor] | None, shape: tuple[int, ...], dtype: torch.dtype
-    ) -> tuple[Tensor, ...]:
-        """None, one state or two as a tuple of none, one or two checked tensors."""
-        states = () if x is None else x if isinstance(x, tuple) else (x,)
-        if len(states) == 2 and self._plan.depth() != {"x": 1}:
-            raise ValueError(f"{name}: {self.solver!r} starts from one state, got two")
-        if len(states) > 2:
-            raise ValueError(f"{name}: must be a state or a pair of states, got {len(states)} of them")
-        for state in states:
-            self._check_tensor(name, state, dtype)
-            if tuple(state.shape) != shape:
-                raise ValueError(f"{name}: must have shape {shape}, got {tuple(state.shape)}")
-        return states
-
-    def _check_measurement(self, y: Tensor, operator: Operator) -> None:
-        self._check_tensor("y", y, None)
-        operator.check_measurement(y)
-
-    def _check_tensor(self, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: must be a torch.Tensor, got {type(value).__name__}")
-        allowed = (torch.float32, torch.float64) if dtype is None else (dtype,)
-        if value.dtype not in allowed:
-            raise TypeError(f"{name}: must have dtype {' or '.join(map(str, allowed))}, got {value.dtype}")
-        if not same_device(value.device, self.device):
-            raise ValueError(f"{name}: must be on the sampler's device {self.device}, got {value.device}")
-        if value.requires_grad:
-            raise ValueError(f"{name}: requires grad, but a sampler cannot be differentiated; pass {name}.detach()")
-        if self.check_finite and not is_finite(value):
-            bad = int((~torch.isfinite(value)).sum())
-            raise ValueError(f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}")
-
-
-def is_finite(x: Tensor) -> bool:
-    """Whether all values are finite, without a temporary of the size of x (one wait for the device)."""
-    return x.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(x))).all())
-
-
-def check_steps(steps: int) -> int:
-    """A positive integer, or ValueError."""
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"steps: must be an integer >= 1, got {steps!r}")
-    return int(steps)
-
-
-def time_grid(
-    schedule: Schedule,
-    steps: int,
-    start: float | None,
-    end: float | None,
-    given: Sequence[float] | Array | None,
-) -> Array:
-    """The checked grid of a sampler."""
-    if given is not None:
-        return schedule.check_times(given)
-    start = schedule.default_start if start is None else start
-    end = schedule.default_end if end is None else end
-    return schedule.check_times(uniform(start, end, steps))
-
-
-def per_sample_seeds(seed: int | Sequence[int] | None, batch: int) -> tuple[list[int], list[int]]:
-    """A 64-bit seed for every image and its place among those that share the seed."""
-    if seed is None:
-        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
-    if isinstance(seed, int | np.integer):
-        seeds, samples = [int(seed)] * batch, list(range(batch))
-    else:
-        seeds, samples = [int(value) for value in seed], [0] * batch
-        if len(seeds) != batch:
-            raise ValueError(f"seed: must be an int or one for each of the {batch} images, got {len(seeds)}")
-    for value in seeds:
-        if not 0 <= value < 1 << 64:
-            raise ValueError(f"seed: must be in [0, 2^64), got {value}")
-    return seeds, samples

@@ -1,55 +1,49 @@
 """Plain PyTorch reference of every operation of the sampling loop, on any device and in any floating dtype.
 
 Notation: x the state, F the network's output, x0hat = p x + q F, ybar = H+ y, P the projector of the operator,
-r = ybar - P x0hat the residual, h = (dF/dx)^T r, z unit noise. Registers of earlier steps have a digit: x1, F1.
+r = ybar - P x0hat the residual, h = (dF/dx)^T r, z unit noise. ``kernels.row`` says what a row is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial, reduce
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from .row import Key, Ops, Projector, Row
+
 __all__ = [
-    "RICH_ROWS",
-    "Ops",
     "bind",
     "combine",
     "denoised",
+    "device_table",
     "dot",
+    "name",
     "normal",
     "per_image",
+    "reason",
     "residual",
     "seed_words",
+    "takes",
     "update",
 ]
 
 
-RICH_ROWS = True
-"""Whether ``residual`` takes a weight, and ``update`` tensors among the coefficients and fields."""
+name = "reference"
+device_table = False
 
 
-class Projector(Protocol):
-    """What the kernels use of an operator."""
-
-    def project(self, x: Tensor) -> Tensor: ...
-
-    def down(self, x: Tensor) -> Tensor: ...
-
-    def lift(self, c: Tensor) -> Tensor: ...
+def reason(device: torch.device) -> str | None:
+    """It runs on every device."""
+    return None
 
 
-class Ops(NamedTuple):
-    """The operations of a loop, bound to an operator. Every backend's ``bind(operator)`` returns these four."""
-
-    denoised: Callable[..., Tensor]
-    residual: Callable[..., None]
-    update: Callable[..., None]
-    normal: Callable[..., Tensor]
+def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+    """It takes every row."""
+    return None
 
 
 def bind(operator: Projector) -> Ops:
@@ -72,6 +66,7 @@ def residual(
     out: Tensor,
     weight: Tensor | None = None,
     coordinates: Tensor | None = None,
+    table: Tensor | None = None,
 ) -> None:
     """out = ybar - P (p x + q F), or with a weight V w (coordinates - V^T (p x + q F)), in the dtype of ``out``.
 
@@ -90,63 +85,63 @@ def residual(
 
 def update(
     operator: Projector,
-    row: Mapping[str, float | Tensor],
-    tensors: Mapping[str, Tensor],
+    row: Row,
+    tensors: Sequence[Tensor],
     out: Tensor,
-    input_out: Tensor | None,
+    after: Tensor | None,
     c_in: float,
-    fields: Mapping[str, Tensor] | None = None,
+    table: Tensor | None = None,
 ) -> None:
-    """One row of a plan: ``out`` = sum of coefficient times term, and the network's next input = c_in out.
-
-    A backend without ``RICH_ROWS`` leaves tensors among the coefficients, and fields, to this function.
+    """One row of a plan: ``out`` = sum of its terms, and the network's next input ``after`` = c_in out.
 
     Args:
-        operator: applied to the terms with a leading P, and in the fields.
-        row: coefficient of each term of ``engine.plan`` that the step uses: a float, (B,), or one for every element,
-            (C, H, W) or (B, C, H, W) with any dimension 1. A term with a leading P is multiplied, then projected.
+        operator: applied to the terms that are projected, or have coefficients over its modes.
+        row: the coefficients.
         tensors: the registers that the row names; any floating dtype, accumulated in that of out.
         out: the new state; may be none of the tensors read.
-        input_out: where the scaled, cast input of the next evaluation goes, None where the state itself serves.
+        after: where the scaled, cast input of the next evaluation goes, None where the state itself serves.
         c_in: scale of that input.
-        fields: for some registers T a factor f over the modes of the operator: adds V f V^T T.
+        table: not read; the numbers are those of the row.
     """
-    out.zero_()
-    projected = None
-    for term, coefficient in row.items():
-        if term.startswith("P"):
-            if projected is None:
-                projected = torch.zeros_like(out)
-            add_scaled(projected, tensors[term[1:]], coefficient)
-        else:
-            add_scaled(out, tensors[term], coefficient)
-    if fields:
-        modes = [f * operator.down(tensors[name].to(out.dtype)) for name, f in fields.items()]
+    count = len(row.direct)
+    plain, over_modes = list(tensors[:count]), tensors[count:]
+    for scale, at in zip(row.scales or (), row.scaled or (), strict=True):
+        plain[at] = scaled(plain[at], scale, out)
+    add_up(out.zero_(), row.direct, plain)
+    projected = add_up(torch.zeros_like(out), row.projected, plain) if row.projected else None
+    if row.modes:
+        parts = [f * operator.down(scaled(t, c, out)) for t, (f, c) in zip(over_modes, row.modes, strict=True)]
         if projected is not None:
-            modes.append(operator.down(projected))
-        out.add_(operator.lift(reduce(torch.add, modes)))
+            parts.append(operator.down(projected))
+        out.add_(operator.lift(reduce(torch.add, parts)))
     elif projected is not None:
         out.add_(operator.project(projected))
-    if input_out is not None:
-        input_out.copy_(out if c_in == 1.0 else out * c_in)
+    if after is not None:
+        after.copy_(out if c_in == 1.0 else out * c_in)
 
 
-def add_scaled(out: Tensor, term: Tensor, coefficient: float | Tensor) -> None:
-    """out += coefficient term, the coefficient a float, one of every image or one of every element."""
-    if isinstance(coefficient, Tensor):
-        out.addcmul_(term.to(out.dtype), per_image(coefficient, out).to(out.dtype))
-    else:
-        out.add_(term, alpha=coefficient)
+def scaled(tensor: Tensor, scale: Tensor | None, like: Tensor) -> Tensor:
+    """A term in the dtype of ``like``, times its coefficients of every image or of every element."""
+    tensor = tensor.to(like.dtype)
+    return tensor if scale is None else tensor * per_image(scale, like).to(like.dtype)
 
 
-def combine(vector: Mapping[str, float], tensors: Mapping[str, Tensor]) -> Tensor:
+def add_up(out: Tensor, numbers: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
+    """Add the sum of numbers times tensors to ``out``."""
+    for number, tensor in zip(numbers, tensors, strict=True):
+        if number:
+            out.add_(tensor, alpha=number)
+    return out
+
+
+def combine(vector: Mapping[Key, float], registers: Mapping[Key, Tensor]) -> Tensor:
     """Sum of coefficient times register, at least in float32."""
     total = None
-    for term, coefficient in vector.items():
-        tensor = tensors[term]
+    for key, coefficient in vector.items():
+        tensor = registers[key]
         tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         total = tensor * coefficient if total is None else total.add_(tensor, alpha=coefficient)
-    assert total is not None
+    assert total is not None, "a vector has at least one register"
     return total
 
 

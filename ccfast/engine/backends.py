@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-
 import torch
 
 from ..kernels import cuda, native, reference, triton
+from ..kernels.row import Backend
 
 __all__ = ["BACKENDS", "can_run", "resolve"]
 
-
-def _native_reason(device: torch.device) -> str | None:
-    return native.REASON or (None if device.type == "cpu" else "it runs on the CPU only")
-
-
-def _reference_reason(device: torch.device) -> str | None:
-    return None
-
-
-BACKENDS: dict[str, tuple[ModuleType, Callable[[torch.device], str | None]]] = {
-    "cuda": (cuda, cuda.reason),
-    "triton": (triton, triton.reason),
-    "native": (native, _native_reason),
-    "reference": (reference, _reference_reason),
-}
-"""Name -> (module with ``bind(operator) -> Ops``, function that says why it cannot run on a device, or None).
-
-In order of preference; the last one runs everywhere.
-"""
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (cuda, triton, native, reference)}
+"""By name, in order of preference; the last one runs everywhere."""
 
 
 def can_run(name: str, device: torch.device | str = "cpu", raise_error: bool = False) -> bool:
     """Whether a backend runs on a device; with ``raise_error`` the reason it does not is raised as ValueError."""
     if name not in BACKENDS:
         raise ValueError(f"backend: must be 'auto' or one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
-    reason = BACKENDS[name][1](torch.device(device))
+    reason = BACKENDS[name].reason(torch.device(device))
     if reason and raise_error:
         raise ValueError(f"backend: {name!r} cannot run on {device}: {reason}")
     return reason is None
 
 
-def resolve(name: str, device: torch.device) -> tuple[str, ModuleType]:
+def resolve(name: str, device: torch.device) -> Backend:
     """The backend to use: the named one, or for "auto" the first that can run; never Triton's slow interpreter."""
     if name == "auto":
         slow = {"triton"} if device.type == "cpu" else set()
         name = next(candidate for candidate in BACKENDS if candidate not in slow and can_run(candidate, device))
     can_run(name, device, raise_error=True)
-    return name, BACKENDS[name][0]
+    return BACKENDS[name]

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .registers import Registers
+
 if TYPE_CHECKING:
+    from .bound import Bound
     from .program import Program
 
 __all__ = ["Buffers"]
@@ -25,9 +28,8 @@ class Buffers:
         noise: where fresh noise goes; None without.
         scratch: for products that need one; None otherwise.
         times: (B,) network time of every step.
-        table: the coefficients on the device, where the backend reads them there; None otherwise.
-        slots: those of the plan's auxiliary; none without.
-        past: the registers of earlier steps, by name (x1, F1, ...).
+        table: the numbers on the device, where the backend reads them there; None otherwise.
+        kept: the registers that rules keep, by name.
     """
 
     def __init__(self, program: Program, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -36,29 +38,30 @@ class Buffers:
         input_dtype = network.dtype or dtype
         time_dtype = torch.float64 if input_dtype == torch.float64 else torch.float32
         like = {"dtype": dtype, "device": device}
-        self.depth = plan.depth()
+        self.depth = plan.depth
         self.states = [torch.empty(shape, **like) for _ in range(2 + self.depth.get("x", 0))]
-        scaled = any(c != 1.0 for c in program.c_in)
-        self.input = torch.empty(shape, dtype=input_dtype, device=device) if scaled or input_dtype != dtype else None
-        self.noise = torch.empty_like(self.state) if program.uses("z") else None
+        own_input = program.scaled or input_dtype != dtype
+        self.input = torch.empty(shape, dtype=input_dtype, device=device) if own_input else None
+        self.noise = torch.empty_like(self.state) if any(need.z for need in program.needs) else None
         self.scratch = torch.empty(shape, dtype=input_dtype, device=device) if program.needs_scratch else None
         self.cotangents: list[Tensor | None] = [None] * (1 + self.depth.get("r", 0))
-        slots = plan.auxiliary.slots if plan.auxiliary is not None else 0
-        self.slots = [torch.empty(shape, **like) for _ in range(slots)]
-        self.past: dict[str, Tensor] = {}
-        self._times = torch.empty((plan.steps, shape[0]), dtype=time_dtype, device=device)
+        self.kept = {name: torch.empty(shape, **like) for name in plan.keeps}
+        self._times = torch.empty((len(plan.steps), shape[0]), dtype=time_dtype, device=device)
         self.times = list(self._times)
         self._values, self.table = None, None
-        if program.table is not None:
-            self._values = torch.empty_like(program.table.values)
-            self.table = program.table.views(self._values)
-        self.load(program)
+        self._loaded: Bound | None = None
 
-    def load(self, program: Program) -> None:
-        """Take over the times and coefficients of a program whose rows have the same terms."""
-        self._times.copy_(program.network_times[:, None])
-        if self._values is not None and program.table is not None:
-            self._values.copy_(program.table.values)
+    def load(self, bound: Bound) -> None:
+        """Take over the times and numbers of a bound program whose rows have the same layout."""
+        if self._loaded is bound:
+            return
+        self._times.copy_(bound.network_times[:, None])
+        if bound.table is not None:
+            if self._values is None:
+                self._values = torch.empty_like(bound.table.values)
+                self.table = bound.table.views(self._values)
+            self._values.copy_(bound.table.values)
+        self._loaded = bound
 
     @property
     def state(self) -> Tensor:
@@ -74,39 +77,32 @@ class Buffers:
         return self.cotangents[0]
 
     def cotangent_like(self, tensor: Tensor) -> Tensor:
-        """The present cotangent, remade if it has not the dtype of ``tensor``."""
-        own = self.cotangents[0]
-        if own is None or own.dtype != tensor.dtype:
-            own = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-            self.cotangents[0] = own
+        """A new present cotangent in the dtype of ``tensor``."""
+        self.cotangents[0] = own = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
         return own
 
     def begin(self, states: tuple[Tensor, ...]) -> None:
         """Start from the state at the first time, or from those at the first two times."""
         for own, given in zip(self.states, reversed(states), strict=False):
             own.copy_(given)
-        self.past = {f"x{age}": self.states[age] for age in range(1, len(states))}
 
-    def begin_slots(self, mean: Tensor) -> None:
-        """The slots before the first step: the mean of the initial state, and zeros."""
-        for own in self.slots:
-            own.zero_()
-        self.slots[0].copy_(mean)
+    def begin_kept(self, mean: Tensor) -> None:
+        """The kept registers before the first step: the mean of the initial state, and zeros."""
+        for place, own in enumerate(self.kept.values()):
+            own.zero_() if place else own.copy_(mean)
 
-    def advance(self, registers: dict[str, Tensor]) -> None:
-        """The spare becomes the state, and the registers of this step the youngest of the past."""
+    def advance(self, registers: Registers) -> None:
+        """The spare becomes the state, and every register of this step is one step older, or gone."""
         self.states.insert(0, self.states.pop())
-        if not self.depth:
-            return
         self.cotangents.insert(0, self.cotangents.pop())
-        for name, depth in self.depth.items():
-            for age in range(depth, 1, -1):
-                if f"{name}{age - 1}" in self.past:
-                    self.past[f"{name}{age}"] = self.past[f"{name}{age - 1}"]
-            if name in registers:
-                self.past[f"{name}1"] = registers[name]
+        for name in ("x", "F", "r", "h"):
+            for age in range(self.depth.get(name, 0), 0, -1):
+                if (name, age - 1) in registers:
+                    registers[name, age] = registers[name, age - 1]
+            registers.pop((name, 0), None)  # or it would live through the next evaluation, where memory peaks
 
     @property
     def bytes(self) -> int:
-        tensors = (*self.states, *self.cotangents, self.input, self.noise, self.scratch, *self.slots, self._times)
+        own = (self.input, self.noise, self.scratch, self._times)
+        tensors = (*self.states, *self.cotangents, *self.kept.values(), *own)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..operators import Operator
-from .program import Buffers, Program
+from .buffers import Buffers
+from .program import Program
 
 __all__ = ["MemoryEstimate", "estimate_memory"]
 
@@ -52,9 +53,10 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
     with FakeTensorMode(allow_non_fake_inputs=True), network.frozen():
         buffers = Buffers(program, shape, torch.float32)
         source = buffers.state if buffers.input is None else buffers.input
-        if any(program.needs_vjp) and not any(program.tracks):
+        tracked = any(need.tracked for need in program.needs)
+        if any(need.h for need in program.needs) and not tracked:
             buffers.cotangent_like(source)
-        if any(program.tracks):
+        if tracked:
             leaf = source.requires_grad_()
             try:
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):

@@ -1,227 +1,287 @@
-"""The Plan: a sampler written as a table of float64 coefficients over named registers.
+"""The Plan: a sampler written as a program. Its steps are rows of terms over named registers.
 
-Row k takes the state from times[k] to times[k + 1]. The registers are the state x, the network's output F
-(x0hat = p x + q F), the residual r = H+ y - P x0hat, the product h = (dF/dx)^T r, ybar = H+ y, fresh unit noise z, and
-what x, F, r and h were in earlier steps: x1 is the state of the step before, F2 the output of two steps ago. T stands
-for a register, PT for its projection:
+    x     the state                                   ybar  H+ y
+    F     the network's output, x0hat = p x + q F     z     fresh unit noise
+    r     the residual, H+ y - P x0hat                and what a rule keeps or writes beside them
+    h     (dF/d(c_in x))^T r
 
-    x' = sum_T a_T[k] T + P sum_T b_T[k] T
+x, F, r and h can be looked back at: (register, age) is what it was ``age`` steps ago. Each term is
 
-A term that is zero in every row costs nothing: without h there is no derivative, without r no residual, and only the
-history that some row names is kept. Beyond that a plan may carry
+    a T                          modes None
+    V diag(modes) V^T (a T)      otherwise; P is modes = 1
 
-    elements     coefficients a_T[k], b_T[k] that differ from element to element of the image (P(b_T T) then)
-    fields       V diag(f_T(s)) V^T T, coefficients over the singular values s of the operator (``engine.fields``), and
-                 with the name "weight" the factor omega(s) of the residual: r = V omega V^T (H+ y - x0hat)
-    reduction    coefficients of one image each, from dot products taken on the device
-    residual     another rule for r than H+ y - P x0hat, from H and H^T themselves
-    auxiliary    tensors of its own that a rule changes in every step, the first of which is the register u
+and a step evaluates the network once, fills the registers that it or a later step reads, lets its rules act, and sets
+x' to the sum of its terms. Solvers write plans and own neither tensors nor a loop.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from ..operators import Operator
+from ..kernels.row import Key
 from ..schedules import Array
-from .fields import Fields
+from .spectrum import Spectrum
 
-__all__ = ["DEPTH", "TERMS", "Auxiliary", "Plan", "Reduction", "Residual", "Term", "parse"]
+if TYPE_CHECKING:
+    from .registers import Registers
 
-TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
-"""The terms of the common rows, which look back at nothing."""
+__all__ = ["DEPTH", "Number", "Plan", "Rule", "Step", "Term"]
+
+AGED, PRESENT = ("x", "F", "r", "h"), ("ybar", "z")
+"""The registers that can be looked back at, and those of the present step alone."""
 
 DEPTH = 3
 """How many steps back a register may reach."""
 
+Number = float | Array | Tensor
+"""A coefficient: a number, an array of the plan, or a tensor that a rule has computed on the device."""
 
-Residual = Callable[[Operator, Tensor, Tensor], Tensor]
-"""A rule for r: of the operator, y and x0hat, an image. It must not wait for the device."""
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of a row.
 
-class Term(NamedTuple):
-    """A term of a row: the register, how many steps ago, and whether it is projected."""
+    Attributes:
+        register: its name.
+        age: how many steps ago it was filled.
+        a: a number, one for every image, (B,), or one for every element: (C, H, W), or (B, C, H, W) with those of every
+            image of a batch, where any dimension may be 1 ((C, L) for signals).
+        modes: None, or what the coordinates V^T (a T) are multiplied with before V takes them back: a number, an array
+            that broadcasts to the operator's singular values, or a ``Spectrum``, which is a function of them.
+    """
 
     register: str
-    age: int
-    projected: bool
+    age: int = 0
+    a: Number = 1.0
+    modes: float | Array | Spectrum | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.register, self.age
+
+    @property
+    def is_number(self) -> bool:
+        """Whether numbers alone say what the term is, for every operator."""
+        return not np.ndim(self.a) and (self.modes is None or not isinstance(self.modes, Spectrum | np.ndarray))
+
+    def __str__(self) -> str:
+        name = f"{self.register}{self.age or ''}"
+        number = f"{self.a:.5g}" if not np.ndim(self.a) else f"a{list(np.shape(self.a))}"
+        if self.modes is None:
+            return f"{number} {name}"
+        if isinstance(self.modes, Spectrum):
+            return f"V f V^T {name}" if number == "1" else f"V f V^T {number} {name}"
+        return f"{number} P {name}" if np.ndim(self.modes) == 0 and self.modes == 1.0 else f"V m V^T {number} {name}"
 
 
-def parse(name: str) -> Term:
-    """The term that a name such as "x", "Ph" or "PF2" stands for, or ValueError."""
-    match = re.fullmatch(rf"(P?)(?:(ybar|z|u)|([xFrh])([1-{DEPTH}]?))", name)
-    if match is None:
-        raise ValueError(f"update: terms are x, F, r, h, ybar, z, u, with P before or 1 to {DEPTH} after, got {name!r}")
-    projected, alone, aged, age = match.groups()
-    return Term(alone or aged, int(age or 0), bool(projected))
+class Rule(ABC):
+    """The one hook of a step: it writes registers, or gives terms whose coefficients are computed on the device.
 
-
-@dataclass(frozen=True)
-class Reduction:
-    """Coefficients that differ from image to image, from dot products of registers; nothing leaves the device.
-
-    Attributes:
-        vectors: linear combinations of registers, by name: coefficient (n,) of every term.
-        dots: pairs of vectors, by name; each becomes a (B,) tensor of inner products.
-        coefficients: called as coefficients(k, dots) with those of the pairs whose vectors are not zero in step k;
-            returns (B,) tensors by term, which are added to the row.
-        terms: names of the terms that are taken from ``coefficients``.
-        first: the first step that is reduced.
-    """
-
-    vectors: Mapping[str, Mapping[str, Array]]
-    dots: Mapping[str, tuple[str, str]]
-    coefficients: Callable[[int, Mapping[str, Tensor]], Mapping[str, Tensor]]
-    terms: tuple[str, ...]
-    first: int = 0
-
-
-class Auxiliary(ABC):
-    """State-like tensors that a sampler carries beside the state, such as the moments of an optimiser.
+    A rule must not wait for the device, and takes every number that it needs when the plan is made.
 
     Attributes:
-        slots: how many. The first begins as the mean of the initial state, mu apart, and the others as zero.
+        reads: the registers that ``fill`` looks at.
+        gives: the registers of the terms that it returns.
+        writes: the registers that ``fill`` writes. One that writes r takes the place of H+ y - P x0hat, and runs before
+            the product h; any other runs after all registers of the step are filled.
+        keeps: registers of its own, which live from step to step and are changed in place. The first begins as the mean
+            of the initial state, mu apart, and the others as zero.
     """
 
-    slots: int
+    reads: tuple[Key, ...] = ()
+    gives: tuple[Key, ...] = ()
+    writes: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
 
     @abstractmethod
-    def take(
-        self, operator: Operator, y: Tensor, k: int, registers: Mapping[str, Tensor], slots: Sequence[Tensor]
-    ) -> None:
-        """Change the slots in place, before the row of step k. It must not wait for the device."""
+    def fill(self, step: Step, registers: Registers) -> Iterable[Term]:
+        """Write the registers of this rule, and return further terms of the row of ``step``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A network evaluation and a row.
+
+    Attributes:
+        time: schedule time at its start.
+        network_time: what the network is told.
+        c_in: scale of the network's input.
+        p, q: x0hat = p x + q F.
+        row: the terms of x'.
+        weight: of the residual, r = V diag(weight) V^T (H+ y - x0hat).
+        rules: in the order in which they act.
+    """
+
+    time: float
+    network_time: float
+    c_in: float
+    p: float
+    q: float
+    row: tuple[Term, ...]
+    weight: float | Array | Spectrum = 1.0
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def reads(self) -> frozenset[Key]:
+        """Every register that this step looks at, with its age."""
+        keys = {term.key for term in self.row}
+        return frozenset(keys.union(*((*rule.reads, *rule.gives) for rule in self.rules)))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The coefficients of every step, written once by a solver and only looked up by the engine.
+    """A program, written once by a solver and only looked up by the engine.
 
     Attributes:
         solver: what wrote it, for messages.
+        steps: one for each network evaluation.
         times: (n + 1,) schedule times, first to last.
         mu, sigma: (n + 1,) of the path at those times.
-        network_times, c_in, p, q: (n,) network time, input scale and x0hat = p x + q F at the start of each step.
-        update: coefficient (n,) of every term that some step uses.
-        fields: coefficients over singular values, or None.
-        reduction: coefficients of one image each, or None.
         product: how h is taken: a name of ``ccfast.engine.jacobian.PRODUCTS``.
         noise_std: of the measurement, in the data range; it shrinks the initial state.
-        residual: the rule for r, or None for H+ y - P x0hat (with the weight of the fields).
-        auxiliary: the rule for u, or None.
-        elements: coefficients of every element, which add to those of ``update``: (n, C, H, W), or (n, B, C, H, W) with
-            those of every image of a batch, where any dimension but the first may be 1 ((n, C, L) for signals).
+        kernels: what runs the row of each step and why, once a sampler has bound the plan; empty before.
 
     Raises:
-        ValueError: an unknown term, a coefficient that is not finite, or history used before there is any.
+        ValueError: an unknown register, a coefficient that is not finite, or history used before there is any.
     """
 
     solver: str
+    steps: tuple[Step, ...]
     times: Array
     mu: Array
     sigma: Array
-    network_times: Array
-    c_in: Array
-    p: Array
-    q: Array
-    update: Mapping[str, Array]
-    fields: Fields | None = None
-    reduction: Reduction | None = None
     product: str = "reverse"
     noise_std: float = 0.0
-    residual: Residual | None = None
-    auxiliary: Auxiliary | None = None
-    elements: Mapping[str, Array] = field(default_factory=dict)
+    kernels: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        steps = len(self.times) - 1
-        columns = {name: np.broadcast_to(column, (steps,)) for name, column in self.update.items()}
-        object.__setattr__(self, "update", self._used("update", columns))
-        object.__setattr__(self, "elements", self._used("elements", self.elements))
-        if self.auxiliary is None and any(parse(name).register == "u" for name in (*self.update, *self.elements)):
-            raise ValueError(f"update: u needs an auxiliary, got none in {self.solver}")
-        if self.residual is not None and self.fields is not None and "weight" in self.fields.table:
-            raise ValueError(f"residual: must be None where the fields have a weight, got {self.residual!r}")
-        used = (*self.update.values(), *self.elements.values())
-        for column in (self.times, self.mu, self.sigma, self.network_times, self.c_in, self.p, self.q, *used):
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if len(self.times) != len(self.steps) + 1:
+            raise ValueError(f"times: must be one more than the {len(self.steps)} steps, got {len(self.times)}")
+        for k, step in enumerate(self.steps):
+            own = {name for rule in step.rules for name in (*rule.writes, *rule.keeps)}
+            for register, age in step.reads:
+                self._check_register(k, register, age, own)
+            for term in step.row:
+                self._check_finite(k, term)
+        for column in (self.times, self.mu, self.sigma):
             column.setflags(write=False)
 
-    def _used(self, what: str, columns: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Copies in float64 of the columns that are not zero, checked."""
-        used = {}
-        for name, given in columns.items():
-            age, column = parse(name).age, np.array(given, dtype=np.float64)
-            if column.ndim == 0 or len(column) != self.steps:
-                raise ValueError(f"{what}: {name} must have {self.steps} steps, got shape {column.shape}")
-            if not np.all(np.isfinite(column)):
-                raise ValueError(f"{what}: the coefficients of {name} must be finite, got {column.tolist()}")
-            if np.any(column[:age] != 0):
-                raise ValueError(f"{what}: {name} does not exist before step {age}, got {column.tolist()}")
-            if np.any(column != 0):
-                used[name] = column
-        return MappingProxyType(used)
+    def _check_register(self, k: int, register: str, age: int, own: set[str]) -> None:
+        name = f"{register}{age or ''}"
+        if register not in (*AGED, *PRESENT) and register not in own:
+            raise ValueError(
+                f"row: step {k} of {self.solver} reads {name}, which no rule writes or keeps; the registers of every "
+                f"plan are {', '.join((*AGED, *PRESENT))}"
+            )
+        if age and (register not in AGED or not 0 < age <= DEPTH):
+            raise ValueError(f"row: {', '.join(AGED)} can be looked back at for 1 to {DEPTH} steps, got {name}")
+        if age > k:
+            raise ValueError(f"row: {name} does not exist before step {age}, got it in step {k} of {self.solver}")
 
-    @property
-    def steps(self) -> int:
-        """Number of steps, each one network evaluation."""
-        return len(self.times) - 1
+    def _check_finite(self, k: int, term: Term) -> None:
+        for value in (term.a, term.modes):
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            if value is not None and not isinstance(value, Spectrum) and not np.all(np.isfinite(value)):
+                got = np.array2string(np.asarray(value), threshold=8)
+                raise ValueError(
+                    f"row: the coefficients of {term.register}{term.age or ''} must be finite, got {got} in step {k} "
+                    f"of {self.solver}"
+                )
 
-    @property
-    def vjp_steps(self) -> int:
-        """Number of steps that take a product with the network's Jacobian."""
-        return sum("h" in self.registers(k) for k in range(self.steps))
-
-    def rows(self) -> list[dict[str, float]]:
-        """The non-zero coefficients of each step, by term."""
-        return [{name: float(c[k]) for name, c in self.update.items() if c[k] != 0} for k in range(self.steps)]
-
-    def terms(self, k: int) -> set[Term]:
-        """Every term that step k reads, in whatever way."""
-        names = [name for name, column in self.update.items() if column[k] != 0]
-        names += [name for name, column in self.elements.items() if np.any(column[k] != 0)]
-        if self.fields is not None:
-            names += self.fields.names(k)
-        if self.reduction is not None and k >= self.reduction.first:
-            names += self.reduction.terms
-            names += [name for vector in self.reduction.vectors.values() for name, c in vector.items() if c[k] != 0]
-        return {parse(name) for name in names}
-
-    def registers(self, k: int) -> set[str]:
+    # ------------------------------------------------------------------------------------ what the engine asks
+    def registers(self, k: int) -> frozenset[str]:
         """The registers that step k must fill, for itself and for the steps that look back at it."""
         filled = {
-            term.register
-            for later in range(k, min(k + DEPTH + 1, self.steps))
-            for term in self.terms(later)
-            if term.age == later - k
+            register
+            for later in range(k, min(k + DEPTH + 1, len(self.steps)))
+            for register, age in self.steps[later].reads
+            if age == later - k
         }
-        return filled | {"r"} if "h" in filled else filled
+        return frozenset(filled | {"r"} if "h" in filled else filled)
 
+    @property
     def depth(self) -> dict[str, int]:
         """How many steps back each register is read, for those that are."""
         depth: dict[str, int] = {}
-        for k in range(self.steps):
-            for register, age, _ in self.terms(k):
+        for step in self.steps:
+            for register, age in step.reads:
                 if age:
                     depth[register] = max(age, depth.get(register, 0))
         return depth
 
+    @property
+    def vjp_steps(self) -> int:
+        """Number of steps that take a product with the network's Jacobian."""
+        return sum("h" in self.registers(k) for k in range(len(self.steps)))
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The registers that rules keep from step to step."""
+        return tuple(dict.fromkeys(name for step in self.steps for rule in step.rules for name in rule.keeps))
+
+    @property
+    def spectra(self) -> Iterator[Spectrum]:
+        """Everything in the plan that is a function of the singular values."""
+        for step in self.steps:
+            for value in (step.weight, *(term.modes for term in step.row)):
+                if isinstance(value, Spectrum):
+                    yield value
+
+    # ------------------------------------------------------------------------------------ what people ask
+    def numbers(self, register: str, age: int = 0, projected: bool = False) -> Array:
+        """The number that a register, or its projection, is multiplied with in every step, (n,)."""
+        column = np.zeros(len(self.steps))
+        for k, step in enumerate(self.steps):
+            for term in step.row:
+                if term.key == (register, age) and term.is_number and (term.modes is not None) == projected:
+                    column[k] += np.asarray(term.a) * (1.0 if term.modes is None else np.asarray(term.modes))
+        return column
+
+    def explain(self) -> str:
+        """The table, and below it what runs the row of every step and why, once a sampler has bound the plan."""
+        if not self.kernels:
+            return f"{self}\nnot bound yet: a Sampler decides which kernels run it"
+        return "\n".join([str(self), *(f"step {k}: {what}" for k, what in enumerate(self.kernels))])
+
     def __str__(self) -> str:
-        names = ["t", "network t", "sigma", *self.update]
-        columns = [self.times[:-1], self.network_times, self.sigma[:-1], *self.update.values()]
-        lines = [f"{self.solver}: {self.steps} steps, t = {self.times[0]:g} to {self.times[-1]:g}"]
+        lines = [f"{self.solver}: {len(self.steps)} steps, t = {self.times[0]:g} to {self.times[-1]:g}"]
+        if self.noise_std:
+            lines[0] += f", noise_std {self.noise_std:g}"
+        columns: dict[tuple[Key, bool], str] = {}
+        for step in self.steps:
+            for term in step.row:
+                if term.is_number:
+                    projected = term.modes is not None
+                    columns.setdefault((term.key, projected), f"{'P ' * projected}{term.register}{term.age or ''}")
+        names = ["t", "network t", "sigma", *columns.values()]
         lines.append("".join(f"{name:>12}" for name in names))
-        lines += ["".join(f"{column[k]:12.5g}" for column in columns) for k in range(self.steps)]
-        if self.elements:
-            lines.append("and for each element " + ", ".join(self.elements))
-        if self.fields is not None:
-            lines.append(str(self.fields))
-        if self.reduction is not None:
-            lines.append("and for each image " + ", ".join(self.reduction.terms))
+        numbers = [self.numbers(*key, projected) for key, projected in columns]
+        for k, step in enumerate(self.steps):
+            cells = [step.time, step.network_time, self.sigma[k], *(column[k] for column in numbers)]
+            lines.append("".join(f"{cell:12.5g}" for cell in cells))
+        lines += sorted({f"and {note}" for step in self.steps for note in _notes(step)})
         return "\n".join(lines)
+
+
+def _notes(step: Step) -> Iterator[str]:
+    """What a step has beside numbers."""
+    for term in step.row:
+        name = f"{term.register}{term.age or ''}"
+        if isinstance(term.modes, Spectrum):
+            yield f"{name} with coefficients over {term.modes.describe()}"
+        elif np.ndim(term.modes if term.modes is not None else 0.0):
+            yield f"{name} with coefficients over the modes"
+        if np.ndim(term.a):
+            yield f"{name} with coefficients of every {'image' if np.ndim(term.a) == 1 else 'element'}"
+    if isinstance(step.weight, Spectrum):
+        yield f"residuals weighted over {step.weight.describe()}"
+    for rule in step.rules:
+        yield f"the rule {type(rule).__name__}"

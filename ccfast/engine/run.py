@@ -2,85 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..kernels import reference
 from ..kernels.reference import seed_words
 from ..operators import Operator
 from ..operators.conjugate_gradients import damped
+from .bound import Bound
 from .buffers import Buffers
-from .program import Callback, Measurement, Program
+from .program import Callback, Program
+from .registers import Registers
 
-__all__ = ["Request", "initial_mean", "noise_words", "restore"]
+__all__ = ["Draws", "Request", "initial_mean", "restore", "take_back"]
 
 INITIAL_ITERATIONS = 30
 """Conjugate gradient steps for the initial state of an operator that does not say how many it takes."""
 
 
+class Draws(NamedTuple):
+    """What the noise of a batch is made from, one of each for every image.
+
+    Attributes:
+        seeds: 64-bit seeds.
+        places: the place of an image among those that share a seed.
+        draws: which of several draws for the same measurement.
+    """
+
+    seeds: list[int]
+    places: list[int]
+    draws: list[int]
+
+    def repeated(self, first: int, count: int) -> Draws:
+        """Draws ``first`` to first + count of every image, a whole batch of each after the other."""
+        draws = [first + k for k in range(count) for _ in self.seeds]
+        return Draws(self.seeds * count, self.places * count, draws)
+
+    def words(self, device: torch.device) -> Tensor:
+        """(3, B) int64 on the device, moved without waiting for it: the bits of the seeds, the places, the draws."""
+        host = torch.stack([seed_words(self.seeds, torch.device("cpu")), *map(torch.tensor, self[1:])])
+        return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
+
+
 class Request(NamedTuple):
-    """The tensors of a call, checked.
+    """The tensors of a call, checked, and what is asked of it.
 
     Attributes:
         y: the measurement.
-        words: (3, B) int64: the bits of the seed of each image, its place among those of one seed, and the draw.
+        words: those of its ``Draws``.
         states: none, the state at the first time, or the states at the first two times.
         copies: how many copies of the measurements y holds, one after the other.
+        hard_consistency: whether to end with x + H+ (y - H x).
     """
 
     y: Tensor
     words: Tensor
     states: tuple[Tensor, ...] = ()
     copies: int = 1
-
-
-def noise_words(seeds: Sequence[int], samples: Sequence[int], draws: Sequence[int], device: torch.device) -> Tensor:
-    """``Request.words`` on the device, moved without waiting for it."""
-    words = torch.stack([seed_words(seeds, torch.device("cpu")), torch.tensor(samples), torch.tensor(draws)])
-    return words.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else words.to(device)
+    hard_consistency: bool = False
 
 
 def restore(
-    program: Program,
-    buffers: Buffers,
-    operator: Operator,
-    request: Request,
-    hard_consistency: bool = False,
-    callback: Callback | None = None,
+    program: Program, buffers: Buffers, operator: Operator, request: Request, callback: Callback | None = None
 ) -> tuple[Tensor, int]:
     """The last state, a tensor of its own, and the number of steps taken. Nothing in it waits for the device."""
-    y, (seeds, places, draws), states, copies = request
-    measurement = program.measure(operator, y, copies)
+    y, states = request.y, request.states
+    seeds, places, draws = request.words
+    bound = program.bind(operator, y, request.copies)
+    if bound.per_image:
+        bound.check_batch(len(y))
+    buffers.load(bound)
+    ops, plain = program.backend.bind(operator), reference.bind(operator)
+    known = bound.takes(operator, bound.start, y.numel()) is None
+    normal = (ops if known else plain).normal
 
-    def draw_noise(out: Tensor, step: int) -> Tensor:
-        return measurement.ops.normal(out, seeds, places, draws, step)
+    def draw(out: Tensor, step: int) -> Tensor:
+        return normal(out, seeds, places, draws, step)
 
-    mean = initial_mean(program, operator, y, measurement) if buffers.slots or not states else measurement.ybar
-    if buffers.slots:
-        buffers.begin_slots(mean)
+    registers = Registers(operator, y, ops, plain)
+    registers["ybar", 0] = ybar = operator.pinv(y)
+    if bound.wants_coordinates:
+        registers.coordinates = operator.encode(y)
+    mean = initial_mean(program, bound, registers) if buffers.kept or not states else ybar
+    if buffers.kept:
+        buffers.begin_kept(mean)
+        registers.update({(name, 0): kept for name, kept in buffers.kept.items()})
     if states:
         buffers.begin(states)
+        registers.update({("x", age): buffers.states[age] for age in range(1, len(states))})
     else:
-        program.start(buffers, measurement, mean, draw_noise)
-    steps = program.run(buffers, measurement, draw_noise, callback, int(len(states) == 2))
+        draw(buffers.spare, 0)
+        numbers = buffers.table and buffers.table.start
+        (ops if known else plain).update(bound.start, [buffers.spare, mean], buffers.state, None, 1.0, numbers)
+    steps = program.run(buffers, bound, registers, draw, callback, int(len(states) == 2))
     x = buffers.state.clone()
-    if hard_consistency:
-        x += measurement.ybar - operator.project(x)
+    if request.hard_consistency:
+        x += ybar - operator.project(x)
     return x, steps
 
 
-def initial_mean(program: Program, operator: Operator, y: Tensor, measurement: Measurement) -> Tensor:
+def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The states at the last two times of a program without noise that starts from x alone, the last one first."""
+    bound, buffers = program.bind(operator, x), Buffers(program, tuple(x.shape), x.dtype)
+    buffers.load(bound)
+    buffers.state.copy_(x)
+    registers = Registers(operator, x, program.backend.bind(operator), reference.bind(operator))
+    program.run(buffers, bound, registers, lambda out, step: out)
+    return buffers.state, buffers.states[1]
+
+
+def initial_mean(program: Program, bound: Bound, registers: Registers) -> Tensor:
     """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm.
 
     That is (H^T H + noise_std^2)^-1 H^T y, which an operator without singular values finds by conjugate gradients.
     """
-    noise = program.plan.noise_std
+    operator, noise = registers.operator, program.plan.noise_std
     if noise and operator.kind == "krylov":
-        right = operator.adjoint(y).mul_(noise**-2)
+        right = operator.adjoint(registers.measurement).mul_(noise**-2)
         count = getattr(operator, "iterations", INITIAL_ITERATIONS)
         return damped(operator.forward, operator.adjoint, right, noise**-2, count)
-    if measurement.shrink is None or measurement.coordinates is None:
-        return measurement.ybar
-    return operator.lift(measurement.coordinates * measurement.shrink)
+    if bound.shrink is None or registers.coordinates is None:
+        return registers["ybar", 0]
+    return operator.lift(registers.coordinates * bound.shrink)

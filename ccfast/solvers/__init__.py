@@ -1,6 +1,5 @@
 """Solvers, one a file. Each fills a Plan: a table of coefficients, and nothing else."""
 
-from .base import Solver
 from .bdia import BDIA
 from .conjugate import Conjugate
 from .ddim import DDIM
@@ -14,6 +13,7 @@ from .dps import DPS
 from .lml import LML
 from .pigdm import PiGDM
 from .red_diff import REDDiff
+from .solver import Solver
 from .steered import Steered
 from .unipc import UniPC
 

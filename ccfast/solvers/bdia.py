@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..denoiser import Denoiser
-from ..engine.plan import Plan
+from ..engine.plan import Plan, Step
 from ..operators import Operator
 from ..schedules import Array
-from .base import Grid, Solver
+from ._grid import grid_of
+from ._rows import Rows
+from .solver import Grid, Solver
 
 __all__ = ["BDIA"]
 
@@ -41,17 +43,19 @@ class BDIA(Solver):
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma: must lie in [0, 1], got {self.gamma}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         x, F = self._forms(grid)
-        return {"x": x, "F": F, "x1": np.where(np.arange(len(x)) > 0, self.gamma, 0.0)}
+        before = np.where(np.arange(len(x)) > 0, self.gamma, 0.0)
+        return grid.rows().add("x", x).add("F", F).add("x", before, age=1).steps()
 
     def _forms(self, grid: Grid) -> tuple[Array, Array]:
         """Coefficients of x_k and F_k in D(k+1|k) - gamma D(k-1|k), without the second term at k = 0."""
-        ahead = grid.ddim()
+        mu, sigma = grid.mu_to, grid.sigma_to
+        ahead_x, ahead_F = mu * grid.p + sigma * grid.e, mu * grid.q + sigma * grid.f
         # mu'' x0hat + sigma'' eps at the time before
         mu, sigma = grid.schedule.mean(grid.times), grid.schedule.std(grid.times)
         mu, sigma = (self.gamma * np.concatenate([[0.0], column[:-2]]) for column in (mu, sigma))
-        return ahead["x"] - mu * grid.p - sigma * grid.e, ahead["F"] - mu * grid.q - sigma * grid.f
+        return ahead_x - mu * grid.p - sigma * grid.e, ahead_F - mu * grid.q - sigma * grid.f
 
     def inverse(self, denoiser: Denoiser, times: Array) -> Plan:
         """Steps N, ..., 1 of the sampler solved for x_{k-1}, after one that chooses x_{N-1}.
@@ -64,26 +68,16 @@ class BDIA(Solver):
                 f"invert: {self!r} loses all digits of single precision in {steps} steps; gamma must be at least "
                 f"{2 ** (-LOST_BITS / steps):.3f}"
             )
-        grid = self.grid(denoiser, times)
+        grid = grid_of(denoiser, times)
         x, F = self._forms(grid)
         last = grid.mu[-1] / grid.mu_to[-1]
         slope = grid.sigma[-1] - last * grid.sigma_to[-1]
         back = np.arange(steps - 1, 0, -1)
         order = np.concatenate([[steps - 1], back])
-        update = {
-            "x": np.concatenate([[last + slope * grid.e[-1]], -x[back] / self.gamma]),
-            "F": np.concatenate([[slope * grid.f[-1]], -F[back] / self.gamma]),
-            "x1": np.concatenate([[0.0], np.full(steps - 1, 1.0 / self.gamma)]),
-        }
-        reverse = times[::-1].copy()
-        return Plan(
-            f"{self!r} backwards",
-            reverse,
-            denoiser.schedule.mean(reverse),
-            denoiser.schedule.std(reverse),
-            denoiser.network_times(times[order]),
-            denoiser.coefficients(times[order]).c_in,
-            grid.p[order],
-            grid.q[order],
-            update,
-        )
+        heads = (grid.t, grid.network_times, grid.c_in, grid.p, grid.q)
+        rows = Rows(*(column[order] for column in heads))
+        rows.add("x", np.concatenate([[last + slope * grid.e[-1]], -x[back] / self.gamma]))
+        rows.add("F", np.concatenate([[slope * grid.f[-1]], -F[back] / self.gamma]))
+        rows.add("x", np.concatenate([[0.0], np.full(steps - 1, 1.0 / self.gamma)]), age=1)
+        reverse, schedule = times[::-1].copy(), denoiser.schedule
+        return Plan(f"{self!r} backwards", rows.steps(), reverse, schedule.mean(reverse), schedule.std(reverse))

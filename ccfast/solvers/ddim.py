@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..engine.plan import Step
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver, check_fraction
+from .solver import Grid, Solver, check_fraction
 
 __all__ = ["DDIM"]
 
@@ -29,5 +29,5 @@ class DDIM(Solver):
     def __post_init__(self) -> None:
         check_fraction("eta", self.eta)
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        return grid.ddim(grid.ddim_noise(self.eta))
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
+        return grid.ddim(grid.ddim_noise(self.eta)).steps()

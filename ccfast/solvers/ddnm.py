@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.fields import Fields
+from ..engine.plan import Step
+from ..engine.spectrum import SpectralTable
 from ..operators import Operator
 from ..schedules import Array
-from .base import Grid, Solver, check_fraction
+from .solver import Grid, Solver, check_fraction
 
 __all__ = ["DDNM"]
 
@@ -37,17 +38,19 @@ class DDNM(Solver):
     def __post_init__(self) -> None:
         check_fraction("eta", self.eta)
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         if grid.noise_std and not self.eta:
             raise ValueError(
                 f"eta: must be > 0 where the measurement is noisy, got {self.eta} with noise_std={grid.noise_std}: the "
                 "measurement's noise takes the place of fresh noise"
             )
-        return {**grid.ddim(grid.ddim_noise(self.eta)), "r": grid.data_scale}
+        rows = grid.ddim(grid.ddim_noise(self.eta)).add("r", grid.data_scale)
+        if grid.noise_std:
+            table = self._noisy(grid, operator)
+            rows.weigh(table, "weight").add_spectra(table, {"z": ("z", 0)})
+        return rows.steps()
 
-    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
-        if not grid.noise_std:
-            return None
+    def _noisy(self, grid: Grid, operator: Operator) -> SpectralTable:
         fresh, scale = grid.ddim_noise(self.eta)[:, None], grid.data_scale[:, None]
 
         def evaluate(s: Array) -> dict[str, Array]:
@@ -56,4 +59,4 @@ class DDNM(Solver):
             rest = np.sqrt(np.maximum(fresh**2 - measured**2, 0.0))
             return {"weight": weight, "z": rest - fresh}
 
-        return Fields(evaluate, operator)
+        return SpectralTable(evaluate, operator)

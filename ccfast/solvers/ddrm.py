@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.fields import Fields
+from ..engine.plan import Step
+from ..engine.spectrum import SpectralTable
 from ..operators import Operator
 from ..schedules import Array
-from .base import Grid, Solver, check_fraction
+from .solver import Grid, Solver, check_fraction
 
 __all__ = ["DDRM"]
 
@@ -39,18 +40,18 @@ class DDRM(Solver):
         check_fraction("eta", self.eta)
         check_fraction("eta_b", self.eta_b)
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        row = grid.ddim(self.eta * grid.sigma_to)
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
+        rows = grid.ddim(self.eta * grid.sigma_to)
         if grid.noise_std:
-            return {**row, "r": grid.mu_to}
+            table = self._noisy(grid, operator)
+            rows.add("r", grid.mu_to).weigh(table, "weight")
+            return rows.add_spectra(table, {name: (name, 0) for name in "xFz"}).steps()
         # noiseless, the last line holds for all s > 0, also where sigma' = 0
         eps_x, eps_F = self._directions(grid)
-        fresh = (1.0 - self.eta) * grid.sigma_to
-        return {**row, "r": self.eta_b * grid.mu_to, "Px": -eps_x, "PF": -eps_F, "Pz": fresh}
+        rows.add("r", self.eta_b * grid.mu_to).add("x", -eps_x, projected=True).add("F", -eps_F, projected=True)
+        return rows.add("z", (1.0 - self.eta) * grid.sigma_to, projected=True).steps()
 
-    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
-        if not grid.noise_std:
-            return None
+    def _noisy(self, grid: Grid, operator: Operator) -> SpectralTable:
         mu, sigma = grid.mu_to[:, None], grid.sigma_to[:, None]
         fresh = self.eta * sigma
 
@@ -69,7 +70,7 @@ class DDRM(Solver):
                 "z": np.sqrt(variance) - fresh,
             }
 
-        return Fields(evaluate, operator)
+        return SpectralTable(evaluate, operator)
 
     def _directions(self, grid: Grid) -> tuple[Array, Array]:
         """sqrt(1 - eta^2) sigma' eps in x and F, which measured modes do without."""

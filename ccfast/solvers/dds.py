@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from ..engine.plan import Residual
+from ..engine.plan import Rule, Step
+from ..engine.registers import Registers
 from ..operators import Operator
 from ..operators.conjugate_gradients import conjugate_gradients, damped
-from ..schedules import Array
-from .base import Grid, Solver, check_fraction, check_weight
+from .solver import Grid, Solver, check_fraction, check_weight
 
 __all__ = ["DDS"]
+
+
+class Correction(Rule):
+    """r: conjugate gradient steps from the estimate, damped by ``gamma`` where there is one."""
+
+    reads, writes = (("x", 0), ("F", 0)), ("r",)
+
+    def __init__(self, iterations: int, gamma: float | None) -> None:
+        self.iterations, self.gamma = iterations, gamma
+
+    def fill(self, step: Step, registers: Registers) -> tuple[()]:
+        forward, adjoint = registers.operator.forward, registers.operator.adjoint
+        misfit = registers.measurement - forward(registers.estimate(step))
+        if self.gamma is None:
+            found = conjugate_gradients(forward, adjoint, misfit, self.iterations, 0.0)
+        else:
+            found = damped(forward, adjoint, self.gamma * adjoint(misfit), self.gamma, self.iterations)
+        registers["r", 0].copy_(found)
+        return ()
 
 
 @dataclass(frozen=True)
@@ -47,17 +64,6 @@ class DDS(Solver):
             raise ValueError(f"gamma: must be > 0, got {self.gamma}")
         check_fraction("eta", self.eta)
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        return {**grid.ddim(self.eta * grid.sigma_to), "r": grid.mu_to}
-
-    def residual(self, grid: Grid) -> Residual | None:
-        noisy = grid.noise_std > 0
-
-        def correction(operator: Operator, y: Tensor, x0hat: Tensor) -> Tensor:
-            misfit = y - operator.forward(x0hat)
-            forward, adjoint = operator.forward, operator.adjoint
-            if not noisy:
-                return conjugate_gradients(forward, adjoint, misfit, self.iterations, 0.0)
-            return damped(forward, adjoint, self.gamma * adjoint(misfit), self.gamma, self.iterations)
-
-        return correction
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
+        rule = Correction(self.iterations, self.gamma if grid.noise_std else None)
+        return grid.ddim(self.eta * grid.sigma_to).add("r", grid.mu_to).add_rule(lambda k: rule).steps()

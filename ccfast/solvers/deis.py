@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..engine.plan import Step
 from ..operators import Operator
 from ..schedules import Array
-from .base import Grid, Solver
-from .multistep import add_noises, lagrange
-from .quadrature import integrate
+from ._multistep import add_noises, lagrange
+from ._quadrature import integrate
+from .solver import Grid, Solver
 
 __all__ = ["DEIS"]
 
@@ -40,7 +41,7 @@ class DEIS(Solver):
         if self.basis not in ("t", "rho"):
             raise ValueError(f"basis: must be 't' or 'rho', got {self.basis!r}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         if grid.mu[0] <= 0:
             raise ValueError(f"start: {self!r} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}")
         schedule = grid.schedule
@@ -58,4 +59,4 @@ class DEIS(Solver):
 
             weights[: len(nodes), k] = -integrate(integrand, low, high, panel=0.5)
         weights[0] = -weights[1:].sum(axis=0)  # beside DDIM, which takes mu' (rho' - rho) eps_0
-        return add_noises(grid.ddim(), grid, {age: grid.mu_to * w for age, w in enumerate(weights)})
+        return add_noises(grid.ddim(), grid, grid.mu_to * weights).steps()

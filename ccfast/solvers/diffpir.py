@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.fields import Fields
+from ..engine.plan import Step
+from ..engine.spectrum import SpectralTable
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver, check_fraction, check_weight
+from .solver import Grid, Solver, check_fraction, check_weight
 
 __all__ = ["DiffPIR"]
 
@@ -38,13 +38,11 @@ class DiffPIR(Solver):
             raise ValueError(f"lam: must be > 0, got {self.lam}")
         check_fraction("zeta", self.zeta)
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         kept = np.sqrt(1.0 - self.zeta) * grid.sigma_to
         # eps' = eps - (mu/sigma) (x0' - x0hat)
-        return {**grid.ddim(np.sqrt(self.zeta) * grid.sigma_to), "r": grid.mu_to - kept * grid.mu / grid.sigma}
-
-    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
-        if not grid.noise_std:
-            return None
-        penalty = (self.lam * grid.noise_std**2 * (grid.mu / grid.sigma) ** 2)[:, None]
-        return Fields(lambda s: {"weight": s**2 / (s**2 + penalty)}, operator)
+        rows = grid.ddim(np.sqrt(self.zeta) * grid.sigma_to).add("r", grid.mu_to - kept * grid.mu / grid.sigma)
+        if grid.noise_std:
+            penalty = (self.lam * grid.noise_std**2 * (grid.mu / grid.sigma) ** 2)[:, None]
+            rows.weigh(SpectralTable(lambda s: {"weight": s**2 / (s**2 + penalty)}, operator), "weight")
+        return rows.steps()

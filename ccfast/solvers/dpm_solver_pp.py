@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..engine.plan import Step
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver
-from .multistep import add_estimates, decaying, lagrange, lambdas, usable_orders
+from ._multistep import add_estimates, decaying, lagrange, lambdas, usable_orders
+from .solver import Grid, Solver
 
 __all__ = ["DPMSolverPP"]
 
@@ -44,7 +44,7 @@ class DPMSolverPP(Solver):
         if self.sde and self.order == 3:
             raise ValueError(f"order: must be 1 or 2 with sde=True, got {self.order!r}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         knots, orders = lambdas(grid), usable_orders(grid, self.order)
         weights = np.zeros((self.order, len(orders)))
         for k in np.flatnonzero(orders > 1):
@@ -55,5 +55,5 @@ class DPMSolverPP(Solver):
             else:
                 weights[:, k] = decaying(h, lambda u, nodes=nodes: lagrange(nodes, nodes[0] + u))
             weights[0, k] = -weights[1:, k].sum()
-        row = grid.ddim(grid.ddim_noise(1.0 if self.sde else 0.0))
-        return add_estimates(row, grid, {age: grid.mu_to * w for age, w in enumerate(weights)})
+        rows = grid.ddim(grid.ddim_noise(1.0 if self.sde else 0.0))
+        return add_estimates(rows, grid, grid.mu_to * weights).steps()

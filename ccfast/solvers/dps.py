@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.plan import Residual
+from ..engine.plan import Rule, Step
+from ..engine.registers import Registers
 from ..kernels.reference import per_image
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver, check_fraction, check_weight
+from .solver import Grid, Solver, check_fraction, check_weight
 
 __all__ = ["DPS"]
 
@@ -21,6 +21,17 @@ def misfit_direction(operator: Operator, y: Tensor, x0hat: Tensor) -> Tensor:
     misfit = y - operator.forward(x0hat)
     norm = torch.linalg.vector_norm(misfit.flatten(1), dim=1)
     return operator.adjoint(misfit) * per_image(torch.where(norm > 0, 1.0 / norm.where(norm > 0, 1.0), 0.0), x0hat)
+
+
+class Descent(Rule):
+    """r: the direction in which the norm of the misfit falls fastest."""
+
+    reads, writes = (("x", 0), ("F", 0)), ("r",)
+
+    def fill(self, step: Step, registers: Registers) -> tuple[()]:
+        direction = misfit_direction(registers.operator, registers.measurement, registers.estimate(step))
+        registers["r", 0].copy_(direction)
+        return ()
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,7 @@ class DPS(Solver):
         check_weight("zeta", self.zeta)
         check_fraction("eta", self.eta)
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        return {**grid.ddim(grid.ddim_noise(self.eta)), "r": self.zeta * grid.p, "h": self.zeta * grid.q}
-
-    def residual(self, grid: Grid) -> Residual | None:
-        return misfit_direction
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
+        rows = grid.ddim(grid.ddim_noise(self.eta)).add("r", self.zeta * grid.p).add("h", self.zeta * grid.q)
+        rule = Descent()
+        return rows.add_rule(lambda k: rule).steps()

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
-from ..engine.plan import Reduction
+from ..engine.plan import Rule, Step, Term
+from ..engine.registers import Registers
+from ..kernels.reference import combine, dot
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver, check_fraction
+from .solver import Grid, Solver, check_fraction
 
 __all__ = ["LML"]
+
+
+class Damping(Rule):
+    """What n adds to eps in the row of step k > 0: coefficients of every image for eps of this step and the last."""
+
+    def __init__(self, kappa: float, lam: float, grid: Grid, k: int) -> None:
+        self.kappa, self.lam, self.sigma = kappa, lam, float(grid.sigma_to[k])
+        now, before = ((float(grid.e[j]), float(grid.f[j])) for j in (k, k - 1))
+        names = ("x", "F") if np.any(grid.e) else ("F",)
+        self.eps = {(name, 0): c for name, c in zip("xF", now, strict=True) if name in names}
+        self.before = {(name, 1): c for name, c in zip("xF", before, strict=True) if name in names}
+        self.gives = self.reads = (*self.eps, *self.before)
+
+    def fill(self, step: Step, registers: Registers) -> list[Term]:
+        delta = combine(self.before | {key: -c for key, c in self.eps.items()}, registers)
+        eps = combine(self.eps, registers)
+        kappa, n, across, square = self.kappa, dot(eps, eps), dot(eps, delta), dot(delta, delta)
+        total = self.lam + n + 2 * kappa * across + kappa**2 * square
+        along = (self.lam + kappa * across + kappa**2 * square) / total  # 1 - s
+        aside = -kappa * (n + kappa * across) / total  # -s kappa
+        length = along**2 * n + 2 * along * aside * across + aside**2 * square
+        # a direction of length zero stays what it is
+        scale = (n / length.where(length > 0, 1.0)).sqrt()
+        now, before = self.sigma * (scale * (along - aside) - 1.0), self.sigma * scale * aside
+        terms = [Term(*key, now * c) for key, c in self.eps.items()]
+        return terms + [Term(*key, before * c) for key, c in self.before.items()]
 
 
 @dataclass(frozen=True)
@@ -53,31 +78,9 @@ class LML(Solver):
             raise ValueError(f"lam: must be a finite number > 0, got {self.lam}")
         check_fraction("freeze", self.freeze)
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        return grid.ddim()
-
-    def reduction(self, grid: Grid) -> Reduction | None:
-        if self.kappa == 0:
-            return None
-        e1, f1 = (np.concatenate([[0.0], column[:-1]]) for column in (grid.e, grid.f))
-        sigma = grid.sigma_to
-
-        def coefficients(k: int, dots: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            kappa, n, across, delta = self.kappa, dots["nn"], dots["nd"], dots["dd"]
-            total = self.lam + n + 2 * kappa * across + kappa**2 * delta
-            along = (self.lam + kappa * across + kappa**2 * delta) / total  # 1 - s
-            aside = -kappa * (n + kappa * across) / total  # -s kappa
-            square = along**2 * n + 2 * along * aside * across + aside**2 * delta
-            # a direction of length zero stays what it is
-            scale = (n / square.where(square > 0, 1.0)).sqrt()
-            now, before = sigma[k] * (scale * (along - aside) - 1.0), sigma[k] * scale * aside
-            return {"x": now * grid.e[k], "F": now * grid.f[k], "x1": before * e1[k], "F1": before * f1[k]}
-
-        vectors = {
-            "n": {"x": grid.e, "F": grid.f},
-            "d": {"x1": e1, "F1": f1, "x": -grid.e, "F": -grid.f},
-        }
-        dots = {"nn": ("n", "n"), "nd": ("n", "d"), "dd": ("d", "d")}
-        states = ("x", "x1") if np.any(grid.e) else ()
-        first = max(1, int(np.ceil(self.freeze * len(sigma))))
-        return Reduction(vectors, dots, coefficients, (*states, "F", "F1"), first)
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
+        rows = grid.ddim()
+        first = max(1, int(np.ceil(self.freeze * len(grid.t))))
+        return rows.add_rule(
+            lambda k: Damping(self.kappa, self.lam, grid, k) if self.kappa and k >= first else None
+        ).steps()

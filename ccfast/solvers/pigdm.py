@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.fields import Fields
+from ..engine.plan import Step
+from ..engine.spectrum import SpectralTable
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver, check_fraction, check_weight
+from .solver import Grid, Solver, check_fraction, check_weight
 
 __all__ = ["PiGDM"]
 
@@ -46,7 +46,7 @@ class PiGDM(Solver):
         if self.weight not in ("ode", "constant"):
             raise ValueError(f"weight: must be 'ode' or 'constant', got {self.weight!r}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         if self.weight == "constant":
             c = self.w * grid.mu_to * grid.mu
         else:
@@ -62,11 +62,9 @@ class PiGDM(Solver):
             c = self.w * np.abs(speed * (grid.t_to - grid.t))
             if schedule.frozen == "epsilon":
                 c = c * grid.mu_to / grid.mu
-        return {**grid.ddim(grid.ddim_noise(self.eta)), "r": c * grid.p, "h": c * grid.q}
-
-    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
-        if not grid.noise_std:
-            return None
-        # r^2 of the flow's start, rho = infinity, is 1
-        r2 = (-np.expm1(-grid.clock))[:, None]
-        return Fields(lambda s: {"weight": r2 * s**2 / (r2 * s**2 + grid.noise_std**2)}, operator)
+        rows = grid.ddim(grid.ddim_noise(self.eta)).add("r", c * grid.p).add("h", c * grid.q)
+        if grid.noise_std:
+            # r^2 of the flow's start, rho = infinity, is 1
+            r2, variance = (-np.expm1(-grid.clock))[:, None], grid.noise_std**2
+            rows.weigh(SpectralTable(lambda s: {"weight": r2 * s**2 / (r2 * s**2 + variance)}, operator), "weight")
+        return rows.steps()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..engine.plan import Auxiliary
-from ..kernels.reference import denoised
+from ..engine.plan import Rule, Step
+from ..engine.registers import Registers
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver, check_weight
+from .solver import Grid, Solver, check_weight
 
 __all__ = ["REDDiff"]
 
@@ -30,29 +27,33 @@ BETAS, EPSILON = (0.9, 0.99), 1e-8
 """Adam's, as published."""
 
 
-class Adam(Auxiliary):
-    """One step of Adam on the mean m, slot 0, with its moments in slots 1 and 2."""
+class Adam(Rule):
+    """One step of Adam on the mean m, the register u, with its moments in two more.
 
-    slots = 3
+    Args:
+        number: of the step, from 1.
+        rate: of Adam.
+        prior, data: weights of m - x0hat and of the gradient of the misfit.
+    """
 
-    def __init__(self, grid: Grid, rate: float, prior: Array, data: float) -> None:
-        self.p, self.q, self.prior = grid.p.tolist(), grid.q.tolist(), prior.tolist()
-        self.rate, self.data = rate, data
+    reads, keeps = (("x", 0), ("F", 0)), ("u", "first moment", "second moment")
 
-    def take(
-        self, operator: Operator, y: Tensor, k: int, registers: Mapping[str, Tensor], slots: Sequence[Tensor]
-    ) -> None:
-        mean, first, second = slots
+    def __init__(self, number: int, rate: float, prior: float, data: float) -> None:
+        self.number, self.rate, self.prior, self.data = number, rate, prior, data
+
+    def fill(self, step: Step, registers: Registers) -> tuple[()]:
+        operator, y = registers.operator, registers.measurement
+        mean, first, second = (registers[name, 0] for name in self.keeps)
         misfit = operator.forward(mean) - y
         gradient = operator.adjoint(misfit).mul_(self.data * mean[0].numel() / y[0].numel())
-        x0hat = denoised(registers["x"], registers["F"], self.p[k], self.q[k])
-        gradient.add_(mean - x0hat, alpha=self.prior[k])
-        (a, b), t = BETAS, k + 1
+        gradient.add_(mean - registers.estimate(step), alpha=self.prior)
+        a, b = BETAS
         first.lerp_(gradient, 1.0 - a)
         second.mul_(b).addcmul_(gradient, gradient, value=1.0 - b)
         # Adam divides by sqrt(second) + epsilon, and the gradient here is n times that of the mean over n pixels
-        root = torch.sqrt(second / (1.0 - b**t)).add_(EPSILON * mean[0].numel())
-        mean.addcdiv_(first, root, value=-self.rate / (1.0 - a**t))
+        root = torch.sqrt(second / (1.0 - b**self.number)).add_(EPSILON * mean[0].numel())
+        mean.addcdiv_(first, root, value=-self.rate / (1.0 - a**self.number))
+        return ()
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,9 @@ class REDDiff(Solver):
         if self.profile not in WEIGHTS:
             raise ValueError(f"profile: must be one of {', '.join(map(repr, WEIGHTS))}, got {self.profile!r}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        return {"u": grid.mu_to, "z": grid.sigma_to}
-
-    def auxiliary(self, grid: Grid) -> Auxiliary | None:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         if grid.mu[0] <= 0 and self.profile != "linear":
             raise ValueError(f"start: {self!r} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}")
         prior = self.weight * WEIGHTS[self.profile](grid.schedule.rho(grid.t))
-        return Adam(grid, self.rate, prior, self.v)
+        rows = grid.rows().add("u", grid.mu_to).add("z", grid.sigma_to)
+        return rows.add_rule(lambda k: Adam(k + 1, self.rate, float(prior[k]), self.v)).steps()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .base import Solver
 from .bdia import BDIA
 from .conjugate import Conjugate
 from .ddim import DDIM
@@ -24,6 +23,7 @@ from .dps import DPS
 from .lml import LML
 from .pigdm import PiGDM
 from .red_diff import REDDiff
+from .solver import Solver
 from .steered import Steered
 from .unipc import UniPC
 

@@ -8,12 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ..engine.plan import Residual
+from ..engine.plan import Rule, Step
+from ..engine.registers import Registers
 from ..operators import Operator
-from ..schedules import Array
-from .base import Grid, Solver, check_fraction
+from .solver import Grid, Solver, check_fraction
 
 __all__ = ["Steered"]
+
+
+class Enlarged(Rule):
+    """r: up(y - H x0hat)."""
+
+    reads, writes = (("x", 0), ("F", 0)), ("r",)
+
+    def __init__(self, up: Callable[[Tensor], Tensor]) -> None:
+        self.up = up
+
+    def fill(self, step: Step, registers: Registers) -> tuple[()]:
+        misfit = registers.measurement - registers.operator.forward(registers.estimate(step))
+        registers["r", 0].copy_(self.up(misfit))
+        return ()
 
 
 @dataclass(frozen=True)
@@ -41,13 +55,9 @@ class Steered(Solver):
         if self.direction not in ("derived", "network"):
             raise ValueError(f"direction: must be 'derived' or 'network', got {self.direction!r}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         noise = grid.ddim_noise(self.eta)
         kept = np.sqrt(np.maximum(grid.sigma_to**2 - noise**2, 0.0)) if self.direction == "derived" else 0.0
-        return {**grid.ddim(noise), "r": grid.mu_to - kept * grid.mu / grid.sigma}
-
-    def residual(self, grid: Grid) -> Residual | None:
-        up = self.up
-        if up is None:
-            return None
-        return lambda operator, y, x0hat: up(y - operator.forward(x0hat))
+        rows = grid.ddim(noise).add("r", grid.mu_to - kept * grid.mu / grid.sigma)
+        rule = None if self.up is None else Enlarged(self.up)
+        return rows.add_rule(lambda k: rule).steps()

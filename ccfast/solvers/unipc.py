@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..engine.plan import Step
 from ..operators import Operator
 from ..schedules import Array
-from .base import Grid, Solver
-from .multistep import add_estimates, decaying, lambdas, usable_orders
+from ._multistep import add_estimates, decaying, lambdas, usable_orders
+from .solver import Grid, Solver
 
 __all__ = ["UniPC"]
 
@@ -47,7 +48,7 @@ class UniPC(Solver):
         if self.variant not in ("bh1", "bh2"):
             raise ValueError(f"variant: must be 'bh1' or 'bh2', got {self.variant!r}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         knots, orders = lambdas(grid), usable_orders(grid, self.order)
         weights = np.zeros((self.order + 1, len(orders)))  # of the estimates of j steps ago
         for k, order in enumerate(orders):
@@ -66,7 +67,7 @@ class UniPC(Solver):
             change[1] = -change.sum()
             carried = grid.sigma_to[k + 1] / grid.sigma[k + 1]
             weights[: order + 1, k + 1] += carried * grid.mu_to[k] * change
-        return add_estimates(grid.ddim(), grid, dict(enumerate(weights)))
+        return add_estimates(grid.ddim(), grid, weights).steps()
 
     def _differences(self, h: float, ratios: Array) -> Array:
         """Coefficients of D_j - D0 without mu'."""

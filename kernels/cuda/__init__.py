@@ -2,25 +2,27 @@
 
 fourier operators and separable ones are projected by kernels that need shared memory laid out by hand; operators of
 every other kind are handed to the Triton backend, or where triton is not installed to ``reference``. Float32 only, with
-network tensors in float32, bfloat16 or float16; for any other dtype (float64 state, for reference runs) the functions
-of ``reference`` are called. Coefficients are read from a table on the device, so that one captured graph serves every
-schedule.
+network tensors in float32, bfloat16 or float16. Coefficients are read from a table on the device, so that one captured
+graph serves every schedule.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
-from ...operators import Operator
 from .. import reference, triton
 from ..native import REASON as NATIVE_REASON
-from ..reference import Ops
 from ..resources import Resource
+from ..row import Ops, Projector, Row
 
-__all__ = ["DEVICE_TABLE", "bind", "reason", "resources"]
+__all__ = ["bind", "device_table", "name", "reason", "resources", "takes"]
 
-DEVICE_TABLE = True
-"""residual and update take ``table=``, their coefficients on the device; without it they make it themselves."""
+name = "cuda"
+device_table = True
+OWN = ("fourier", "separable")
+"""The kinds of operators that have kernels of this backend."""
 
 
 def reason(device: torch.device) -> str | None:
@@ -32,27 +34,23 @@ def reason(device: torch.device) -> str | None:
     return None if device.type == "cuda" else "it runs on CUDA devices only"
 
 
-def bind(operator: Operator) -> Ops:
+def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+    """Why neither these kernels nor Triton's run a row, or None."""
+    if operator.kind in OWN:
+        from . import operations
+
+        return operations.takes(operator, row, dtypes, elements)
+    missing = triton.reason(torch.device("cuda"))
+    return missing or triton.takes(operator, row, dtypes, elements)
+
+
+def bind(operator: Projector) -> Ops:
     """The operations for one operator; buffers that they need between two kernels live as long as they."""
-    if operator.kind in ("fourier", "separable"):
+    if operator.kind in OWN:
         from . import operations
 
         return operations.bind(operator)
-    if triton.reason(torch.device("cuda")) is None:
-        return triton.bind(operator)
-    return _without_tables(reference.bind(operator))
-
-
-def _without_tables(ops: Ops) -> Ops:
-    """``reference`` takes its coefficients as numbers only."""
-
-    def residual(*arguments, table: torch.Tensor | None = None) -> None:
-        ops.residual(*arguments)
-
-    def update(*arguments, table: torch.Tensor | None = None) -> None:
-        ops.update(*arguments)
-
-    return ops._replace(residual=residual, update=update)
+    return (reference if triton.reason(torch.device("cuda")) else triton).bind(operator)
 
 
 def resources(architecture: int) -> list[Resource]:

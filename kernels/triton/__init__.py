@@ -1,26 +1,25 @@
 """The Triton backend, for CUDA devices: residual and update as one row, sum_k a_k T_k + P(sum_k b_k T_k), and noise.
 
 mask, block and channel operators take one kernel each; any other kind is applied by its own ``project`` between two
-kernels. Float32 only, with network tensors in float32, bfloat16 or float16; for any other dtype (float64 state, for
-reference runs) the functions of ``reference`` are called. Coefficients are read from a table on the device, so that one
-captured graph serves every schedule. Triton is imported by the first ``bind``.
+kernels. Float32 only, with network tensors in float32, bfloat16 or float16. Coefficients are read from a table on the
+device, so that one captured graph serves every schedule. Triton is imported by the first ``bind`` or ``takes``.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from importlib.util import find_spec
 
 import torch
 
-from ...operators import Operator
-from ..reference import Ops
 from ..resources import Resource
+from ..row import Ops, Projector, Row
 
-__all__ = ["DEVICE_TABLE", "bind", "reason", "resources"]
+__all__ = ["bind", "device_table", "name", "reason", "resources", "takes"]
 
-DEVICE_TABLE = True
-"""residual and update take ``table=``, their coefficients on the device; without it they make it themselves."""
+name = "triton"
+device_table = True
 
 
 def reason(device: torch.device) -> str | None:
@@ -32,7 +31,14 @@ def reason(device: torch.device) -> str | None:
     return "needs a CUDA device (or TRITON_INTERPRET=1)"
 
 
-def bind(operator: Operator) -> Ops:
+def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+    """Why the kernels do not run a row, or None."""
+    from . import operations
+
+    return operations.takes(operator, row, dtypes, elements)
+
+
+def bind(operator: Projector) -> Ops:
     """The operations for one operator; a buffer that they need between two kernels lives as long as they."""
     from . import operations
 

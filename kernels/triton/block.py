@@ -100,7 +100,7 @@ def block(
     arguments = (
         *(out, following, terms, table),
         *(bands, *units(width), rows, held, factor, pad),
-        *what.constants,
+        *what,
         span,
     )
     return Call("block", block_kernel, triton.cdiv(bands * (width // factor) * pad, span), how.warps, arguments)

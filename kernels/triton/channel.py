@@ -72,7 +72,7 @@ def channel(
     arguments = (
         *(out, following, direction, terms, table),
         *(*units(plane), channels, held),
-        *what.constants,
+        *what,
         how.block,
     )
     return Call("channel", channel_kernel, out.shape[0] * triton.cdiv(plane, how.block), how.warps, arguments)

@@ -21,10 +21,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ..resources import Resource
+from ..row import Row
 from .block import block
 from .channel import channel
 from .launches import Call
-from .layout import RESIDUAL, Layout, layout
+from .layout import RESIDUAL, Layout
 from .lincomb import lincomb
 from .mask import mask
 from .noise import normal
@@ -43,10 +44,13 @@ TYPES = {
 }
 NETWORK = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
-COMMON = layout(("x", "F", "r", "h", "Ph"))
+COMMON = Layout(*Row([((name, 0), 1.0, None) for name in "xFrh"] + [(("h", 0), 1.0, 1.0)]).layout)
 """The row of the noiseless conjugate sampler with lam = 0."""
-EIGHT = layout(tuple(p + name for name in ("x", "F", "r", "h", "ybar", "z", "x1", "F1") for p in ("", "P")))
+EIGHT = Layout(0xFF, 0xFF)
 """As many terms as a row can have, each on its own and projected."""
+
+NAMES, RESIDUAL_NAMES = ("x", "F", "r", "h", "ybar", "z", "x", "F"), ("ybar", "x", "F")
+"""The registers at the places of these rows, which say the dtypes."""
 
 LARGE, SMALL, ODD = (8, 3, 512, 512), (1, 3, 64, 64), (5, 3, 513, 513)
 """Shapes of batches: two of the launch table's sizes, and one of which no row starts at a multiple of 16 bytes."""
@@ -106,7 +110,8 @@ def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterat
 
 def _row(shape: tuple[int, ...], dtype: torch.dtype, what: Layout, inner: bool = False) -> RowArguments:
     """The network's tensors and next in ``dtype``, the others float32."""
-    terms = tuple(_empty(shape, dtype if name[0] in "Frh" else torch.float32) for name in what.names)
+    names = RESIDUAL_NAMES if what.residual else NAMES[: (what.direct | what.projected).bit_length()]
+    terms = tuple(_empty(shape, dtype if name in "Frh" else torch.float32) for name in names)
     out = _empty(shape, dtype if what.residual else torch.float32)
     following = None if what.residual or inner else _empty(shape, dtype)
     return out, following, terms, _empty((2 * len(terms) + 1,)), what

@@ -48,5 +48,5 @@ def lincomb(
 ) -> Call:
     """out = sum_k a_k T_k + field; or, of a layout without any a_k, sum_k b_k T_k."""
     how = launch("lincomb", out.numel())
-    arguments = (out, following, field, terms, table, *units(out.numel()), *what.constants, how.block)
+    arguments = (out, following, field, terms, table, *units(out.numel()), *what, how.block)
     return Call("lincomb", lincomb_kernel, triton.cdiv(out.numel(), how.block), how.warps, arguments)

@@ -59,7 +59,7 @@ def mask(
     arguments = (
         *(out, following, field, terms, table),
         *(count, plane // unit, stride, channels, unit),
-        *what.constants,
+        *what,
         how.block,
     )
     return Call("mask", mask_kernel, out.shape[0] * triton.cdiv(size, how.block), how.warps, arguments)

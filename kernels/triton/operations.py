@@ -1,96 +1,80 @@
-"""The operations of the Triton backend: which kernel takes what, and what is left to ``reference``."""
+"""The operations of the Triton backend: which kernel takes what."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...operators import AveragePooling, Grayscale, Operator
 from .. import reference
-from ..reference import Ops
+from ..row import Ops, Projector, Row, outside, refuse_gradients
 from . import noise
 from .block import LARGEST, block
 from .channel import channel
-from .layout import RESIDUAL, Layout, coefficients, layout, table_of
+from .layout import RESIDUAL, Layout, table_of
 from .lincomb import lincomb
 from .mask import mask
 
-__all__ = ["bind", "normal"]
+__all__ = ["bind", "normal", "takes"]
 
 MAX_TERMS = 8
 MAX_ELEMENTS = 2**31 - 2**20
 """Of a batch: offsets are int32, those of the masked elements of the last programs included."""
 
-_DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16))
-
-Row = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, Layout], None]
+RowKernel = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, Layout], None]
 """(out, next, terms, table, layout): out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out."""
 
 
-def bind(operator: Operator) -> Ops:
+def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+    """Why the kernels do not run a row, or None."""
+    if elements > MAX_ELEMENTS:
+        return f"its kernels take {MAX_ELEMENTS} elements, and there are {elements}"
+    return outside(row, dtypes, MAX_TERMS, tensors=False)
+
+
+def bind(operator: Any) -> Ops:
     """The operations for one operator."""
-    run = _ROWS.get(operator.kind, _any_row)(operator)
+    run = _KERNELS.get(operator.kind, _any_row)(operator)
 
     def residual(
-        x: Tensor, output: Tensor, ybar: Tensor, p: float, q: float, out: Tensor, table: Tensor | None = None
-    ) -> None:
-        terms = (ybar, x, output)
-        if not _fits(x, terms, (out,)):
-            return reference.residual(operator, x, output, ybar, p, q, out)
-        if out.numel():
-            run(out, None, _contiguous(terms), table_of([p, q], out) if table is None else table, RESIDUAL)
-
-    def update(
-        row: Mapping[str, float],
-        tensors: Mapping[str, Tensor],
+        x: Tensor,
+        output: Tensor,
+        ybar: Tensor,
+        p: float,
+        q: float,
         out: Tensor,
-        input_out: Tensor | None,
-        c_in: float,
+        weight: Tensor | None = None,
+        coordinates: Tensor | None = None,
         table: Tensor | None = None,
     ) -> None:
-        what = layout(tuple(row))
-        terms = [tensors[name] for name in what.names]
-        if not _fits(out, terms, (out,) if input_out is None else (out, input_out)):
-            return reference.update(operator, row, tensors, out, input_out, c_in)
+        refuse_gradients("triton", (x, output, ybar, out))
+        if out.numel():
+            table = table_of([p, q], out) if table is None else table
+            run(out, None, _contiguous((ybar, x, output)), table, RESIDUAL)
+
+    def update(
+        row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
+    ) -> None:
+        refuse_gradients("triton", (*tensors, out))
         if not out.numel():
             return
-        if table is None:
-            table = table_of(coefficients(row, what, c_in), out)
+        table = table_of(row.values(c_in), out) if table is None else table
+        what = Layout(*row.layout)
         if what.projected:
-            run(out, input_out, _contiguous(terms), table, what)
+            run(out, after, _contiguous(tensors), table, what)
         else:
-            lincomb(out, input_out, _contiguous(terms), table, what).run()
+            lincomb(out, after, _contiguous(tensors), table, what).run()
 
     return Ops(reference.denoised, residual, update, normal)
 
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
     """Unit noise into ``out``, the stream of ``reference.normal``: equal words, normals within 1e-6."""
-    if out.dtype != torch.float32 or not out.is_contiguous() or out.numel() > MAX_ELEMENTS:
-        return reference.normal(out, seeds, samples, draws, step)
     if out.numel():
         noise.normal(out, seeds, samples, draws, step).run()
     return out
-
-
-def _fits(state: Tensor, terms: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
-    """Whether the kernels take these tensors. They have no derivative: gradients would silently be lost."""
-    tensors = (state, *terms, *outputs)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        raise RuntimeError(
-            "triton backend: its kernels cannot be differentiated, but an input requires grad; pass x.detach() or use "
-            "backend='reference'"
-        )
-    return (
-        state.dtype == torch.float32
-        and _DTYPES.issuperset([t.dtype for t in tensors])
-        and all(t.shape == state.shape for t in tensors)
-        and all(t.is_contiguous() for t in outputs)
-        and 0 < len(terms) <= MAX_TERMS
-        and state.numel() <= MAX_ELEMENTS
-    )
 
 
 def _contiguous(terms: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -99,7 +83,7 @@ def _contiguous(terms: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 # ---------------------------------------------------------------------------------------- rows of the kinds
-def _mask_row(operator: Operator) -> Row:
+def _mask_row(operator: Any) -> RowKernel:
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
         # one byte an element; ``constant`` keeps the dtype of what is not floating
         field = operator.constant("triton range", lambda: (operator.singular_values > 0).to(torch.uint8), out)
@@ -108,7 +92,7 @@ def _mask_row(operator: Operator) -> Row:
     return run
 
 
-def _block_row(operator: AveragePooling) -> Row:
+def _block_row(operator: Any) -> RowKernel:
     factor = operator.factor
     if factor > LARGEST:
         return _any_row(operator)
@@ -120,7 +104,7 @@ def _block_row(operator: AveragePooling) -> Row:
     return run
 
 
-def _channel_row(operator: Grayscale) -> Row:
+def _channel_row(operator: Any) -> RowKernel:
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
         direction = operator.constant("triton direction", lambda: operator.weights / operator.gain, out)
         channel(out, following, terms, table, what, direction).run()
@@ -128,7 +112,7 @@ def _channel_row(operator: Grayscale) -> Row:
     return run
 
 
-def _any_row(operator: Operator) -> Row:
+def _any_row(operator: Any) -> RowKernel:
     """P by the operator's own ``project``, the sums before and after it fused."""
     inner: Tensor | None = None
 
@@ -143,4 +127,4 @@ def _any_row(operator: Operator) -> Row:
     return run
 
 
-_ROWS: dict[str, Callable[..., Row]] = {"mask": _mask_row, "block": _block_row, "channel": _channel_row}
+_KERNELS: dict[str, Callable[..., RowKernel]] = {"mask": _mask_row, "block": _block_row, "channel": _channel_row}

@@ -64,7 +64,6 @@ class Graphs:
         program: Program,
         operator: Operator,
         request: Request,
-        hard_consistency: bool,
         callback: bool = False,
         now: bool = False,
     ) -> Tensor | None:
@@ -82,14 +81,14 @@ class Graphs:
         if callback:
             return self._decline("a callback looks at every step")
         program.network.prepare()
-        key: Hashable = graph_key(program, operator, request, hard_consistency)
+        key: Hashable = graph_key(program, operator, request)
         key = self._own.get(key, key)
         reason = self._reason(key, now or self.mode is True)
         if reason is not None:
             return self._decline(reason)
         with self.store.capture.lane() as hand_over:
             try:
-                graph = self._graph(key, program, operator, request, hard_consistency)
+                graph = self._graph(key, program, operator, request)
                 if self.mode is True or graph.gain >= LEAST_GAIN:
                     return hand_over(self.store.run(graph, program, operator, request))
                 reason, say = f"a graph saves {graph.gain:.1%}, asked are {LEAST_GAIN:.0%}", False
@@ -112,9 +111,7 @@ class Graphs:
                 self._met.popitem(last=False)
         return reason if met or now else "the first of its kind"
 
-    def _graph(
-        self, key: Hashable, program: Program, operator: Operator, request: Request, hard_consistency: bool
-    ) -> Graph:
+    def _graph(self, key: Hashable, program: Program, operator: Operator, request: Request) -> Graph:
         """The graph of a key: this sampler's, another sampler's, or a new one."""
         assert self.store is not None
         graph = self.store.graphs.get(key)
@@ -127,14 +124,14 @@ class Graphs:
                 raise RefusedError("operator: the graph of another one gives another result")
             if not serves:
                 self._own[key] = key = (id(program), key)
-                return self._graph(key, program, operator, request, hard_consistency)
+                return self._graph(key, program, operator, request)
         else:
             with self._lock:
                 self._lost[key] += key in self._graphs
                 lost = self._lost[key]
             if lost >= MOST_CAPTURES:
                 raise RefusedError(f"evicted {lost} times: the graphs in use take more than the limit of the device")
-            graph = self.store.capture_graph(key, program, operator, request, hard_consistency)
+            graph = self.store.capture_graph(key, program, operator, request)
         with self._lock:
             self._graphs[key] = graph
         return graph

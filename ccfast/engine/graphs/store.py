@@ -41,17 +41,15 @@ class RefusedError(Exception):
     """A run cannot be captured, or not replayed; the message is the reason."""
 
 
-def graph_key(program: Program, operator: Operator, request: Request, hard_consistency: bool) -> tuple[Hashable, ...]:
+def graph_key(program: Program, operator: Operator, request: Request) -> tuple[Hashable, ...]:
     """What two runs must share to be served by one graph."""
-    y, _, states, copies = request
-    device = y.device.type
+    y, device = request.y, request.y.device.type
     return (
         program.layout or id(program),
         program.network.identity(),
         signature(operator) if operator.exchangeable else id(operator),
         (tuple(y.shape), y.dtype, y.device),
-        (len(states), copies),
-        hard_consistency,
+        (len(request.states), request.copies, request.hard_consistency),
         (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
     )
 
@@ -68,16 +66,14 @@ class Graph:
         seconds: that capturing took, warm-up included.
     """
 
-    def __init__(self, program: Program, operator: Operator, request: Request, hard_consistency: bool) -> None:
+    def __init__(self, program: Program, operator: Operator, request: Request) -> None:
         self.program, self.shape, self.dtype = program, operator.image_shape(request.y), request.y.dtype
         self.keep = program.network.held()  # their addresses are in the graph, and their identities in its key
         self.operator = stand_in(operator) if operator.exchangeable else operator
         self.present: tuple[Program, Operator] = (program, operator)
         self.buffers = Buffers(program, self.shape, self.dtype)
-        y, words, states, copies = request
-        empty = tuple(map(torch.empty_like, states))
-        self.request = Request(torch.empty_like(y), torch.empty_like(words), empty, copies)
-        self.hard_consistency = hard_consistency
+        y, words = torch.empty_like(request.y), torch.empty_like(request.words)
+        self.request = request._replace(y=y, words=words, states=tuple(map(torch.empty_like, request.states)))
         self.out = torch.empty(0)
         self.recording: Recording | None = None
         self.programs, self.exchanged = WeakSet([program]), False
@@ -85,21 +81,22 @@ class Graph:
 
     def work(self) -> Tensor:
         """The run, from the graph's own tensors to ``out``."""
-        self.out, _ = restore(self.program, self.buffers, self.operator, self.request, self.hard_consistency)
+        self.out, _ = restore(self.program, self.buffers, self.operator, self.request)
         return self.out
 
     def load(self, program: Program, operator: Operator, request: Request) -> None:
         """Overwrite what a replay reads; MismatchError for an operator that only seemed to be of the signature."""
         for own, given in zip((*self.request[:2], *self.request.states), (*request[:2], *request.states), strict=True):
             own.copy_(given)
-        before, present = self.present, (program, operator)
-        if before[0] is not program:
-            self.buffers.load(program)
-        if before[1] is not operator:
+        if self.present == (program, operator):
+            return
+        bound = program.bind(operator, self.request.y, self.request.copies)
+        self.buffers.load(bound)
+        if self.present[1] is not operator:
             self.present = (program, self.operator)  # should it fail midway
             become(self.operator, operator)
-            self.program.exchange_modes(self.operator, operator, self.request.y)
-        self.present = present
+            self.program.bind(self.operator, self.request.y, self.request.copies).become(bound)
+        self.present = program, operator
 
     def replay(self) -> None:
         assert self.recording is not None
@@ -129,9 +126,7 @@ class Store:
     def bytes(self) -> int:
         return sum(graph.bytes for graph in list(self.graphs.values()))
 
-    def capture_graph(
-        self, key: Hashable, program: Program, operator: Operator, request: Request, hard_consistency: bool
-    ) -> Graph:
+    def capture_graph(self, key: Hashable, program: Program, operator: Operator, request: Request) -> Graph:
         """A graph for these runs, measured against running eagerly. Called in the lane.
 
         Raises:
@@ -141,7 +136,7 @@ class Store:
         begun = self.clock()
         with torch.inference_mode(False), torch.no_grad(), program.network.frozen():
             program.network.prepare()
-            graph = Graph(program, operator, request, hard_consistency)
+            graph = Graph(program, operator, request)
             graph.load(*graph.present, request)
             eager = [self._seconds(graph.work) for _ in range(WARMUPS)]
             try:
@@ -188,7 +183,7 @@ class Store:
             graph.load(program, operator, request)
             graph.replay()
             buffers = Buffers(program, graph.shape, graph.dtype)
-            eager, _ = restore(program, buffers, operator, request, graph.hard_consistency)
+            eager, _ = restore(program, buffers, operator, request)
             same = bool((graph.out - eager).norm() <= SAME * eager.norm())
         if same:
             graph.programs.add(program)

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from ..schedules import Array
-from .base import Grid
-from .quadrature import integrate
+from ._grid import Grid
+from ._quadrature import integrate
+from ._rows import Rows
 
 __all__ = ["add_estimates", "add_noises", "decaying", "lagrange", "lambdas", "usable_orders"]
 
 
-def add_estimates(row: Mapping[str, Array], grid: Grid, weights: Mapping[int, Array]) -> dict[str, Array]:
-    """A row plus sum_j weights[j] x0hat_j, with x0hat_j the estimate of j steps ago."""
-    return add_forms(row, grid.p, grid.q, weights)
+def add_estimates(rows: Rows, grid: Grid, weights: Array) -> Rows:
+    """Add sum_j weights[j] x0hat_j, with x0hat_j the estimate of j steps ago and weights (J, n)."""
+    return add_forms(rows, grid.p, grid.q, weights)
 
 
-def add_noises(row: Mapping[str, Array], grid: Grid, weights: Mapping[int, Array]) -> dict[str, Array]:
-    """A row plus sum_j weights[j] eps_j, with eps_j the noise estimate of j steps ago."""
-    return add_forms(row, grid.e, grid.f, weights)
+def add_noises(rows: Rows, grid: Grid, weights: Array) -> Rows:
+    """Add sum_j weights[j] eps_j, with eps_j the noise estimate of j steps ago and weights (J, n)."""
+    return add_forms(rows, grid.e, grid.f, weights)
 
 
-def add_forms(row: Mapping[str, Array], a: Array, b: Array, weights: Mapping[int, Array]) -> dict[str, Array]:
-    """A row plus sum_j weights[j] (a x + b F) of j steps ago; weights are zero in the first j steps."""
-    total = dict(row)
-    for age, weight in weights.items():
+def add_forms(rows: Rows, a: Array, b: Array, weights: Array) -> Rows:
+    """Add sum_j weights[j] (a x + b F) of j steps ago; weights are zero in the first j steps."""
+    for age, weight in enumerate(weights):
         for register, form in (("x", a), ("F", b)):
-            name = f"{register}{age or ''}"
             shifted = np.concatenate([np.zeros(age), form[: len(form) - age]])[: len(form)]
-            total[name] = total.get(name, 0.0) + weight * shifted
-    return total
+            rows.add(register, weight * shifted, age)
+    return rows
 
 
 def lambdas(grid: Grid) -> Array:

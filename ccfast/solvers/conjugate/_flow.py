@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..schedules import Array
-from .base import Grid, Integrals
-from .quadrature import integrate
+from ...schedules import Array
+from .._grid import Grid, Integrals
+from .._quadrature import integrate
 
 __all__ = ["general", "relaxation"]
 

@@ -8,27 +8,23 @@ all digits in single precision as w grows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
-from ..engine.fields import Fields
-from ..engine.jacobian import PRODUCTS
-from ..engine.plan import Reduction
-from ..operators import Operator
-from ..schedules import Array
-from . import conjugate_diffusion, conjugate_flow
-from .base import Grid, Solver, check_fraction, check_weight
-from .conjugate_modes import Guidance, Modes, forms, modes, terms
-from .conjugate_rayleigh import rayleigh
+from ...engine.jacobian import PRODUCTS
+from ...engine.plan import Step
+from ...engine.spectrum import SpectralTable
+from ...kernels.row import Key
+from ...operators import Operator
+from ...schedules import Array
+from ..solver import Grid, Solver, check_fraction, check_weight
+from ._modes import STABILITY_LIMIT, Guidance, Modes, forms, modes, terms
+from ._rayleigh import rayleigh
+from .shifted import ShiftedConjugate
 
 __all__ = ["Conjugate"]
-
-STABILITY_LIMIT = {1: 8.0 + 4.0 * np.sqrt(2.0), 2: 6.0}
-"""Largest 2 int R_s dX of a step, w (B - B') without noise, at which ``jacobian="exact"`` is stable for a log-concave
-prior, by order."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,8 @@ class Conjugate(Solver):
         kappa = 1 - exp(-w int t (1 - t) dt),   d_N = w int t (1 - t)^2 dt,   d_P with exp(-w int_t^{t'}) inside
 
     With noise in the measurement kappa and d are fields over the singular values, and the residual in g is weighted;
-    ``conjugate_modes`` has all the integrals, also those of the options. lam != 0 adds the isotropic term of the paper
-    (Euler treatment, as published); all coefficients are then integrals.
+    ``_modes`` has all the integrals, also those of the options. lam != 0 adds the isotropic term of the paper, which
+    is a solver of its own, ``ShiftedConjugate``.
 
     Args:
         w: guidance weight >= 0; 0 is DDIM. "bayes": the weight for which a unit Gaussian prior is sampled exactly, with
@@ -111,54 +107,49 @@ class Conjugate(Solver):
         if self.lam and (self.order != 1 or self.eta or self.centred or self.w == "bayes"):
             raise ValueError(f"lam: must be 0 with order 2, eta, centred or w='bayes', got {self.lam} in {self!r}")
 
-    def update(self, grid: Grid, operator: Operator) -> dict[str, Array]:
-        self._check(grid)
+    def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         if self.lam:
-            return self._general(grid)
+            shifted = ShiftedConjugate(float(self.w), self.lam, self.jacobian, self.product)
+            return shifted.steps(grid, operator)
+        self._check(grid)
         fresh = self.refresh * grid.sigma_to
-        grid, scale = self._steps(grid)
+        grid, scale = self._shortened(grid)
         guidance = self._guidance(grid, operator)
         m = modes(guidance, np.array([0.0, guidance.reference]))
         shared = self._shared(m, warn=True)
-        row = self._terms(guidance, m, shared)
-        update = grid.ddim()
-        numbers = not grid.noise_std and self.centred != "rayleigh"  # the coefficients of the range are numbers
-        for name, c in row.items():
-            if name in ("r", "r1"):  # residuals have no part in the null space
-                update[name] = c[:, 1] * numbers
-                continue
-            null = c[:, 0]
-            if self.centred == "rayleigh" and name in ("h", "h1"):
+        null_and_range = self._terms(guidance, m, shared)
+        rows = grid.ddim()
+        on_device = self.centred == "rayleigh"
+        for (register, age), c in null_and_range.items():
+            null, on_range = c.T
+            if register == "r":  # residuals have no part in the null space
+                null = np.zeros_like(null)
+            elif register == "h" and on_device:
                 null = np.where(shared, 0.0, null)
-            update[name] = update.get(name, 0.0) + null
-            if numbers:
-                update["P" + name] = c[:, 1] - c[:, 0]
-        return {name: scale * c + (fresh if name == "z" else 0.0) for name, c in update.items()}
+            rows.add(register, null, age)
+            if not grid.noise_std and not on_device:  # the coefficients of the range are numbers
+                rows.add(register, on_range - null, age, projected=register != "r")
+        rows.scale(scale).add("z", fresh)
+        if grid.noise_std:
+            table = self._noisy(guidance, scale, operator)
+            return rows.weigh(table, "weight").add_spectra(table, {key: key for key in null_and_range}).steps()
+        if on_device:
+            rows.add_rule(rayleigh(guidance, null_and_range, shared, scale))
+        return rows.steps()
 
-    def fields(self, grid: Grid, operator: Operator) -> Fields | None:
-        if not grid.noise_std:
-            return None
-        grid, scale = self._steps(grid)
-        guidance, scale = self._guidance(grid, operator), scale[:, None]
+    def _noisy(self, guidance: Guidance, scale: Array, operator: Operator) -> SpectralTable:
+        """Where the measurement is noisy: the weight of the residual, and every term over the singular values."""
 
-        def evaluate(s: Array) -> dict[str, Array]:
+        def evaluate(s: Array) -> dict[Hashable, Array]:
             m = modes(guidance, np.concatenate([[0.0, guidance.reference], s]))
             omega = guidance.omega(s)
             ones = np.ones((len(omega), 2))
             row = self._terms(guidance, m, self._shared(m), np.concatenate([ones, omega], axis=1))
-            whole = {name: scale * row.pop(name)[:, 2:] for name in ("r", "r1")}
-            return {"weight": omega, **whole, **{name: scale * (c[:, 2:] - c[:, :1]) for name, c in row.items()}}
+            # residuals have no part in the null space; of the others that is in the numbers of the row
+            over_modes = {key: c[:, 2:] - (0.0 if key[0] == "r" else c[:, :1]) for key, c in row.items()}
+            return {"weight": omega, **{key: scale[:, None] * c for key, c in over_modes.items()}}
 
-        return Fields(evaluate, operator)
-
-    def reduction(self, grid: Grid) -> Reduction | None:
-        if self.centred != "rayleigh":
-            return None
-        grid, scale = self._steps(grid)
-        guidance = self._guidance(grid)
-        m = modes(guidance, np.array([0.0, guidance.reference]))
-        found = rayleigh(guidance, self._terms(guidance, m, self._shared(m)), self._shared(m))
-        return replace(found, coefficients=lambda k, dots: _times(float(scale[k]), found.coefficients(k, dots)))
+        return SpectralTable(evaluate, operator)
 
     # ------------------------------------------------------------------------------------ parts of them
     def _check(self, grid: Grid) -> None:
@@ -173,13 +164,13 @@ class Conjugate(Solver):
         if grid.mu[0] <= 0 and (self.w == "bayes" or self.eta):
             raise ValueError(f"start: {self!r} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}")
 
-    def _steps(self, grid: Grid) -> tuple[Grid, Array]:
+    def _shortened(self, grid: Grid) -> tuple[Grid, Array]:
         """The steps before their fresh noise, and the scale of what they lead to."""
         return grid.shortened(np.sqrt(1.0 - self.refresh**2)) if self.refresh else (grid, np.ones_like(grid.t))
 
-    def _guidance(self, grid: Grid, operator: Operator | None = None) -> Guidance:
+    def _guidance(self, grid: Grid, operator: Operator) -> Guidance:
         """A noiseless mode behaves alike at every singular value: 1 stands for it."""
-        reference = float(operator.singular_values.max()) if grid.noise_std and operator is not None else 1.0
+        reference = float(operator.singular_values.max()) if grid.noise_std else 1.0
         bayes = self.w == "bayes" and self.centred is False and self.jacobian != "none"
         return Guidance(grid, self.w, reference, self.eta, self.centred == "prior" or bayes, self.order)
 
@@ -197,37 +188,8 @@ class Conjugate(Solver):
             )
         return (relaxation > limit) & (self.jacobian == "auto") | (self.jacobian == "one_projection")
 
-    def _terms(self, guidance: Guidance, m: Modes, shared: Array, omega: Array | float = 1.0) -> dict[str, Array]:
+    def _terms(self, guidance: Guidance, m: Modes, shared: Array, omega: Array | float = 1.0) -> dict[Key, Array]:
         """The terms of modes (n, M), of which the first is the null space and the second the reference."""
         taken = np.full((len(m.d), 1), self.jacobian != "none")
         d, v = (np.where(shared[:, None], x[:, 1:2], x) * taken for x in (m.d, m.v))
         return terms(m._replace(d=d, v=v), *forms(guidance), omega / guidance.grid.data_scale[:, None])
-
-    def _general(self, grid: Grid) -> dict[str, Array]:
-        """The row for lam != 0: x' = a x + b (alpha x + beta F) + c ybar + d g, a, b and d of null space and range."""
-        path = conjugate_flow if grid.schedule.frozen == "velocity" else conjugate_diffusion
-        row = path.general(grid, float(self.w), self.lam)
-        a, b = row.a_range - row.a_null, row.b_range - row.b_null
-        update = {
-            "x": row.a_null + row.b_null * grid.alpha,
-            "F": row.b_null * grid.beta,
-            "Px": a + b * grid.alpha,
-            "PF": b * grid.beta,
-            "ybar": row.c,
-        }
-        if self.jacobian == "none":
-            return update
-        shared = 2 * path.relaxation(grid, float(self.w)) > STABILITY_LIMIT[1]
-        shared = shared & (self.jacobian == "auto") | (self.jacobian == "one_projection")
-        d_null = np.where(shared, row.d_range, row.d_null)
-        # g = alpha r + beta h, and r = P r
-        return {
-            **update,
-            "r": row.d_range * grid.alpha,
-            "h": d_null * grid.beta,
-            "Ph": (row.d_range - d_null) * grid.beta,
-        }
-
-
-def _times(factor: float, row: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    return row if factor == 1.0 else {name: factor * c for name, c in row.items()}

@@ -33,13 +33,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..schedules import Array
-from .base import Grid
-from .conjugate_diffusion import path_std
-from .quadrature import nodes_and_weights
+from ...kernels.row import Key
+from ...schedules import Array
+from .._grid import Grid
+from .._quadrature import nodes_and_weights
+from ._diffusion import path_std
 
-__all__ = ["Forms", "Guidance", "Modes", "StepRule", "forms", "is_flow", "lever", "modes", "starts", "terms"]
+__all__ = [
+    "STABILITY_LIMIT",
+    "Forms",
+    "Guidance",
+    "Modes",
+    "StepRule",
+    "forms",
+    "is_flow",
+    "lever",
+    "modes",
+    "starts",
+    "terms",
+]
 
+
+STABILITY_LIMIT = {1: 8.0 + 4.0 * np.sqrt(2.0), 2: 6.0}
+"""Largest 2 int R_s dX of a step, w (B - B') without noise, at which ``jacobian="exact"`` is stable for a log-concave
+prior, by order."""
 
 Number = Any
 """An array, a tensor or a float: the terms below are the same for a table of modes and for the images of a batch."""
@@ -170,22 +187,22 @@ def forms(guidance: Guidance) -> tuple[Forms, Forms]:
     )
 
 
-def terms(m: Modes, now: Forms, before: Forms, scaled_omega: Number) -> dict[str, Number]:
+def terms(m: Modes, now: Forms, before: Forms, scaled_omega: Number) -> dict[Key, Number]:
     """What a mode adds to the row of DDIM, by register, broadcast over ``m``.
 
     ``scaled_omega`` is the weight that the residual carries, over the change of x' with x0hat.
     """
     g, churn = m.d + m.v, m.churn + m.churn_change
     return {
-        "x": churn * now.e + m.W * now.alpha,
-        "F": churn * now.f + m.W * now.beta,
-        "x1": -m.churn_change * before.e - m.W * before.alpha,
-        "F1": -m.churn_change * before.f - m.W * before.beta,
-        "r": m.kappa / scaled_omega + g * (now.alpha - now.j),
-        "h": g * now.beta,
-        "r1": -m.v * (before.alpha - before.j),
-        "h1": -m.v * before.beta,
-        "z": m.spread,
+        ("x", 0): churn * now.e + m.W * now.alpha,
+        ("F", 0): churn * now.f + m.W * now.beta,
+        ("x", 1): -m.churn_change * before.e - m.W * before.alpha,
+        ("F", 1): -m.churn_change * before.f - m.W * before.beta,
+        ("r", 0): m.kappa / scaled_omega + g * (now.alpha - now.j),
+        ("h", 0): g * now.beta,
+        ("r", 1): -m.v * (before.alpha - before.j),
+        ("h", 1): -m.v * before.beta,
+        ("z", 0): m.spread,
     }
 
 

@@ -1,0 +1,214 @@
+"""A plan bound to an operator: its rows as kernels take them, and which kernels run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..kernels.row import Row
+from ..operators import Operator
+from .device_table import DeviceTable
+from .graphs.exchange import MismatchError
+from .plan import Plan, Step, Term
+from .spectrum import Modes, SpectralTable, Spectrum
+
+if TYPE_CHECKING:
+    from .program import Program
+
+__all__ = ["Bound", "Chosen", "check_elements"]
+
+BESIDE = (("ybar", 0), ("x", 0), ("F", 0))
+"""The registers of a residual."""
+
+PREPARE = Row([(("x", 0), 1.0, None)])
+"""The row that makes the network's first input from a given state."""
+
+
+class Chosen(NamedTuple):
+    """Whether the backend runs the residual and the row of a step, or the reference does; and in words why."""
+
+    residual: bool
+    update: bool
+    words: str
+
+
+class Bound:
+    """The coefficients of a program on one operator, for states of one dtype on one device.
+
+    It holds nothing of the operator itself, so that it may be kept for as long as that lives.
+
+    Attributes:
+        rows: of every step; those with terms of a rule are made again in every run (``row_with``).
+        residuals: the row of a residual with a number as its weight; None where the weight is 1 or a tensor.
+        weights: of the residual over the modes; None where it is a number.
+        shrink: s^2/(s^2 + noise_std^2) over the modes, where the measurement is noisy; None otherwise.
+        wants_coordinates: whether a run needs encode(y).
+        per_image: the registers with coefficients of one image each, and of how many.
+        table: all numbers on the device, for a backend that reads them there; None otherwise.
+        network_times: (n,) on the device.
+    """
+
+    def __init__(self, program: Program, operator: Operator, like: Tensor, copies: int) -> None:
+        plan = program.plan
+        self.copies, self.network_times = copies, program.network_times
+        self._steps, self._needs, self._backend = plan.steps, program.needs, program.backend
+        self._input = program.network.dtype or like.dtype
+        self._mask, self._dimensions = operator.kind == "mask", len(operator.shape)
+        self._like, self._modes = like.new_empty(0), _modes(plan, operator)
+        self.start = Row([(("z", 0), float(plan.sigma[0]), None), (("x", 0), float(plan.mu[0]), None)])
+        self.rows = [Row(map(self._term, step.row)) for step in plan.steps]
+        weights = [self._over_modes(step.weight) for step in plan.steps]
+        self.weights = [weight if isinstance(weight, Tensor) else None for weight in weights]
+        self.residuals = [
+            None if isinstance(weight, Tensor) or weight == 1.0 else residual_row(step, weight)
+            for step, weight in zip(plan.steps, weights, strict=True)
+        ]
+        self.shrink = _shrink(operator, plan.noise_std, like) if plan.noise_std else None
+        self.wants_coordinates = self.shrink is not None or any(w is not None for w in self.weights)
+        self.per_image = {
+            row.registers[at][0]: len(scale)
+            for row in self.rows
+            for scale, at in zip(row.scales or (), row.scaled or (), strict=True)
+            if scale.ndim in (1, self._dimensions + 1) and len(scale) > 1
+        }
+        self.table = self._table(program.c_in) if program.backend.device_table else None
+        self._chosen: dict[tuple[torch.dtype, int], list[Chosen]] = {}
+
+    # ------------------------------------------------------------------------------------ coefficients
+    def _term(self, term: Term) -> tuple[tuple[str, int], float | Tensor, float | Tensor | None]:
+        a, modes = self._element(term.a), None if term.modes is None else self._over_modes(term.modes)
+        if isinstance(modes, Tensor) and self._mask:
+            return term.key, a * modes, None  # the coordinates of a mask are the elements of the image
+        return term.key, a, modes
+
+    def _element(self, a: float | np.ndarray | Tensor) -> float | Tensor:
+        """A number as it is, and coefficients of every image or element in the dtype and on the device of the state."""
+        if isinstance(a, Tensor):
+            return a.to(self._like.dtype)
+        if np.ndim(a) == 0:
+            return float(a)
+        value = torch.from_numpy(np.ascontiguousarray(a)).to(self._like)
+        images = value.ndim in (1, self._dimensions + 1) and len(value) > 1
+        return value.repeat(self.copies, *(1 for _ in value.shape[1:])) if images else value
+
+    def _over_modes(self, modes: float | np.ndarray | Spectrum) -> float | Tensor:
+        if isinstance(modes, Spectrum):
+            return self._modes[id(modes.table)].of(modes, self._like)
+        return float(modes) if np.ndim(modes) == 0 else torch.from_numpy(np.asarray(modes)).to(self._like)
+
+    def _table(self, c_in: Sequence[float]) -> DeviceTable:
+        residuals = [
+            [step.p, step.q] if row is None else row.values(1.0)
+            for step, row in zip(self._steps, self.residuals, strict=True)
+        ]
+        return DeviceTable(
+            self.start.values(1.0),
+            [PREPARE.values(c_in[k]) for k in (0, 1)],
+            residuals,
+            [row.values(c_in[k + 1]) for k, row in enumerate(self.rows)],
+            self._like.device,
+        )
+
+    def row_with(self, k: int, terms: Sequence[Term]) -> Row:
+        """The row of step k with further terms, whose coefficients are tensors of this run."""
+        return Row(map(self._term, (*self._steps[k].row, *terms)))
+
+    def tensors(self) -> Iterable[Tensor]:
+        """Everything that kernels read over elements and modes, in an order that only the plan decides."""
+        for row, weight in zip(self.rows, self.weights, strict=True):
+            yield from row.scales or ()
+            for f, scale in row.modes:
+                yield f
+                if scale is not None:
+                    yield scale
+            if weight is not None:
+                yield weight
+        if self.shrink is not None:
+            yield self.shrink
+
+    def become(self, other: Bound) -> None:
+        """Overwrite the tensors of this one with those of the same plan on another operator.
+
+        Raises:
+            MismatchError: they have other shapes.
+        """
+        own, given = list(self.tensors()), list(other.tensors())
+        if [t.shape for t in own] != [t.shape for t in given]:
+            raise MismatchError("operator: its modes are not those of the operator that a graph was captured with")
+        for mine, theirs in zip(own, given, strict=True):
+            mine.copy_(theirs)
+
+    def check_batch(self, images: int) -> None:
+        """Raise ValueError where coefficients of one image each are for another number of images than there are."""
+        for name, count in self.per_image.items():
+            if count != images:
+                raise ValueError(f"row: {name} has coefficients for {count} images, got {images}")
+
+    # ------------------------------------------------------------------------------------ kernels
+    def chosen(self, operator: Operator, network: torch.dtype, elements: int) -> list[Chosen]:
+        """Who runs each step, for a network's output of this dtype and so many numbers in a batch."""
+        key = network, elements
+        found = self._chosen.get(key)
+        if found is None:
+            found = [self._choose(operator, k, network, elements) for k in range(len(self.rows))]
+            self._chosen[key] = found
+        return found
+
+    def takes(self, operator: Operator, row: Row, elements: int, *dtypes: torch.dtype) -> str | None:
+        """Why the backend does not run a row on states of this dtype and network inputs of theirs, or None."""
+        return self._backend.takes(operator, row, (self._like.dtype, self._input, *dtypes), elements)
+
+    def _choose(self, operator: Operator, k: int, network: torch.dtype, elements: int) -> Chosen:
+        step, row, weight = self._steps[k], self.rows[k], self.weights[k]
+        residual = residual_row(step, 1.0 if weight is None else weight)
+        why_residual = self.takes(operator, residual, elements, network)
+        given = [Term(*key, a=self._like) for rule in step.rules for key in rule.gives]
+        why_update = self.takes(operator, self.row_with(k, given), elements, network)
+        name = f"{self._backend.name} {operator.kind}"
+        words = [name if why_update is None else f"reference, since {why_update}"]
+        words.append(f"{len(row.direct)} registers" + f", {len(row.modes)} over the modes" * bool(row.modes))
+        if why_residual is not None and self._needs[k].r:
+            words.append(f"its residual by the reference, since {why_residual}")
+        return Chosen(why_residual is None, why_update is None, "; ".join(words))
+
+
+def residual_row(step: Step, weight: float | Tensor) -> Row:
+    """w (ybar - P (p x + q F)), or with a weight over the modes V w V^T (ybar - p x - q F), as a row."""
+    ybar, x, output = BESIDE
+    if isinstance(weight, Tensor):
+        return Row([(ybar, 1.0, weight), (x, -step.p, weight), (output, -step.q, weight)])
+    return Row([(ybar, weight, None), (x, -step.p, weight), (output, -step.q, weight)])
+
+
+def _shrink(operator: Operator, noise_std: float, like: Tensor) -> Tensor | None:
+    if operator.kind == "krylov":
+        return None
+    s = operator.singular_values
+    ratio = noise_std / s.where(s > 0, 1.0)
+    return torch.where(s > 0, 1.0 / (1.0 + ratio.square()), 0.0).to(like)
+
+
+def _modes(plan: Plan, operator: Operator) -> Mapping[int, Modes]:
+    """The tables of a plan on an operator, by identity."""
+    tables: dict[int, SpectralTable] = {id(spectrum.table): spectrum.table for spectrum in plan.spectra}
+    return {key: table.on(operator) for key, table in tables.items()}
+
+
+def check_elements(plan: Plan, operator: Operator) -> Plan:
+    """A plan whose coefficients of every element fit the images of the operator, or ValueError."""
+    shape = (None, *operator.shape[1:]) if operator.any_channels else operator.shape
+    for step in plan.steps:
+        for term in step.row:
+            own = np.shape(term.a)[-len(shape) :]
+            extra = np.ndim(term.a) - len(shape)
+            misfit = any(n not in (1, want or n) for n, want in zip(own, shape, strict=False))
+            if np.ndim(term.a) > 1 and (extra not in (0, 1) or misfit):
+                raise ValueError(
+                    f"row: {term.register} must have coefficients of shape (B,), (C, H, W) or (B, C, H, W) ((C, L) for "
+                    f"signals), any dimension 1, to fit images {operator.shape}, got {np.shape(term.a)}"
+                )
+    return plan
