@@ -136,11 +136,9 @@ class Door:
         operator.check_measurement(y)
 
     def states(
-        self, name: str, x: Tensor | tuple[Tensor, Tensor] | None, shape: tuple[int, ...], dtype: torch.dtype
+        self, name: str, x: Tensor | tuple[Tensor, Tensor], shape: tuple[int, ...], dtype: torch.dtype
     ) -> tuple[Tensor, ...]:
-        """None, one state or two as a tuple of none, one or two checked tensors."""
-        if x is None:
-            return ()
+        """One state or two as a tuple of checked tensors."""
         states = x if isinstance(x, tuple) else (x,)
         if len(states) == 2 and not self._two_states:
             raise ValueError(f"{name}: {self.plan.solver} starts from one state, got two")

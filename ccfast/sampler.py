@@ -246,15 +246,18 @@ class Sampler:
     ) -> Tensor:
         """Checked arguments to result; ``now``: capture even at the first call."""
         shape = operator.image_shape(y)
-        states = self._door.states("x_init", x_init, shape, y.dtype)
+        states = () if x_init is None else self._door.states("x_init", x_init, shape, y.dtype)
         if torch.is_inference_mode_enabled():
             self._check_inference_mode()
         if not y.shape[0]:
             return y.new_empty(shape)
         started = time.perf_counter()
         request = Request(y, draws.words(self.device), states, copies, self.hard_consistency)
-        first, needs = int(len(states) == 2), self._program.needs
-        x, steps = self._graphs.run(self._program, operator, request, callback is not None, now), len(needs) - first
+        first = int(len(states) == 2)
+        x, steps = (
+            self._graphs.run(self._program, operator, request, callback is not None, now),
+            len(self._program.needs) - first,
+        )
         if x is None:
             with torch.no_grad(), self._network.frozen(), self._borrow(shape, y.dtype) as buffers:
                 self._network.prepare()
@@ -267,7 +270,7 @@ class Sampler:
         with self._lock:
             self._stats["calls"] += 1
             self._stats["images"] += y.shape[0]
-            products = sum(need.h for need in needs[first : first + steps])
+            products = self._program.products[first + steps] - self._program.products[first]
             self._stats["network_evaluations"] += steps + products * self._program.product.evaluations
             self._stats["vjps"] += products if self._program.product.graph else 0
             self._stats["seconds"] += time.perf_counter() - started

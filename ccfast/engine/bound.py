@@ -77,6 +77,7 @@ class Bound:
         }
         self.table = self._table(program.c_in) if program.backend.device_table else None
         self._chosen: dict[tuple[torch.dtype, int], list[Chosen]] = {}
+        self._starts: dict[int, bool] = {}
 
     # ------------------------------------------------------------------------------------ coefficients
     def _term(self, term: Term) -> tuple[tuple[str, int], float | Tensor, float | Tensor | None]:
@@ -157,6 +158,12 @@ class Bound:
             found = [self._choose(operator, k, network, elements) for k in range(len(self.rows))]
             self._chosen[key] = found
         return found
+
+    def starts(self, operator: Operator, elements: int) -> bool:
+        """Whether the backend makes the first state, and the network's first input."""
+        if elements not in self._starts:
+            self._starts[elements] = self.takes(operator, self.start, elements) is None
+        return self._starts[elements]
 
     def takes(self, operator: Operator, row: Row, elements: int, *dtypes: torch.dtype) -> str | None:
         """Why the backend does not run a row on states of this dtype and network inputs of theirs, or None."""

@@ -24,6 +24,7 @@ class Buffers:
     and products of earlier steps are kept as the network and autograd made them. Nothing is ever copied.
 
     Attributes:
+        state, spare: the present state, and where the next one goes.
         input: the network's input, None where the state itself serves (no scale, no other dtype).
         noise: where fresh noise goes; None without.
         scratch: for products that need one; None otherwise.
@@ -40,6 +41,7 @@ class Buffers:
         like = {"dtype": dtype, "device": device}
         self.depth = plan.depth
         self.states = [torch.empty(shape, **like) for _ in range(2 + self.depth.get("x", 0))]
+        self.state, self.spare = self.states[0], self.states[-1]
         own_input = program.scaled or input_dtype != dtype
         self.input = torch.empty(shape, dtype=input_dtype, device=device) if own_input else None
         self.noise = torch.empty_like(self.state) if any(need.z for need in program.needs) else None
@@ -64,15 +66,6 @@ class Buffers:
         self._loaded = bound
 
     @property
-    def state(self) -> Tensor:
-        return self.states[0]
-
-    @property
-    def spare(self) -> Tensor:
-        """Where the next state goes."""
-        return self.states[-1]
-
-    @property
     def cotangent(self) -> Tensor | None:
         return self.cotangents[0]
 
@@ -94,6 +87,7 @@ class Buffers:
     def advance(self, registers: Registers) -> None:
         """The spare becomes the state, and every register of this step is one step older, or gone."""
         self.states.insert(0, self.states.pop())
+        self.state, self.spare = self.states[0], self.states[-1]
         self.cotangents.insert(0, self.cotangents.pop())
         for name in ("x", "F", "r", "h"):
             for age in range(self.depth.get(name, 0), 0, -1):

@@ -29,7 +29,7 @@ from torch.autograd import forward_ad
 from ..kernels.reference import per_image
 from .network import Network
 
-__all__ = ["PRODUCTS", "Evaluation", "Product"]
+__all__ = ["PRODUCTS", "Product"]
 
 STEP = 1e-2
 """Length of a difference relative to the input: its error is of this order times the curvature of the network."""
@@ -42,15 +42,6 @@ DETACHED = (
 )
 
 
-class Evaluation(NamedTuple):
-    """One evaluation of the network: its input, the times (B,), its output and the residual."""
-
-    leaf: Tensor
-    times: Tensor
-    output: Tensor
-    residual: Tensor
-
-
 class Product(NamedTuple):
     """A way to take the product.
 
@@ -58,30 +49,30 @@ class Product(NamedTuple):
         graph: whether the evaluation must be recorded by autograd.
         evaluations: further evaluations of the network in every step.
         scratch: whether it wants a tensor like the input to write to.
-        take: h of an evaluation and that tensor.
+        take: h of an evaluation, its input, times (B,), output and residual, and that tensor.
     """
 
     graph: bool
     evaluations: int
     scratch: bool
-    take: Callable[[Network, Evaluation, Tensor | None], Tensor]
+    take: Callable[[Network, Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def reverse(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
+def reverse(network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None) -> Tensor:
     """(dF/dx)^T r, or ValueError where the graph from x to F is cut (the product would silently be zero)."""
     gradient = None
-    if at.output.requires_grad:
-        (gradient,) = torch.autograd.grad(at.output, at.leaf, at.residual, allow_unused=True)
+    if output.requires_grad:
+        (gradient,) = torch.autograd.grad(output, leaf, r, allow_unused=True)
     if gradient is None:
         raise ValueError(DETACHED.format(network.denoiser))
     return gradient
 
 
-def forward(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
+def forward(network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None) -> Tensor:
     """(dF/dx) r in forward mode; the network is evaluated once more, with its tangent. ValueError as for reverse."""
     with torch.inference_mode(False), torch.no_grad(), forward_ad.dual_level():
         # inference tensors carry no tangent
-        leaf, times, residual = (v.clone() if v.is_inference() else v for v in (at.leaf, at.times, at.residual))
+        leaf, times, residual = (v.clone() if v.is_inference() else v for v in (leaf, times, r))
         output = network.eager(forward_ad.make_dual(leaf, residual), times)
         tangent = forward_ad.unpack_dual(output).tangent
     if tangent is None:
@@ -89,26 +80,30 @@ def forward(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
     return tangent
 
 
-def finite_difference(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
+def finite_difference(
+    network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
+) -> Tensor:
     """The difference, or ValueError where the network computes in half precision."""
-    low = next((d for d in (network.autocast, at.output.dtype) if d in (torch.float16, torch.bfloat16)), None)
+    low = next((d for d in (network.autocast, output.dtype) if d in (torch.float16, torch.bfloat16)), None)
     if low is not None:
         raise ValueError(
             f"product: 'finite_difference' subtracts two outputs of the network, which must not be rounded to {low}; "
             "use another product, no autocast, or 'rounded_difference' to have it all the same"
         )
-    return rounded_difference(network, at, scratch)
+    return rounded_difference(network, leaf, times, output, r, scratch)
 
 
-def rounded_difference(network: Network, at: Evaluation, scratch: Tensor | None) -> Tensor:
+def rounded_difference(
+    network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
+) -> Tensor:
     """(F(x + delta r) - F(x))/delta with delta of every image; zero where r is."""
-    wide = torch.promote_types(at.output.dtype, torch.float32)
-    length, norm = (v.to(wide).flatten(1).norm(dim=1) for v in (at.leaf, at.residual))
-    length = STEP * length.where(length > 0, math.sqrt(at.leaf[0].numel()))
+    wide = torch.promote_types(output.dtype, torch.float32)
+    length, norm = (v.to(wide).flatten(1).norm(dim=1) for v in (leaf, r))
+    length = STEP * length.where(length > 0, math.sqrt(leaf[0].numel()))
     norm = norm.clamp_min(1e-30)  # where r is zero the difference is, and so the product
-    at_distance = torch.mul(at.residual, per_image(length / norm, at.leaf), out=scratch).add_(at.leaf)
-    changed = network(at_distance, at.times)
-    return (changed.to(wide) - at.output.to(wide)).mul_(per_image(norm / length, at.leaf))
+    at_distance = torch.mul(r, per_image(length / norm, leaf), out=scratch).add_(leaf)
+    changed = network(at_distance, times)
+    return (changed.to(wide) - output.to(wide)).mul_(per_image(norm / length, leaf))
 
 
 PRODUCTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from ..kernels.row import Backend
 from ..operators import Operator
 from .bound import BESIDE, PREPARE, Bound
 from .buffers import Buffers
-from .jacobian import PRODUCTS, Evaluation
+from .jacobian import PRODUCTS
 from .network import Network
 from .plan import Plan, Rule, Term
 from .registers import Registers
@@ -53,6 +54,7 @@ class Program:
         plan: what it runs, with a word on who runs each step.
         c_in: scale of the network's input at every step, and 1 after the last.
         needs: of every step.
+        products: how many products h the steps before each take.
         layout: what two programs must share for one captured graph to serve both, numbers and times apart; None where
             the loop holds what belongs to the plan alone, so that a graph serves this program alone.
     """
@@ -63,6 +65,7 @@ class Program:
         self.scaled = any(c != 1.0 for c in self.c_in)
         self.product = PRODUCTS[plan.product]
         self.needs = [self._need(k) for k in range(len(plan.steps))]
+        self.products = [0, *accumulate(need.h for need in self.needs)]
         self.needs_scratch = self.product.scratch and any(need.h for need in self.needs)
         times = [step.network_time for step in plan.steps]
         self.network_times = torch.tensor(times, dtype=torch.float64, device=network.device)
@@ -127,11 +130,10 @@ class Program:
             first: the step to begin with.
         """
         b, table, get, elements = buffers, buffers.table, registers.__getitem__, buffers.state.numel()
-        ops, plain = registers.ops, registers.plain
+        ops, plain, dtype, chosen = registers.ops, registers.plain, None, []
         if b.input is not None:
-            taken = bound.takes(registers.operator, PREPARE, elements) is None
-            numbers = table and table.prepare[first]
-            (ops if taken else plain).update(PREPARE, [b.state], b.spare, b.input, self.c_in[first], numbers)
+            by = ops if bound.starts(registers.operator, elements) else plain
+            by.update(PREPARE, [b.state], b.spare, b.input, self.c_in[first], table and table.prepare[first])
         for k in range(first, len(self.needs)):
             step, need = self.plan.steps[k], self.needs[k]
             leaf = (b.state if b.input is None else b.input).detach().requires_grad_(need.tracked)
@@ -140,12 +142,14 @@ class Program:
             registers["x", 0], registers["F", 0] = b.state, output.detach()
             if "F" in b.depth and output.data_ptr() == leaf.data_ptr():
                 registers["F", 0] = output.detach().clone()  # it lies in the input, which the next step overwrites
-            chosen = bound.chosen(registers.operator, output.dtype, elements)[k]
+            if output.dtype is not dtype:
+                dtype, chosen = output.dtype, bound.chosen(registers.operator, output.dtype, elements)
             if need.r:
-                like = output if self.product.graph else leaf
-                r = b.cotangents[0]
-                registers["r", 0] = r = r if r is not None and r.dtype == like.dtype else b.cotangent_like(like)
-                numbers, row, by = table and table.residual[k], bound.residuals[k], ops if chosen.residual else plain
+                r, wanted = b.cotangents[0], (output if self.product.graph else leaf).dtype
+                if r is None or r.dtype != wanted:
+                    r = b.cotangent_like(output if self.product.graph else leaf)
+                registers["r", 0] = r
+                numbers, row, by = table and table.residual[k], bound.residuals[k], ops if chosen[k].residual else plain
                 if need.residual:
                     for rule in need.residual:
                         rule.fill(step, registers)
@@ -155,9 +159,8 @@ class Program:
                     x, F, ybar, weight = b.state, registers["F", 0], registers["ybar", 0], bound.weights[k]
                     by.residual(x, F, ybar, step.p, step.q, r, weight, registers.coordinates, numbers)
             if need.h:
-                taken = Evaluation(leaf, b.times[k], output, registers["r", 0])
-                registers["h", 0] = self.product.take(self.network, taken, b.scratch)
-                del taken
+                r = registers["r", 0]
+                registers["h", 0] = self.product.take(self.network, leaf, b.times[k], output, r, b.scratch)
             if need.z and b.noise is not None:
                 registers["z", 0] = draw(b.noise, k + 1)
             terms: list[Term] = []
@@ -166,7 +169,7 @@ class Program:
             stop = callback is not None and callback(k, registers.estimate(step))
             row = bound.row_with(k, terms) if terms else bound.rows[k]
             numbers = table and table.update[k]
-            by = ops if chosen.update else plain
+            by = ops if chosen[k].update else plain
             by.update(row, [*map(get, row.registers)], b.spare, b.input, self.c_in[k + 1], numbers)
             del output  # or it would live through the next evaluation, where memory peaks
             b.advance(registers)

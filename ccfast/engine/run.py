@@ -75,8 +75,8 @@ def restore(
         bound.check_batch(len(y))
     buffers.load(bound)
     ops, plain = program.backend.bind(operator), reference.bind(operator)
-    known = bound.takes(operator, bound.start, y.numel()) is None
-    normal = (ops if known else plain).normal
+    by = ops if bound.starts(operator, buffers.state.numel()) else plain
+    normal = by.normal
 
     def draw(out: Tensor, step: int) -> Tensor:
         return normal(out, seeds, places, draws, step)
@@ -85,7 +85,7 @@ def restore(
     registers["ybar", 0] = ybar = operator.pinv(y)
     if bound.wants_coordinates:
         registers.coordinates = operator.encode(y)
-    mean = initial_mean(program, bound, registers) if buffers.kept or not states else ybar
+    mean = initial_mean(program, bound, registers) if program.plan.noise_std and (buffers.kept or not states) else ybar
     if buffers.kept:
         buffers.begin_kept(mean)
         registers.update({(name, 0): kept for name, kept in buffers.kept.items()})
@@ -95,7 +95,7 @@ def restore(
     else:
         draw(buffers.spare, 0)
         numbers = buffers.table and buffers.table.start
-        (ops if known else plain).update(bound.start, [buffers.spare, mean], buffers.state, None, 1.0, numbers)
+        by.update(bound.start, [buffers.spare, mean], buffers.state, None, 1.0, numbers)
     steps = program.run(buffers, bound, registers, draw, callback, int(len(states) == 2))
     x = buffers.state.clone()
     if request.hard_consistency:

@@ -154,7 +154,7 @@ class Operator(ABC):
         if not value.is_floating_point():
             raise TypeError(f"{name}: {type(self).__name__} takes a floating point tensor, got {value.dtype}")
         own = tuple(value.shape[1:])
-        if len(own) != len(shape) or any(want not in (None, n) for want, n in zip(shape, own, strict=True)):
+        if own != shape and (len(own) != len(shape) or any(map(_misfit, shape, own))):
             expected = ", ".join("C" if n is None else str(n) for n in shape)
             raise ValueError(f"{name}: {type(self).__name__} takes shape (B, {expected}), got {tuple(value.shape)}")
         if self.batch is not None and value.shape[0] != self.batch:
@@ -164,6 +164,10 @@ class Operator(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(kind={self.kind!r}, {self.shape} -> {self.measurement_shape})"
+
+
+def _misfit(want: int | None, got: int) -> bool:
+    return want is not None and want != got
 
 
 def made_constant(key: ConstantKey, make: Callable[[], Tensor]) -> Tensor:

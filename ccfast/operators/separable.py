@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -62,6 +62,10 @@ def correlation_factor(
     return thin_svd(name, correlation_matrix(np.frombuffer(kernel), n, center, stride, boundary), cutoff)
 
 
+Applied = tuple[Tensor | None, Tensor, bool]
+"""The matrix of the rows, None for signals; that of the columns, transposed; and whether the rows come first."""
+
+
 class Separable(Operator):
     """Hx = H_rows x H_columns^T on every channel (x H^T along L for signals), from the SVDs of the 1-D matrices.
 
@@ -89,6 +93,7 @@ class Separable(Operator):
             raise ValueError(f"{name}: factors must be for sides {shape[1:]}, got {sides}")
         super().__init__(shape, (shape[0], *(factor.u.shape[0] for factor in factors)))
         self.factors = tuple(factors)
+        self._laid_out: dict[tuple[str, torch.dtype, torch.device], Applied] = {}
         s = [factor.s for factor in factors]
         self.singular_values = (s[0] if len(s) == 1 else torch.outer(*s))[None]
         ranks = [len(values) for values in s]
@@ -112,14 +117,23 @@ class Separable(Operator):
         return self.constant(f"{name}{axis}", makes[name], like)
 
     def _apply(self, name: str, x: Tensor) -> Tensor:
+        key = name, x.dtype, x.device
+        rows, columns, rows_first = self._laid_out.get(key) or self._lay_out(key, x)
+        given = x if x.dtype == columns.dtype else wide(x)
         with true_float32():
-            if len(self.factors) == 1:
-                return (wide(x) @ self._matrix(name, 0, x).mT).to(x.dtype)
-            rows, columns = self._matrix(name, 0, x), self._matrix(name, 1, x)
-            (p, h), (q, w) = rows.shape, columns.shape
-            if p * w * (h + q) <= q * h * (w + p):
-                return ((rows @ wide(x)) @ columns.mT).to(x.dtype)
-            return (rows @ (wide(x) @ columns.mT)).to(x.dtype)
+            if rows is None:
+                result = given @ columns
+            else:
+                result = (rows @ given) @ columns if rows_first else rows @ (given @ columns)
+        return result.to(x.dtype)
+
+    def _lay_out(self, key: tuple[str, torch.dtype, torch.device], like: Tensor) -> Applied:
+        """The matrices of a transform for tensors like this one, kept, since they are asked for many times a run."""
+        *rows, columns = (self._matrix(key[0], axis, like) for axis in range(len(self.factors)))
+        (q, w), rows = columns.shape, rows[0] if rows else None
+        p, h = (0, 0) if rows is None else rows.shape
+        self._laid_out[key] = applied = rows, columns.mT, p * w * (h + q) <= q * h * (w + p)
+        return applied
 
     def down(self, x: Tensor) -> Tensor:
         return self._apply("down", x)
@@ -180,21 +194,29 @@ class SeparableBlur(Separable):
         super().__init__(shape, [correlation_factor(name, taps, n, center, 1, boundary, cutoff) for n in shape[1:]])
 
 
-@contextmanager
-def true_float32() -> Iterator[None]:
+def true_float32() -> AbstractContextManager[object]:
     """Float32 matmuls in float32, whatever torch.set_float32_matmul_precision says: tf32 would cost P four digits.
 
     Code that torch.compile traces cannot change the setting, and keeps the one in force.
     """
-    lowered = []
-    if not torch.compiler.is_compiling():
-        cpu = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
-        for setting in (torch.backends.cuda.matmul, cpu):
-            if setting.fp32_precision not in ("none", "ieee"):
-                lowered.append((setting, setting.fp32_precision))
-                setting.fp32_precision = "ieee"
+    if torch.compiler.is_compiling() or (MATMULS[0].fp32_precision in EXACT and MATMULS[1].fp32_precision in EXACT):
+        return NOTHING
+    return lowered_precision()
+
+
+@contextmanager
+def lowered_precision() -> Iterator[None]:
+    """Settings that are not exact, put to "ieee" meanwhile."""
+    lowered = [(setting, setting.fp32_precision) for setting in MATMULS if setting.fp32_precision not in EXACT]
+    for setting, _ in lowered:
+        setting.fp32_precision = "ieee"
     try:
         yield
     finally:
         for setting, value in lowered:
             setting.fp32_precision = value
+
+
+EXACT, NOTHING = ("none", "ieee"), nullcontext()
+MATMULS: Any = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # pyright: ignore[reportAttributeAccessIssue]
+"""The settings of torch for matrix products, of the GPU and of the CPU."""

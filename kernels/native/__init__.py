@@ -29,7 +29,7 @@ except ImportError as error:
 else:
     REASON = None
     from .fourier import Fourier
-    from .over_modes import OverModes
+    from .over_modes import residual_over_modes, update_over_modes
     from .separable import separable_row
 
 __all__ = ["REASON", "RowKernel", "bind", "denoised", "device_table", "name", "normal", "reason", "takes"]
@@ -56,8 +56,8 @@ class RowKernel(Protocol):
         terms: list[Tensor],
         direct: list[float],
         projected: list[float],
-        scales: Sequence[Tensor] | None = None,
-        scaled: Sequence[int] | None = None,
+        scales: Sequence[Tensor] | None,
+        scaled: Sequence[int] | None,
     ) -> None: ...
 
 
@@ -77,7 +77,7 @@ def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elemen
 def bind(operator: Any) -> Ops:
     """The native operations for one operator; buffers that they need between two kernels live as long as they."""
     project = _KERNELS.get(operator.kind, _any_row)(operator)
-    over_modes = OverModes(operator)
+    modal, weighted = partial(update_over_modes, operator), partial(residual_over_modes, operator)
 
     def residual(
         x: Tensor,
@@ -91,15 +91,15 @@ def bind(operator: Any) -> Ops:
         table: Tensor | None = None,
     ) -> None:
         if weight is None or coordinates is None:
-            project(out, None, 1.0, [ybar, x, output], [1.0, 0.0, 0.0], [0.0, -p, -q])
+            project(out, None, 1.0, [ybar, x, output], [1.0, 0.0, 0.0], [0.0, -p, -q], None, None)
         else:
-            over_modes.residual(x, output, p, q, out, weight, coordinates)
+            weighted(x, output, p, q, out, weight, coordinates)
 
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
     ) -> None:
         if row.modes:
-            over_modes.update(row, tensors, out, after, c_in)
+            modal(row, tensors, out, after, c_in)
         elif row.projected:
             project(out, after, c_in, tensors, row.direct, row.projected, row.scales, row.scaled)
         else:
@@ -124,24 +124,18 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
 # ---------------------------------------------------------------------------------------- kernels of the kinds
 def _mask_row(operator: Any) -> RowKernel:
     mask = operator.constant("native range", lambda: (operator.singular_values > 0).to(torch.float64), _FLOAT)
-    return lambda out, after, c_in, terms, direct, projected, scales=None, scaled=None: ops.mask(
-        out, after, c_in, terms, direct, projected, scales, scaled, mask
-    )
+    return partial(ops.mask, mask=mask)
 
 
 def _block_row(operator: Any) -> RowKernel:
     width = operator.factor
     height = width if len(operator.shape) == 3 else 1
-    return lambda out, after, c_in, terms, direct, projected, scales=None, scaled=None: ops.block(
-        out, after, c_in, terms, direct, projected, scales, scaled, height, width
-    )
+    return partial(ops.block, height=height, width=width)
 
 
 def _channel_row(operator: Any) -> RowKernel:
     direction = operator.constant("native direction", lambda: operator.weights / operator.gain, _FLOAT)
-    return lambda out, after, c_in, terms, direct, projected, scales=None, scaled=None: ops.channel(
-        out, after, c_in, terms, direct, projected, scales, scaled, direction
-    )
+    return partial(ops.channel, direction=direction)
 
 
 def _any_row(operator: Projector) -> RowKernel:
