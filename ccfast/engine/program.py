@@ -156,8 +156,9 @@ class Program:
                 elif row is not None:
                     by.update(row, [*map(get, BESIDE)], r, None, 1.0, numbers)
                 else:
-                    x, F, ybar, weight = b.state, registers["F", 0], registers["ybar", 0], bound.weights[k]
-                    by.residual(x, F, ybar, step.p, step.q, r, weight, registers.coordinates, numbers)
+                    ybar, x, F = map(get, BESIDE)
+                    by.residual(x, F, ybar, step.p, step.q, r, bound.weights[k], registers.coordinates, numbers)
+                    del x, F
             if need.h:
                 r = registers["r", 0]
                 registers["h", 0] = self.product.take(self.network, leaf, b.times[k], output, r, b.scratch)
