@@ -1,4 +1,4 @@
-"""The command line: ccfast.app.cli and what it is made of (degradations, batch, anysize, demo)."""
+"""The command line: ccfast.app.cli and what it is made of (degradations, files, demo), and padding of the network."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Find the presets: ``python -m training.preset_sweep photo --photos FOLDER``.
 
 For every task, number of steps and level of noise, restores crops of *training* photographs (``crops``) and keeps the
-w, mode, start and end with the largest score (``search``). The first task of a class starts from a coarse grid, every
-other one from the nearest entry that is there: of its class, then of its prior, near in strength, with its noise, of
-five steps, near in steps. Other strengths, and the larger noise, are tried at five steps only. Writes ``table.json``,
-an entry a task, as it goes; a sweep that is started again leaves finished entries alone unless ``--again`` is given.
+w, mode, start and end with the largest score (``preset_search``). The first task of a class starts from a coarse grid,
+every other one from the nearest entry that is there: of its class, then of its prior, near in strength, with its noise,
+of five steps, near in steps. Other strengths, and the larger noise, are tried at five steps only. Writes
+``ccfast/presets/table.json``, an entry a task, as it goes; a sweep that is started again leaves finished entries alone
+unless ``--again`` is given.
 """
 
 from __future__ import annotations

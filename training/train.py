@@ -2,7 +2,7 @@
 
 Minimises the mean squared error of the prediction over random patches, noise levels and noise, with AdamW, a cosine
 learning rate over the given hours and an exponential moving average of the weights, which is what is exported. A run
-that is started again with the same ``--run`` folder resumes. See DATA.md beside this file for what the shipped
+that is started again with the same ``--run`` folder resumes. See ``ccfast/priors/DATA.md`` for what the shipped
 weights were trained on.
 """
 

@@ -1,6 +1,6 @@
 """Samplers against exact posteriors: ``python -m bench.quality.posterior``, three quarters of an hour on one core.
 
-For every problem of ``problems`` and number of network evaluations:
+For every problem of ``exact_posteriors`` and number of network evaluations:
 
 1. sweep: the six candidates of ``methods`` at three starts, on measurements and noise of their own (seed 1000 on), the
    smallest sliced Wasserstein distance wins; at 50 evaluations only the best six of 20 are tried, at 100 the best two
