@@ -1,0 +1,29 @@
+"""Rows of kernels in the shorthand of tests: "Ph" is the projected register h, "F1" the output of the step before."""
+
+from __future__ import annotations
+
+import re
+
+from ccfast.kernels.row import Row
+
+__all__ = ["given", "key"]
+
+
+def key(name):
+    """((register, age), projected) of "x", "Ph", "F2" or "Pybar"."""
+    projected, register, age = re.fullmatch(r"(P?)(ybar|[xFrhzu])(\d?)", name).groups()
+    return (register, int(age or 0)), bool(projected)
+
+
+def given(coefficients, tensors, fields=None):
+    """(row, tensors): the first two arguments of ``update``.
+
+    Args:
+        coefficients: number, or tensor of every image or element, by term.
+        tensors: by register.
+        fields: coefficients over the modes, by register.
+    """
+    terms = [(*key(name), c) for name, c in coefficients.items()]
+    terms = [(place, c, 1.0 if projected else None) for place, projected, c in terms]
+    row = Row(terms + [(key(name)[0], 1.0, f) for name, f in (fields or {}).items()])
+    return row, [tensors[register + (str(age) if age else "")] for register, age in row.registers]
