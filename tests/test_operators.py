@@ -21,6 +21,8 @@ from ccfast.operators import (
     GaussianBlur,
     Grayscale,
     Inpainting,
+    LinearOperator,
+    Matrix,
     SeparableBlur,
 )
 from ccfast.operators.separable import Factor, Separable, correlation_factor
@@ -579,3 +581,18 @@ def test_errors(build, error, message):
 def test_error_names_any_number_of_channels():
     with pytest.raises(ValueError, match=r"x: Inpainting takes shape \(B, C, 4, 5\), got \(2, 3, 4, 6\)"):
         Inpainting(torch.ones(1, 4, 5)).forward(torch.zeros(2, 3, 4, 6))
+
+
+def test_repr_says_what_matters():
+    known = {
+        "AveragePooling((3, 6, 9) -> (3, 2, 3), kind='block', singular values 0.333)": AveragePooling((3, 6, 9), 3),
+        "Inpainting((1, 2, 2) -> (1, 2, 2), kind='mask', 75.0% observed)": Inpainting([[[1, 1], [1, 0]]]),
+        "Inpainting((1, 1, 2) -> (1, 1, 2), kind='mask', 75.0% observed, for 2 images)": Inpainting(
+            [[[[1, 1]]], [[[1, 0]]]]
+        ),
+        "Matrix((1, 1, 2) -> (2,), kind='dense', singular values 1 to 3)": Matrix([[1.0, 0.0], [0.0, 3.0]], (1, 1, 2)),
+    }
+    for text, operator in known.items():
+        assert repr(operator) == text
+    linear = LinearOperator(lambda x: x, lambda y: y, (1, 2, 2))
+    assert repr(linear) == "LinearOperator((1, 2, 2) -> (1, 2, 2), kind='krylov')"

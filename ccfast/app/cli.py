@@ -121,7 +121,6 @@ def _restore(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             noise_std=arguments.noise_std,
             drop_alpha=arguments.drop_alpha,
-            device=arguments.device,
             progress=None if bar.disable else bar.update,
         )
         return 1 if run_jobs(jobs, restorer) else 0

@@ -122,7 +122,7 @@ class Restorer:
     """Restores measurement files; the sampler is planned again only when the size of the image changes.
 
     ``progress`` is called once a step. Sample k of a file has the seed ``seed + k``; a random mask always ``seed``.
-    The network of ``denoiser`` must be on ``device`` already; ``noise_std`` is that of the measurements.
+    It runs where the network of ``denoiser`` is; ``noise_std`` is that of the measurements.
     """
 
     def __init__(
@@ -135,12 +135,11 @@ class Restorer:
         force: bool,
         noise_std: float = 0.0,
         drop_alpha: bool = False,
-        device: torch.device | str = "cpu",
         progress: Callable[[], object] | None = None,
     ) -> None:
         self.denoiser, self.degradation = denoiser, degradation
         self.steps, self.seed, self.force, self.noise_std = steps, seed, force, noise_std
-        self.drop_alpha, self.device = drop_alpha, device
+        self.drop_alpha = drop_alpha
         # Without progress the sampler gets no callback, so that it may replay a graph.
         self._callback = None if progress is None else _after_each_step(progress)
         self._sampler: Sampler | None = None
@@ -153,7 +152,7 @@ class Restorer:
             measurement = _single_channel(measurement, job.source)
         sampler = self._sampler_for(measurement)
         results = [
-            sampler(measurement[None].to(self.device), seed=self.seed + index, callback=self._callback)[0]
+            sampler(measurement[None].to(sampler.device), seed=self.seed + index, callback=self._callback)[0]
             for index in range(len(job.targets))
         ]
         hw = _recorded_size(job.source, self.degradation.factor, measurement)

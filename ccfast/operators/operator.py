@@ -163,7 +163,20 @@ class Operator(ABC):
             )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(kind={self.kind!r}, {self.shape} -> {self.measurement_shape})"
+        parts = [f"{self.shape} -> {self.measurement_shape}", f"kind={self.kind!r}", self._extent()]
+        if self.batch is not None:
+            parts.append(f"for {self.batch} images")
+        return f"{type(self).__name__}({', '.join(part for part in parts if part)})"
+
+    def _extent(self) -> str:
+        """What is known of the singular values, in words."""
+        if self.kind == "krylov":
+            return ""
+        s = self.singular_values
+        if self.kind == "mask":
+            return f"{float((s > 0).double().mean()):.1%} observed"
+        low, high = float(s[s > 0].min()), float(s.max())
+        return f"singular values {low:.3g}" + (f" to {high:.3g}" if high > low else "")
 
 
 def _misfit(want: int | None, got: int) -> bool:

@@ -139,25 +139,24 @@ def _channel_row(operator: Any) -> RowKernel:
 
 
 def _any_row(operator: Projector) -> RowKernel:
-    return partial(_around_project, operator, ops.Scratch())
-
-
-def _around_project(
-    operator: Projector,
-    scratch: Any,
-    out: Tensor,
-    after: Tensor | None,
-    c_in: float,
-    terms: list[Tensor],
-    direct: list[float],
-    projected: list[float],
-    scales: Sequence[Tensor] | None = None,
-    scaled: Sequence[int] | None = None,
-) -> None:
     """P by the operator's own ``project``, the sums before and after it fused."""
-    inner = scratch.like(out)
-    ops.lincomb(inner, None, 1.0, terms, projected, scales, scaled)
-    ops.lincomb(out, after, c_in, [*terms, operator.project(inner)], [*direct, 1.0], scales, scaled)
+    scratch = ops.Scratch()
+
+    def row(
+        out: Tensor,
+        after: Tensor | None,
+        c_in: float,
+        terms: list[Tensor],
+        direct: list[float],
+        projected: list[float],
+        scales: Sequence[Tensor] | None,
+        scaled: Sequence[int] | None,
+    ) -> None:
+        inner = scratch.like(out)
+        ops.lincomb(inner, None, 1.0, terms, projected, scales, scaled)
+        ops.lincomb(out, after, c_in, [*terms, operator.project(inner)], [*direct, 1.0], scales, scaled)
+
+    return row
 
 
 _KERNELS: dict[str, Callable[..., RowKernel]] = {"mask": _mask_row, "block": _block_row, "channel": _channel_row}
