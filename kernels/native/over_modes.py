@@ -1,6 +1,6 @@
 """Rows with coefficients over the modes of H: V f V^T T for a tensor f of one number a singular value.
 
-The coordinates of all such terms are taken at once, and their sum is lifted once.
+The coordinates of all such terms of small images are taken at once; their sum is lifted once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from ..row import Row
 from . import ops
 
 __all__ = ["residual_over_modes", "update_over_modes"]
+
+STACKED = 1 << 16
+"""Numbers in a batch up to which one transform of all terms costs less than the calls that it saves."""
 
 
 def residual_over_modes(
@@ -34,16 +37,17 @@ def update_over_modes(
 ) -> None:
     """A row of a plan, as ``reference.update``."""
     count = len(row.direct)
-    plain, stack = tensors[:count], torch.empty(len(row.modes) + bool(row.projected), *out.shape)
-    for place, (tensor, (_, scale)) in enumerate(zip(tensors[count:], row.modes, strict=True)):
-        stack[place] = tensor if scale is None else tensor * per_image(scale, out)
+    plain, given = tensors[:count], tensors[count:]
+    for place, (_, scale) in enumerate(row.modes):
+        if scale is not None:
+            given[place] = given[place] * per_image(scale, out)
     if row.projected:
-        ops.lincomb(stack[-1], None, 1.0, plain, row.projected, row.scales, row.scaled)
-    # all images of the stack are one batch, which only an operator with parts for every image must not see
-    if operator.batch is None:
-        parts = operator.down(stack.flatten(0, 1)).unflatten(0, stack.shape[:2]).unbind()
+        given.append(torch.empty(out.shape))
+        ops.lincomb(given[-1], None, 1.0, plain, row.projected, row.scales, row.scaled)
+    if operator.batch is None and out.numel() <= STACKED:
+        parts = operator.down(torch.cat(given).to(torch.float32)).chunk(len(given))
     else:
-        parts = [operator.down(images) for images in stack]
+        parts = [operator.down(t.to(torch.float32)) for t in given]
     total = parts[0] * row.modes[0][0]
     for part, (f, _) in zip(parts[1:], row.modes[1:], strict=False):
         total.addcmul_(part, f)
