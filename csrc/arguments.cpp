@@ -96,8 +96,8 @@ Row make_row(const Tensor& out, const Maybe<Tensor>& next, double c_in, const Te
         dtype = dtype_on_cpu(name, tensor);
         data = tensor.mutable_data_ptr();
         for (int k = 0; k < row.count; ++k) {
-            const bool itself = in_place && row.terms[k].dtype == Dtype::float32 && dtype == Dtype::float32 &&
-                                terms[k].is_contiguous();
+            const bool itself =
+                in_place && row.terms[k].dtype == Dtype::float32 && dtype == Dtype::float32 && terms[k].is_contiguous();
             check(!data || row.terms[k].data != data || itself, name, ": must not be terms[", k, "]");
         }
     };

@@ -1,8 +1,8 @@
 // The arguments of an op of the CPU as its kernel takes them: every op is a row, and they share the checks of one.
 //
-// out = sum_k direct_k c_k terms_k + P(sum_k projected_k c_k terms_k), next = c_in out in the dtype of next; c_k is 1 but
-// for the places in `scaled`, where `scales` holds one number an image, (B,), or one an element. Of lincomb alone `out`
-// may be one of the terms.
+// out = sum_k direct_k c_k terms_k + P(sum_k projected_k c_k terms_k), next = c_in out in the dtype of next; c_k is 1
+// but for the places in `scaled`, where `scales` holds one number an image, (B,), or one an element. Of lincomb alone
+// `out` may be one of the terms.
 #pragma once
 
 #include "checks.h"
@@ -28,8 +28,8 @@ struct Scales {
 
 Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected, const Scales& scales);
 
-// The same with its outputs. in_place: out may be a contiguous float32 term, for an op that reads no other element of it
-// than the one it writes.
+// The same with its outputs. in_place: out may be a contiguous float32 term, for an op that reads no other element of
+// it than the one it writes.
 Row make_row(const Tensor& out, const Maybe<Tensor>& next, double c_in, const Tensors& terms, const Numbers& direct,
              const Numbers& projected, const Scales& scales, bool in_place = false);
 

@@ -1,5 +1,5 @@
-// What the ops of the CPU and of the GPU ask of their arguments alike. Torch's stable ABI only, so that one build serves
-// every torch from 2.10 on. All ops write to buffers that they are given; none allocates a tensor.
+// What the ops of the CPU and of the GPU ask of their arguments alike. Torch's stable ABI only, so that one build
+// serves every torch from 2.10 on. All ops write to buffers that they are given; none allocates a tensor.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -73,7 +73,8 @@ inline bool same_sizes(const Tensor& a, const Tensor& b) {
 }
 
 // `names` are two parameters, `tensor` is what has the shape.
-inline void check_divides(Name names, std::int64_t height, std::int64_t width, const Shape& shape, const Tensor& tensor) {
+inline void check_divides(Name names, std::int64_t height, std::int64_t width, const Shape& shape,
+                          const Tensor& tensor) {
     check(height > 0 && width > 0 && shape.height % height == 0 && shape.width % width == 0, names,
           ": must divide the sides of ", sizes_of(tensor), ", got ", height, ", ", width);
 }

@@ -1,5 +1,5 @@
-// torch.ops.ccfast.fourier_*: what lies around the transforms of torch. Real planes are packed in pairs as complex ones,
-// multiplied or aliased, and unpacked as a row.
+// torch.ops.ccfast.fourier_*: what lies around the transforms of torch. Real planes are packed in pairs as complex
+// ones, multiplied or aliased, and unpacked as a row.
 #include "arguments.h"
 #include "spectra.h"
 
@@ -29,7 +29,8 @@ void fourier_unpack(Tensor out, Maybe<Tensor> next, double c_in, Tensors terms, 
 void fourier_multiply(Tensor out, Tensor spectrum, Tensor multiplier, std::int64_t groups) {
     const Shape shape = spectrum_shape(spectrum);
     if (!shape.planes()) return;
-    const Packing to = make_packing("out", out, shape, groups), from = make_packing("spectrum", spectrum, shape, groups);
+    const Packing to = make_packing("out", out, shape, groups);
+    const Packing from = make_packing("spectrum", spectrum, shape, groups);
     const std::int64_t stride = group_stride("multiplier", multiplier, groups, shape);
     const auto* m = constant<float>("multiplier", multiplier, ScalarType::Float, multiplier.size(0) * shape.plane());
     cpu::fourier_multiply(to, shape, from.spectrum, m, stride);
@@ -40,7 +41,8 @@ void fourier_alias(Tensor out, Tensor spectrum, Tensor basis, std::int64_t group
     const Shape shape = spectrum_shape(spectrum);
     if (!shape.planes()) return;
     check_low_sides(low_height, low_width, shape, spectrum);
-    const Packing to = make_packing("out", out, shape, groups), from = make_packing("spectrum", spectrum, shape, groups);
+    const Packing to = make_packing("out", out, shape, groups);
+    const Packing from = make_packing("spectrum", spectrum, shape, groups);
     const std::int64_t stride = group_stride("basis", basis, groups, shape);
     const auto* v = constant<float>("basis", basis, ScalarType::ComplexFloat, basis.size(0) * shape.plane());
     cpu::fourier_alias(to, shape, from.spectrum, v, stride, low_height, low_width);
@@ -52,7 +54,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(ccfast, m) {
     m.def("fourier_pack(Tensor(a!) spectrum, Tensor[] terms, float[] projected, " CCF_SCALES ", int groups) -> ()");
     m.def("fourier_multiply(Tensor(a!) out, Tensor spectrum, Tensor multiplier, int groups) -> ()");
     m.def(
-        "fourier_alias(Tensor(a!) out, Tensor spectrum, Tensor basis, int groups, int low_height, int low_width) -> ()");
+        "fourier_alias(Tensor(a!) out, Tensor spectrum, Tensor basis, int groups, int low_height, int low_width) "
+        "-> ()");
     m.def("fourier_unpack" CCF_ROW CCF_SCALES ", Tensor spectrum, int groups) -> ()");
 }
 

@@ -17,7 +17,8 @@ Groups make_groups(const Shape& shape, std::int64_t groups) {
 }
 
 // (1 or groups, H, W), complex with a decimation
-Spectral make_spectral(const Tensor& data, const Shape& shape, std::int64_t groups, bool complex, const Device& device) {
+Spectral make_spectral(const Tensor& data, const Shape& shape, std::int64_t groups, bool complex,
+                       const Device& device) {
     const std::int64_t stride = group_stride("constant", data, groups, shape);
     const auto dtype = complex ? ScalarType::ComplexFloat : ScalarType::Float;
     return {constant<void>("constant", data, dtype, data.size(0) * shape.plane(), device), stride, 1, nullptr, nullptr};

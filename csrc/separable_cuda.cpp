@@ -17,7 +17,8 @@ CyclicBand make_band(const char* name, int place, const Tensors& parts, const In
     const Tensor &taps = parts[3 * place], &start = parts[3 * place + 1], &base = parts[3 * place + 2];
     const std::int64_t tile = layout[2 * place], extent = layout[2 * place + 1];
     check(tile == 8 || tile == 16 || tile == 32, name, ": tiles must be 8, 16 or 32, got ", tile);
-    check(extent > 0 && extent < 2 * columns, name, ": extents must be below twice ", columns, " columns, got ", extent);
+    check(extent > 0 && extent < 2 * columns, name, ": extents must be below twice ", columns, " columns, got ",
+          extent);
     check(taps.dim() == 2 && taps.size(0) > 0 && taps.size(0) <= extent, name,
           ": taps must be (width, rows), width 1 to the extent ", extent, ", got ", sizes_of(taps));
     const std::int64_t width = taps.size(0), tiles = (rows + tile - 1) / tile;
@@ -49,8 +50,8 @@ void check_tiles(const CyclicBand& rows, const CyclicBand& columns) {
           bytes);
 }
 
-void separable(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Tensors rows, Tensors columns,
-               Integers rows_layout, Integers columns_layout, Tensor low, std::int64_t stream) {
+void separable(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Tensors rows,
+               Tensors columns, Integers rows_layout, Integers columns_layout, Tensor low, std::int64_t stream) {
     const Call call(out, next, terms, table, residual, stream);
     if (call.empty()) return;
     const BandedAxes vertical = make_axes("rows", rows, rows_layout, call.row.shape.height, call.device);
@@ -67,7 +68,8 @@ void separable(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool
 
 STABLE_TORCH_LIBRARY_FRAGMENT(CCF_LIBRARY, m) {
     m.def("cuda_separable" CCF_DEVICE_ROW
-          "Tensor[] rows, Tensor[] columns, int[] rows_layout, int[] columns_layout, Tensor(c!) low, int stream) -> ()");
+          "Tensor[] rows, Tensor[] columns, int[] rows_layout, int[] columns_layout, Tensor(c!) low, "
+          "int stream) -> ()");
 }
 STABLE_TORCH_LIBRARY_IMPL(CCF_LIBRARY, CCF_KEY, m) { m.impl("cuda_separable", TORCH_BOX(&separable)); }
 
