@@ -28,11 +28,12 @@ gpu-check:  ## on a machine with an NVIDIA GPU, with the torch that is installed
 	$(PYTHON) setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench.gpu $(GPU)
 
-lint: .venv/installed  ## ruff and pyright
-	$(BIN)/pip install --quiet "ruff==0.17.*" "pyright==1.1.*"
+lint: .venv/installed  ## ruff, pyright and clang-format
+	$(BIN)/pip install --quiet "ruff==0.17.*" "pyright==1.1.*" "clang-format==21.1.8"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.[ch]* csrc/*/*.[ch]* tests/*.cpp tests/*.h)
 
 sanitize:  ## the CPU kernels, and the CUDA kernels in an emulator, under ASan + UBSan and TSan; needs g++ only
 	tests/sanitize.sh

@@ -123,7 +123,10 @@ def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
     module_flags += [f"'-D{name}=\"{value}\"'" for name, value in defines.items()]
     # the headers' paths, which their error messages hold, are those of whoever built the library
     flags = f"{' '.join(FLAGS)} -isystem {torch}/include -ffile-prefix-map={torch}=torch"
-    sources = [Path("csrc/ops.cpp"), *sorted(p.relative_to(ROOT) for p in (ROOT / "csrc/cpu").glob("*.cpp"))]
+    ops = sorted(p.relative_to(ROOT) for p in (ROOT / "csrc").glob("*.cpp") if p.stem != "bindings")
+    if not cuda:
+        ops = [p for p in ops if not p.stem.endswith("_cuda")]
+    sources = [*ops, *sorted(p.relative_to(ROOT) for p in (ROOT / "csrc/cpu").glob("*.cpp"))]
     rows = [
         f"builddir = {build}",
         rule("compile", f"{compiler} {flags} $flags -MMD -MF $out.d -c $in -o $out"),
@@ -133,7 +136,7 @@ def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
     for source in sources:
         # noise must not depend on the instruction set: no fused multiply-add
         contract = "off" if source.stem == "noise" else "fast"
-        objects.append(str(build / f"{source.stem}.o"))
+        objects.append(str(build / f"{source.parent.name}_{source.stem}.o"))
         rows.append(f"build {objects[-1]}: compile {source}\n  flags = -ffp-contract={contract}\n")
     report = [f"{build}/kernel_report.inc"] if cuda else []
     if cuda:
@@ -142,8 +145,7 @@ def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
         kernels = [f"{build}/cuda_{source.stem}.o" for source in sources]
         rows += [f"build {o} | {o}.report: cuda {source}\n" for o, source in zip(kernels, sources, strict=True)]
         rows.append(f"build {report[0]}: report {' '.join(f'{o}.report' for o in kernels)} | csrc/cuda/report.py\n")
-        rows.append(f"build {build}/ops_cuda.o: compile csrc/ops_cuda.cpp\n")
-        objects += [*kernels, f"{build}/ops_cuda.o"]
+        objects += kernels
     implicit = f" | {report[0]}" if report else ""
     rows.append(f"build {build}/bindings.o: compile csrc/bindings.cpp{implicit}\n  flags = {' '.join(module_flags)}\n")
     # no-as-needed: the name of torch's library must be in _ops.so, or its symbols are not found

@@ -43,8 +43,8 @@ CCF_HD F from_float16(U bits) {
     return bit_cast<F>(sign | (twice < (1u << 27) ? bit_cast<U>(subnormal) : bit_cast<U>(normal)));
 }
 
-// Round to nearest even; every NaN becomes the quiet 0x7FC0, as in torch. In the upper half of the word; the lower one is
-// not to be read.
+// Round to nearest even; every NaN becomes the quiet 0x7FC0, as in torch. In the upper half of the word; the lower one
+// is not to be read.
 template <class U, class F>
 CCF_HD U round_to_bfloat16(F value) {
     const U bits = bit_cast<U>(value), quiet = U{} + 0x7FC00000u;

@@ -22,9 +22,9 @@ struct Term {
     const void* data;
     std::int64_t stride[4];
     Dtype dtype;
-    float direct;                 // a_k
-    float projected;              // b_k
-    const float* scale;           // optional factor c_k of both: one a sample, or one an element; else null
+    float direct;        // a_k
+    float projected;     // b_k
+    const float* scale;  // optional factor c_k of both: one a sample, or one an element; else null
     std::int64_t scale_stride[4];
     bool scale_per_element;
 };

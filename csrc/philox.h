@@ -53,8 +53,8 @@ CCF_HD void cosine_sine(float angle, float& cosine, float& sine) {
     const float x = ((angle - q * 1.5703125f) - q * 4.83751296997e-4f) - q * 7.5497899549e-8f;
     const float z = x * x;
     const float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * x + x;
-    const float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z -
-                    0.5f * z + 1.0f;
+    const float c =
+        ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
     const bool odd = quarter & 1;
     const float sine_size = odd ? c : s, cosine_size = odd ? s : c;
     sine = (quarter & 2) ? -sine_size : sine_size;

@@ -1,5 +1,6 @@
-// Runs every CUDA kernel in the emulator without torch, on arrays of exactly their size, for the sanitizers; and compares
-// with the definition in double. Built by sanitize.sh; values, dtypes and sizes at large are tested in test_cuda.py.
+// Runs every CUDA kernel in the emulator without torch, on arrays of exactly their size, for the sanitizers; and
+// compares with the definition in double. Built by sanitize.sh; values, dtypes and sizes at large are tested in
+// test_cuda.py.
 //
 //     cuda_driver                 all kernels
 //     cuda_driver CASE BARRIER    one kernel without one of its barriers, which ThreadSanitizer must report
@@ -49,8 +50,8 @@ struct Case {
         const bool fours = plane % 4 == 0;
         row.terms[row.count++] = {floats.data(), {image, plane, shape.width, 1}, Dtype::float32, fours};
         row.terms[row.count++] = {brains.data(), {image, plane, shape.width, 1}, Dtype::bfloat16, fours};
-        row.terms[row.count++] = {halves.data(), {image, 1, shape.width * shape.channels, shape.channels},
-                                  Dtype::float16, false};
+        row.terms[row.count++] = {
+            halves.data(), {image, 1, shape.width * shape.channels, shape.channels}, Dtype::float16, false};
         row.table = table.data();
         row.out = out.data(), row.out_dtype = Dtype::float32;
         row.next = next.data(), row.next_dtype = Dtype::bfloat16;
@@ -174,8 +175,9 @@ void fourier(Shape shape, int factor, int groups, int chunk) {
     std::vector<std::complex<float>> z(made.all_pairs() * plane);
     cuda::fourier_pack(c.row, made, z.data(), nullptr);
     if (factor == 1) cuda::fourier_multiply(shape, made, spectral, z.data(), nullptr);
-    else cuda::fourier_alias(shape, made, spectral, static_cast<int>(low_height), static_cast<int>(low_width), z.data(),
-                             nullptr);
+    else
+        cuda::fourier_alias(shape, made, spectral, static_cast<int>(low_height), static_cast<int>(low_width), z.data(),
+                            nullptr);
     cuda::fourier_unpack(c.row, made, z.data(), nullptr);
     c.compare("fourier_pack, unpack", [&](const Values& x) {
         Values y(x.size());

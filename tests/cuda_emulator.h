@@ -1,7 +1,8 @@
 // Runs the kernels of csrc/cuda on the CPU: what csrc/cuda/platform.h includes where the compiler is not nvcc.
 //
 // The blocks of a launch run one after the other. Every thread of a block is a fiber (ucontext), and a barrier is where
-// fibers change: one runs until it waits, then the next. So a test gives the numbers of a kernel; and in sanitizer builds
+// fibers change: one runs until it waits, then the next. So a test gives the numbers of a kernel, and a sanitizer
+// reports
 //
 //     AddressSanitizer             any access outside global memory or the block's shared memory, with its line;
 //     UndefinedBehaviorSanitizer   misaligned vector accesses, overflows;
@@ -9,7 +10,8 @@
 //                                  nothing and that a barrier orders what comes before it and what comes after.
 //
 // A barrier that some threads of a block or warp never reach ends the program with a message, and a test of the
-// sanitizers can leave out one barrier (skip_barrier). Shared memory starts as NaN. Not modelled: races between blocks, atomics, shuffles, tensor cores, bank conflicts, any timing.
+// sanitizers can leave out one barrier (skip_barrier). Shared memory starts as NaN. Not modelled: races between blocks,
+// atomics, shuffles, tensor cores, bank conflicts, any timing.
 #pragma once
 
 #include <ucontext.h>
@@ -56,8 +58,8 @@ namespace cuda_emulator {
 constexpr std::size_t stack_bytes = 128 * 1024;
 constexpr unsigned warp_size = 32;
 
-// Opens when all of its threads have arrived; `turn` says how often it has. TSan's two objects are used in turn, so that
-// a thread already at the next barrier is not ordered before threads that still leave this one.
+// Opens when all of its threads have arrived; `turn` says how often it has. TSan's two objects are used in turn, so
+// that a thread already at the next barrier is not ordered before threads that still leave this one.
 struct Barrier {
     unsigned threads = 0, arrived = 0, turn = 0;
     char order[2];

@@ -1,4 +1,4 @@
-"""The ops of csrc/ops_cuda.cpp built for the CPU, their kernels run by cuda_emulator.h: torch.ops.ccfast_emulated.
+"""The ops of csrc/*_cuda.cpp built for the CPU, their kernels run by cuda_emulator.h: torch.ops.ccfast_emulated.
 
 So the tests see on a machine without a GPU what a GPU would compute, through the same checks and the same Python.
 """
@@ -32,7 +32,7 @@ def build(folder: Path) -> Path:
         f"rule link\n  command = {compiler} -shared -o $out $in -L{torch_folder}/lib -Wl,--no-as-needed -ltorch_cpu "
         "-Wl,--allow-shlib-undefined\n",
     ]
-    sources = [ROOT / "csrc/ops_cuda.cpp", *sorted((ROOT / "csrc/cuda").glob("*.cu"))]
+    sources = [*sorted((ROOT / "csrc").glob("*_cuda.cpp")), *sorted((ROOT / "csrc/cuda").glob("*.cu"))]
     objects = [f"{folder}/{source.stem}.o" for source in sources]
     rows += [f"build {o}: compile {source}" for o, source in zip(objects, sources, strict=True)]
     library = folder / "emulated.so"

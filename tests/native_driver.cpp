@@ -71,7 +71,7 @@ struct Case {
     }
 
     // sum of coefficient times term, contiguous
-    Values sum(float Term::*coefficient) const {
+    Values sum(float Term::* coefficient) const {
         Values result(count());
         for (std::size_t i = 0; i < count(); ++i) {
             const auto n = static_cast<std::int64_t>(i);
@@ -81,9 +81,7 @@ struct Case {
                 const Term& term = row.terms[k];
                 const std::int64_t at =
                     b * term.stride[0] + c * term.stride[1] + h * term.stride[2] + w * term.stride[3];
-                const double value = k < 2    ? floats[k][at]
-                                     : k == 2 ? to_float(brains[at])
-                                              : to_float(halves[at]);
+                const double value = k < 2 ? floats[k][at] : k == 2 ? to_float(brains[at]) : to_float(halves[at]);
                 const std::int64_t* const s = term.scale_stride;
                 const float factor = term.scale ? term.scale[b * s[0] + c * s[1] + h * s[2] + w * s[3]] : 1.0f;
                 result[i] += factor * value * term.*coefficient;

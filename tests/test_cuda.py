@@ -18,7 +18,7 @@ from conftest import OPERATORS, SMOOTH
 
 from ccfast.engine import backends
 from ccfast.engine.plan import TERMS
-from ccfast.kernels import cuda, native, reference
+from ccfast.kernels import banded, cuda, native, reference
 from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, Inpainting, SeparableBlur
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"no native code: {native.REASON}")
@@ -338,7 +338,7 @@ def test_bands(boundary):
     u, s, v = SeparableBlur((1, 37), [0.1, 0.2, 0.7], boundary=boundary).factors[0]
     matrix = (u * s) @ v.mT
     matrix = torch.where(matrix.abs() > 1e-12, matrix, 0.0)
-    band = bands.band(matrix)
+    band = banded.band(matrix, circular=True)
     assert band.taps.shape[1] == 3
     back = torch.zeros_like(matrix)
     columns = (band.start[:, None] + torch.arange(band.taps.shape[1])) % band.columns

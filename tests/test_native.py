@@ -34,6 +34,7 @@ from ccfast.solvers import DDNM, DDRM, LML, Conjugate
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native backend: {native.REASON}")
 if native.REASON is None:
+    from ccfast.kernels.banded import axes
     from ccfast.kernels.native import ops
     from ccfast.kernels.native.separable import Banded, LowRank, separable_row
 
@@ -402,7 +403,7 @@ def small_calls():
     row = (out, torch.zeros_like(half), 0.5, [x, half], [1.0, 2.0])
     bicubic = separable_row(Bicubic((3, 8, 8), 2))
     if not isinstance(bicubic, Banded):
-        bicubic = Banded([native.separable.banded(Bicubic((1, 32, 32), 2).factors[0])] * 2)
+        bicubic = Banded([native.separable.parts(axis) for axis in axes(Bicubic((1, 32, 32), 2), circular=False)])
     z = torch.zeros(3, 8, 8, dtype=torch.complex64)
     words = torch.arange(2)
     scratch = torch.zeros(2, 3, *bicubic.low)

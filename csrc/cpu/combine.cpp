@@ -9,8 +9,8 @@ namespace {
 
 constexpr bool little_endian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
 
-// A vector of floats, one of their bits, and of halves one of as many and one of twice as many; or, of one lane, plain numbers. These never cross a
-// call, since all that takes them is inlined into functions whose registers they fit.
+// A vector of floats, one of their bits, and of halves one of as many and one of twice as many; or, of one lane, plain
+// numbers. These never cross a call, since all that takes them is inlined into functions whose registers they fit.
 template <int lanes>
 struct Lanes {
     typedef float Floats __attribute__((vector_size(4 * lanes)));

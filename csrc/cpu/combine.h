@@ -26,8 +26,8 @@ struct Sink {
     float c_in = 1.0f;
 };
 
-// out[i] = sum_k (plain_k + m[i] masked_k) factor_k[i] source_k[i] and next[i] = c_in out[i]; m null: no masked part. A source may
-// be the output itself.
+// out[i] = sum_k (plain_k + m[i] masked_k) factor_k[i] source_k[i] and next[i] = c_in out[i]; m null: no masked part. A
+// source may be the output itself.
 void combine(const Source* sources, int count, const float* mask, std::int64_t size, const Sink& sink);
 
 }  // namespace ccf::cpu

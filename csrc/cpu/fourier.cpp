@@ -80,8 +80,8 @@ void fourier_multiply(const Packing& packing, const Shape& shape, const float* s
 void fourier_alias(const Packing& packing, const Shape& shape, const float* spectrum, const float* basis,
                    std::int64_t basis_stride, std::int64_t low_height, std::int64_t low_width) {
     const std::int64_t plane = shape.plane();
-    parallel_for(packing.groups * packing.pairs() * low_height, 2 * plane / low_height, [&](std::int64_t begin,
-                                                                                         std::int64_t end) {
+    const std::int64_t rows = packing.groups * packing.pairs() * low_height;
+    parallel_for(rows, 2 * plane / low_height, [&](std::int64_t begin, std::int64_t end) {
         std::vector<float> sum(2 * low_width);
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t pair = item / low_height;

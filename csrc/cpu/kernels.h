@@ -1,14 +1,14 @@
-// The kernels of the CPU, one file a kind. Sizes and dtypes are checked by ops.cpp.
+// The kernels of the CPU, one file a kind. Sizes and dtypes are checked by the ops (csrc/*.cpp).
 #pragma once
 
 #include "../params.h"
 
 namespace ccf::cpu {
 
-void lincomb(const Row& row);                                          // P = 0
-void mask(const Row& row, const Mask& mask);                           // P x = m x
-void block(const Row& row, std::int64_t height, std::int64_t width);   // P x = mean of each height x width tile
-void channel(const Row& row, const float* direction);                  // P x = v (v . x) at each pixel, |v| = 1
+void lincomb(const Row& row);                                         // P = 0
+void mask(const Row& row, const Mask& mask);                          // P x = m x
+void block(const Row& row, std::int64_t height, std::int64_t width);  // P x = mean of each height x width tile
+void channel(const Row& row, const float* direction);                 // P x = v (v . x) at each pixel, |v| = 1
 void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns, float* scratch);
 
 // P x of complex planes: pack, (FFT by torch), one of the two products, (inverse FFT), unpack: direct sum + P x.

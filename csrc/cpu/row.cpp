@@ -95,8 +95,7 @@ void Reader::projected_rows(const Place& at, std::int64_t rows) {
         }
         return;
     }
-    for (std::int64_t r = 0; r < rows; ++r)
-        projected({at.image, at.channel, at.pixel + r * row_.shape.width, at.size});
+    for (std::int64_t r = 0; r < rows; ++r) projected({at.image, at.channel, at.pixel + r * row_.shape.width, at.size});
 }
 
 void Reader::combine_to(std::int64_t size, const Sink& sink) {

@@ -13,7 +13,7 @@
 
 namespace ccf::cpu {
 
-constexpr std::int64_t piece = 2048;  // elements: a field and the terms that it is made of fit the L1 cache
+constexpr std::int64_t piece = 2048;       // elements: a field and the terms that it is made of fit the L1 cache
 constexpr std::int64_t long_piece = 8192;  // where there is no field: fewer sums to set up
 
 // A run of pixels [pixel, pixel + size) of one plane.
@@ -31,7 +31,7 @@ public:
     void direct(const Place& at) { terms(at, 1.0f, 0.0f, 0.0f); }                            // + sum_k a_k T_k
     void projected(const Place& at, float weight = 1.0f) { terms(at, 0.0f, weight, 0.0f); }  // + weight sum_k b_k T_k
     void projected_rows(const Place& at, std::int64_t rows);  // + sum_k b_k T_k of so many rows of pixels, from at on
-    void masked(const Place& at, const float* mask) {  // + sum_k (a_k + m b_k) T_k
+    void masked(const Place& at, const float* mask) {         // + sum_k (a_k + m b_k) T_k
         mask_ = mask;
         terms(at, 1.0f, 0.0f, 1.0f);
     }
@@ -50,7 +50,7 @@ private:
 
     const Row& row_;
     bool copied_[max_terms], copied_scale_[max_terms];  // read from a copy
-    std::int64_t largest_, copies_ = 0;  // copies in use
+    std::int64_t largest_, copies_ = 0;                 // copies in use
     const float* mask_ = nullptr;
     std::vector<Source> sources_;
     std::vector<float> scratch_;

@@ -15,7 +15,8 @@ namespace {
 constexpr std::int64_t lanes = 16;
 typedef float Floats __attribute__((vector_size(4 * lanes)));
 
-constexpr std::int64_t band_rows = lanes;  // low rows of a band: its neighbours' high rows are read twice, 12 in 64 at x4
+// Low rows of a band; the high rows at its ends are read by its neighbours as well, 12 in 64 at x4.
+constexpr std::int64_t band_rows = lanes;
 
 struct Range {
     std::int64_t begin, end;

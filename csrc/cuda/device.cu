@@ -27,7 +27,8 @@ void* current_stream(int device, std::int64_t handle) {
     static const GetStream get_stream = find_get_stream();
     void* stream = nullptr;
     if (!get_stream || get_stream(device, &stream))
-        throw std::runtime_error("stream: -1 asks torch for the current one, and this torch does not say; pass a handle");
+        throw std::runtime_error(
+            "stream: -1 asks torch for the current one, and this torch does not say; pass a handle");
     return stream;
 }
 

@@ -31,9 +31,7 @@ struct RowPlace {
     Line line;
 
     __device__ __forceinline__ explicit RowPlace(Complex* shared)
-        : t(threadIdx.x % T),
-          h(blockIdx.x * rows + threadIdx.x / T),
-          line{shared + threadIdx.x / T * Line::size(N)} {}
+        : t(threadIdx.x % T), h(blockIdx.x * rows + threadIdx.x / T), line{shared + threadIdx.x / T * Line::size(N)} {}
 };
 
 template <int N>

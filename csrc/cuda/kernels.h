@@ -1,4 +1,4 @@
-// The kernels of a GPU as ops_cuda.cpp calls them. Each raises std::runtime_error, with the kernel's name, where a
+// The kernels of a GPU as the ops (csrc/*_cuda.cpp) call them. Each raises std::runtime_error, with the kernel's name, where a
 // launch fails; all work is queued on `stream`.
 #pragma once
 

@@ -23,14 +23,14 @@ bool aligned(const DeviceRow& row, const void* field = nullptr) {
 }  // namespace
 
 void combine(const DeviceRow& row, float* field, void* stream) {
-    CCF_LAUNCH(lincomb_combine, grid(row.shape.planes(), row.shape.plane()), dim3(run_threads), 0, stream, row,
-               field, aligned(row, field));
+    CCF_LAUNCH(lincomb_combine, grid(row.shape.planes(), row.shape.plane()), dim3(run_threads), 0, stream, row, field,
+               aligned(row, field));
     check_launch("lincomb_combine");
 }
 
 void finish(const DeviceRow& row, const float* field, void* stream) {
-    CCF_LAUNCH(lincomb_finish, grid(row.shape.planes(), row.shape.plane()), dim3(run_threads), 0, stream, row,
-               field, aligned(row, field));
+    CCF_LAUNCH(lincomb_finish, grid(row.shape.planes(), row.shape.plane()), dim3(run_threads), 0, stream, row, field,
+               aligned(row, field));
     check_launch("lincomb_finish");
 }
 
@@ -45,8 +45,8 @@ void fourier_multiply(const Shape& shape, const Groups& groups, const Spectral& 
                       void* stream) {
     const auto* m = static_cast<const float*>(spectral.data);
     auto* z = static_cast<Complex*>(spectrum);
-    CCF_LAUNCH(fourier_multiply_planes, grid(groups.all_pairs(), shape.plane()), dim3(run_threads), 0, stream,
-               shape, groups, m, spectral.stride, z);
+    CCF_LAUNCH(fourier_multiply_planes, grid(groups.all_pairs(), shape.plane()), dim3(run_threads), 0, stream, shape,
+               groups, m, spectral.stride, z);
     check_launch("fourier_multiply");
 }
 
@@ -55,15 +55,15 @@ void fourier_alias(const Shape& shape, const Groups& groups, const Spectral& spe
     const auto* v = static_cast<const Complex*>(spectral.data);
     auto* z = static_cast<Complex*>(spectrum);
     const std::int64_t low = static_cast<std::int64_t>(low_height) * low_width;
-    CCF_LAUNCH(fourier_alias_planes, grid(groups.all_pairs(), low, run_threads), dim3(run_threads), 0, stream, shape, groups, low_height,
-               low_width, v, spectral.stride, z);
+    CCF_LAUNCH(fourier_alias_planes, grid(groups.all_pairs(), low, run_threads), dim3(run_threads), 0, stream, shape,
+               groups, low_height, low_width, v, spectral.stride, z);
     check_launch("fourier_alias");
 }
 
 void fourier_unpack(const DeviceRow& row, const Groups& groups, const void* spectrum, void* stream) {
     const auto* z = static_cast<const Complex*>(spectrum);
-    CCF_LAUNCH(fourier_unpack_planes, grid(groups.all_pairs(), row.shape.plane()), dim3(run_threads), 0, stream,
-               row, groups, z, aligned(row));
+    CCF_LAUNCH(fourier_unpack_planes, grid(groups.all_pairs(), row.shape.plane()), dim3(run_threads), 0, stream, row,
+               groups, z, aligned(row));
     check_launch("fourier_unpack");
 }
 

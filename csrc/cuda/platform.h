@@ -33,8 +33,8 @@ inline void check_launch(const char* kernel) { check_cuda(kernel, cudaGetLastErr
 template <class Kernel>
 void allow_shared(const char* name, Kernel* kernel, std::size_t bytes) {
     if (bytes > 48 * 1024)
-        check_cuda(name, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                              static_cast<int>(bytes)));
+        check_cuda(name,
+                   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
 }
 
 }  // namespace ccf::cuda

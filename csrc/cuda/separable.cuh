@@ -1,7 +1,7 @@
-// out = A_r x A_c^T of every plane, A_r and A_c band matrices (indices modulo the image: circular borders are bands too).
-// One block makes a square tile of the result: it gathers what the tile depends on in shared memory, applies A_r, then
-// A_c. P = H^T (H H^T)^-1 H is three of these: from the terms of a row to a low-resolution image, from that to another,
-// and from that to the row's outputs.
+// out = A_r x A_c^T of every plane, A_r and A_c band matrices (indices modulo the image: circular borders are bands
+// too). One block makes a square tile of the result: it gathers what the tile depends on in shared memory, applies A_r,
+// then A_c. P = H^T (H H^T)^-1 H is three of these: from the terms of a row to a low-resolution image, from that to
+// another, and from that to the row's outputs.
 #pragma once
 
 #include "row.cuh"

@@ -57,8 +57,7 @@ __global__ void __launch_bounds__(run_threads)
 // spectrum = conj(v) sum v spectrum over the frequencies that alias, a thread for each set of them
 __global__ void __launch_bounds__(run_threads)
     fourier_alias_planes(const Shape shape, const Groups groups, const int low_height, const int low_width,
-                         const Complex* __restrict__ basis, const std::int64_t stride,
-                         Complex* __restrict__ spectrum) {
+                         const Complex* __restrict__ basis, const std::int64_t stride, Complex* __restrict__ spectrum) {
     const int pair = blockIdx.x, low = blockIdx.y * run_threads + threadIdx.x, width = static_cast<int>(shape.width);
     if (low >= low_height * low_width) return;
     const Complex* const v = basis + pair / groups.pairs() * stride;

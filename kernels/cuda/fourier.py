@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...operators import FourierBlur, FourierDownsampling
+from ..spectra import Spectra
 from . import ops
 
 __all__ = ["SIDES", "Fourier", "fourier_row", "roots"]
@@ -19,11 +20,9 @@ SIDES = frozenset(2**k for k in range(6, 12))
 SCRATCH = 20 * 2**20
 """Bytes between two kernels where the device does not say how much its L2 cache holds: two fifths of an H100's."""
 
-_DOUBLE = torch.empty(0, dtype=torch.float64)
-
 
 def fourier_row(operator: FourierBlur | FourierDownsampling):
-    """The factor 1 / n of the two transforms is folded into the constants."""
+    """The row of one operator."""
     return Fourier(operator)
 
 
@@ -54,22 +53,19 @@ class Fourier:
     """Complex planes (groups * pairs, H, W); a group is what shares a kernel: an image, or the whole batch."""
 
     def __init__(self, operator: FourierBlur | FourierDownsampling) -> None:
-        sides = operator.shape[1:]
-        self.operator = operator
-        self.sides = sides if len(sides) == 2 else (1, *sides)
+        self.operator, self.spectra = operator, Spectra(operator)
+        self.sides = self.spectra.sides
         self.factor = operator.factor if isinstance(operator, FourierDownsampling) else 1
-        self.factors = (self.factor, self.factor) if len(sides) == 2 else (1, self.factor)
         # the columns that alias lie in one block, which has four columns of 2048 rows, and eight or more of fewer
-        self.own = SIDES.issuperset(sides) and self.factor in (1, 2, 4, 4 if self.sides[0] == 2048 else 8)
+        self.own = SIDES.issuperset(self.sides) and self.factor in (1, 2, 4, 4 if self.sides[0] == 2048 else 8)
         self.buffer = torch.empty(0)
 
     def __call__(
         self, out: Tensor, after: Tensor | None, terms: list[Tensor], table: Tensor, residual: bool, stream: int
     ) -> None:
-        batch, channels = out.shape[:2]
-        groups, planes = (1, batch * channels) if self.operator.batch is None else (batch, channels)
+        groups, planes = self.spectra.packed(out.shape)
         pairs = groups * ((planes + 1) // 2)
-        constant = self._constant(out)
+        constant = self.spectra.constant(out)
         if self.own:
             chunk = max(1, scratch_bytes(out.device) // (8 * math.prod(self.sides)))
             scratch = self._buffer(min(pairs, chunk, 65535), out)
@@ -80,24 +76,12 @@ class Fourier:
         z = self._buffer(pairs, out)
         ops.fourier_pack(z, terms, table, residual, groups, stream)
         spectrum = torch.fft.fft2(z)
-        if self.factor == 1:
+        if self.spectra.low is None:
             ops.fourier_multiply(spectrum, constant, groups, stream)
         else:
-            low = [side // factor for side, factor in zip(self.sides, self.factors, strict=True)]
-            ops.fourier_alias(spectrum, constant, groups, *low, stream)
+            ops.fourier_alias(spectrum, constant, groups, *self.spectra.low, stream)
         ops.fourier_unpack(
             out, after, terms, table, residual, torch.fft.ifft2(spectrum, norm="forward"), groups, stream
-        )
-
-    def _constant(self, like: Tensor) -> Tensor:
-        """What the spectrum is multiplied by, (1 or B, H, W): 1/n where it is kept, or the basis of the aliases."""
-        operator, n = self.operator, math.prod(self.sides)
-        if isinstance(operator, FourierDownsampling):
-            return operator.constant(
-                "cuda basis", lambda: operator._basis(_DOUBLE).reshape(-1, *self.sides) / math.sqrt(n), like
-            )
-        return operator.constant(
-            "cuda kept", lambda: (operator.singular_values > 0).double().reshape(-1, *self.sides) / n, like
         )
 
     def _roots(self, side: int, like: Tensor) -> Tensor:

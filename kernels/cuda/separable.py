@@ -7,29 +7,30 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ...operators.separable import Separable, true_float32
+from ...operators.separable import Separable
+from ..banded import Band, axes
+from ..low_rank import LowRankProducts
 from . import ops
-from .bands import TILES, Band, factors, shared_bytes, tiled
+from .bands import TILES, shared_bytes, three_bands, tiled
 
 __all__ = ["Banded", "LowRank", "separable_row"]
 
 SHARED = 48 * 1024
 """Bytes of a block that every GPU has, several blocks at a time; the smallest tile may take twice as many."""
 
-_AXES: WeakKeyDictionary[Separable, list[list[Band] | None]] = WeakKeyDictionary()
+_BANDS: WeakKeyDictionary[Separable, list[list[Band]] | None] = WeakKeyDictionary()
 
 
 def separable_row(operator: Separable):
     """P by three banded factors where every axis has them and their tiles fit a block, else by V V^T."""
-    if operator not in _AXES:
-        _AXES[operator] = [factors(factor) for factor in operator.factors]
-    axes = [axis for axis in _AXES[operator] if axis is not None]
-    if len(axes) < len(operator.factors):
+    if operator not in _BANDS:
+        found = axes(operator, circular=True)
+        _BANDS[operator] = None if found is None else [three_bands(axis) for axis in found]
+    bands = _BANDS[operator]
+    if bands is None:
         return LowRank(operator)
-    if len(axes) == 1:  # the rows of a signal, of which there is one
-        axes = [[Band(torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64), 1)] * 3, *axes]
-    tiles = [tile_of(rows, columns) for rows, columns in zip(*axes, strict=True)]
-    return LowRank(operator) if None in tiles else Banded(operator, axes, [tile for tile in tiles if tile])
+    tiles = [tile_of(rows, columns) for rows, columns in zip(*bands, strict=True)]
+    return LowRank(operator) if None in tiles else Banded(operator, bands, [tile for tile in tiles if tile])
 
 
 def tile_of(rows: Band, columns: Band) -> int | None:
@@ -78,53 +79,17 @@ class Banded:
 
 
 class LowRank:
-    """x V_c, V_r^T of that, and back up; or V V^T of each axis as one matrix, where that takes fewer operations."""
+    """Matrix products of torch (cuBLAS) between two linear combinations."""
 
     def __init__(self, operator: Separable) -> None:
-        self.operator = operator
-        self.buffers: list[Tensor] = []
+        self.products = LowRankProducts(operator)
+        self.inner, self.work = torch.empty(0), list[Tensor]()
 
     def __call__(
         self, out: Tensor, after: Tensor | None, terms: list[Tensor], table: Tensor, residual: bool, stream: int
     ) -> None:
-        if not self.buffers or self.buffers[0].shape != out.shape or self.buffers[0].device != out.device:
-            self.buffers = [torch.empty(size, device=out.device) for size in self._sizes(out.shape)]
-        inner, *work = self.buffers
-        ops.combine(inner, terms, table, residual, stream)
-        with true_float32():
-            self._project(inner, work)
-        ops.finish(out, after, terms, table, residual, inner, stream)
-
-    def _sizes(self, shape: torch.Size) -> list[tuple[int, ...]]:
-        """The image to be projected, and what lies between the products: planes, then rows and columns."""
-        ranks, sides = [factor.s.numel() for factor in self.operator.factors], shape[2:]
-        planes = shape[0] * shape[1]
-        if len(ranks) == 1:
-            return [shape, (planes, sides[0] if self.operator.dense_projection else ranks[0])]
-        if self.operator.dense_projection:
-            return [shape, (planes, *sides)]
-        return [shape, (planes, sides[0], ranks[1]), (planes, *ranks), (planes, ranks[0], sides[1])]
-
-    def _project(self, x: Tensor, work: list[Tensor]) -> None:
-        """x = P x, in place; a product with the columns is one matrix product of all rows of the batch."""
-        *rows, columns = (self._factor(axis, x) for axis in range(len(self.operator.factors)))
-        flat, image = x.view(-1, x.shape[-1]), x.view(-1, *x.shape[2:])
-        rows = [factor.expand(image.shape[0], -1, -1) for factor in rows]
-        torch.mm(flat, columns, out=work[0].view(-1, columns.shape[1]))
-        if self.operator.dense_projection:
-            if rows:
-                torch.bmm(rows[0], work[0], out=image)
-            else:
-                flat.copy_(work[0])
-        elif not rows:
-            torch.mm(work[0], columns.mT, out=flat)
-        else:
-            torch.bmm(rows[0].mT, work[0], out=work[1])
-            torch.mm(work[1].view(-1, columns.shape[1]), columns.mT, out=work[2].view(-1, x.shape[-1]))
-            torch.bmm(rows[0], work[2], out=image)
-
-    def _factor(self, axis: int, like: Tensor) -> Tensor:
-        """V (side, rank) of an axis or, with dense projections, V V^T."""
-        v = self.operator.factors[axis].v
-        dense = self.operator.dense_projection
-        return self.operator.constant(f"cuda factor {axis}", lambda: (v @ v.mT if dense else v).contiguous(), like)
+        if self.inner.shape != out.shape or self.inner.device != out.device:
+            self.inner, self.work = torch.empty(out.shape, device=out.device), self.products.work(out)
+        ops.combine(self.inner, terms, table, residual, stream)
+        self.products.project(self.inner, self.products.factors(out), self.work)
+        ops.finish(out, after, terms, table, residual, self.inner, stream)

@@ -1,0 +1,112 @@
+// What all ops of the CPU ask of their arguments, and the row that these make.
+#include "arguments.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <array>
+
+namespace ccf {
+
+// The stable ABI does not show requires_grad, so that an op written in Python is asked, and only where grad mode is on,
+// which the sampling loop is not.
+void refuse_grad(const Tensors& tensors) {
+    if (!aoti_torch_grad_mode_is_enabled()) return;
+    std::array<StableIValue, 1> stack{torch::stable::detail::from(tensors)};
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("ccfast::any_requires_grad", "", stack.data(), TORCH_ABI_VERSION));
+    check(!torch::stable::detail::to<bool>(stack[0]),
+          "ccfast: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use no_grad");
+}
+
+void refuse_grad(const Tensor& tensor) {
+    if (aoti_torch_grad_mode_is_enabled()) refuse_grad(Tensors{tensor});
+}
+
+namespace {
+
+Dtype dtype_on_cpu(Name name, const Tensor& tensor) {
+    check(tensor.is_cpu(), name, ": must be on the CPU");
+    return dtype_of(name, tensor);
+}
+
+// One number a sample, or one an element, which is repeated along dimensions of size 1 and the one that it may lack.
+void set_scale(Term& term, const Tensor& scale, const Tensor& like) {
+    check(scale.scalar_type() == ScalarType::Float && scale.is_cpu(), "scales: must be float32 on the CPU");
+    const std::int64_t dims = scale.dim(), missing = like.dim() - dims;
+    term.scale = static_cast<const float*>(scale.const_data_ptr());
+    term.scale_per_element = dims != 1;
+    std::fill_n(term.scale_stride, 4, 0);
+    bool fits = dims == 1 ? scale.size(0) == like.size(0) : missing == 0 || missing == 1;
+    if (dims == 1) term.scale_stride[0] = scale.stride(0);
+    for (std::int64_t d = 0; fits && dims > 1 && d < dims; ++d) {
+        const std::int64_t at = d + missing, size = scale.size(d);
+        fits = size == 1 || size == like.size(at);
+        // a signal has no rows: its third dimension is the fourth of Shape
+        if (size != 1) term.scale_stride[like.dim() == 3 && at == 2 ? 3 : at] = scale.stride(d);
+    }
+    check(fits, "scales: must be (B,), an image or a batch of images to fit ", sizes_of(like), ", got ",
+          sizes_of(scale));
+}
+
+void set_scales(Row& row, const Scales& scales, const Tensor& like) {
+    const std::size_t places = scales.places ? scales.places->size() : 0;
+    check(scales.count() == places, "scaled: must be one place for each of scales, got ", places);
+    for (std::size_t k = 0; k < places; ++k) {
+        const std::int64_t place = (*scales.places)[k];
+        refuse_grad((*scales.tensors)[k]);
+        check(place >= 0 && place < row.count, "scaled: must be places of terms, got ", place);
+        check(!row.terms[place].scale, "scaled: must differ, got ", place, " twice");
+        set_scale(row.terms[place], (*scales.tensors)[k], like);
+    }
+}
+
+}  // namespace
+
+Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected, const Scales& scales) {
+    check_count(terms, max_terms);
+    check(direct.empty() || direct.size() == terms.size(), "direct: must be one number for each term, got ",
+          direct.size());
+    check(projected.empty() || projected.size() == terms.size(), "projected: must be one number for each term, got ",
+          projected.size());
+    Row row;  // of the terms only those in use are set: a call has a few microseconds in all
+    row.shape = shape_of({"terms", 0}, terms[0]);
+    row.count = 0, row.out = row.next = nullptr, row.out_dtype = row.next_dtype = Dtype::float32, row.c_in = 1.0f;
+    for (const Tensor& tensor : terms) {
+        const int k = row.count++;
+        const Name name{"terms", k};
+        check_term(name, tensor, terms[0]);
+        Term& term = row.terms[k];
+        term.data = tensor.const_data_ptr();
+        term.dtype = dtype_on_cpu(name, tensor);
+        strides_of(tensor, term.stride);
+        term.direct = direct.empty() ? 0.0f : static_cast<float>(direct[k]);
+        term.projected = projected.empty() ? 0.0f : static_cast<float>(projected[k]);
+        term.scale = nullptr, term.scale_per_element = false;
+    }
+    refuse_grad(terms);
+    set_scales(row, scales, terms[0]);
+    return row;
+}
+
+Row make_row(const Tensor& out, const Maybe<Tensor>& next, double c_in, const Tensors& terms, const Numbers& direct,
+             const Numbers& projected, const Scales& scales, bool in_place) {
+    Row row = make_row(terms, direct, projected, scales);
+    const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
+        refuse_grad(tensor);
+        check_output(name, tensor, terms[0]);
+        dtype = dtype_on_cpu(name, tensor);
+        data = tensor.mutable_data_ptr();
+        for (int k = 0; k < row.count; ++k) {
+            const bool itself =
+                in_place && row.terms[k].dtype == Dtype::float32 && dtype == Dtype::float32 && terms[k].is_contiguous();
+            check(!data || row.terms[k].data != data || itself, name, ": must not be terms[", k, "]");
+        }
+    };
+    output("out", out, row.out, row.out_dtype);
+    if (next) output("next", *next, row.next, row.next_dtype);
+    row.c_in = static_cast<float>(c_in);
+    return row;
+}
+
+STABLE_TORCH_LIBRARY_FRAGMENT(ccfast, m) { m.def("any_requires_grad(Tensor[] tensors) -> bool"); }
+
+}  // namespace ccf

@@ -1,0 +1,81 @@
+// The arguments of an op of the GPU as its kernels take them. These ops queue their kernels on a stream; none waits, or
+// reads device memory.
+//
+// out = sum_k a_k terms_k + P(sum_k b_k terms_k), next = c_in out, table = [a, b, c_in]; with residual
+// out = ybar - P(p x + q F), terms = [ybar, x, F], table = [p, q]. stream: a handle, or -1 for torch's current one.
+//
+// Built with CCF_EMULATED (the tests) the same ops take tensors on the CPU, in a namespace of their own, and run the
+// kernels in the emulator.
+#pragma once
+
+#if !defined(CCF_EMULATED)
+#include <torch/csrc/stable/accelerator.h>
+#endif
+
+#include "checks.h"
+#include "cuda/device.h"
+#include "cuda/kernels.h"
+
+#if defined(CCF_EMULATED)
+#define CCF_LIBRARY ccfast_emulated
+#define CCF_KEY CPU
+#else
+#define CCF_LIBRARY ccfast
+#define CCF_KEY CUDA
+#endif
+
+#define CCF_TERMS "Tensor[] terms, Tensor table, bool residual, "
+#define CCF_DEVICE_ROW "(Tensor(a!) out, Tensor(b!)? next, " CCF_TERMS
+
+namespace ccf::cuda {
+
+constexpr std::int64_t largest_plane = 1 << 26;  // pixels: a grid has 65535 blocks of 1024 in y
+
+// The device of a call is that of its first term; every other tensor must be on it.
+class Device {
+public:
+    explicit Device(const Tensor& tensor) : index_(index_of(tensor)), guard_(make_guard(index_)) { use_device(index_); }
+
+    void* stream(std::int64_t handle) const { return current_stream(index_, handle); }
+    bool holds(const Tensor& tensor) const { return on_device(tensor) && index_of(tensor) == index_; }
+
+#if defined(CCF_EMULATED)
+    static bool on_device(const Tensor& tensor) { return tensor.is_cpu(); }
+
+private:
+    struct Guard {};
+    static int index_of(const Tensor&) { return 0; }
+    static Guard make_guard(int) { return {}; }
+#else
+    static bool on_device(const Tensor& tensor) { return tensor.is_cuda(); }
+
+private:
+    using Guard = torch::stable::accelerator::DeviceGuard;
+    static int index_of(const Tensor& tensor) { return tensor.get_device_index(); }
+    static Guard make_guard(int index) { return Guard(index); }
+#endif
+
+    int index_;
+    Guard guard_;
+};
+
+template <class T>
+const T* constant(Name name, const Tensor& tensor, ScalarType dtype, std::int64_t count, const Device& device) {
+    return data_of<T>(name, tensor, dtype, count, device.holds(tensor), "on the GPU of the first term");
+}
+
+// A row, its device, and its stream: what every op begins with.
+struct Call {
+    Device device;
+    DeviceRow row;
+    void* stream;
+
+    Call(const Tensors& terms, const Tensor& table, bool residual, std::int64_t handle);
+    Call(const Tensor& out, const Maybe<Tensor>& next, const Tensors& terms, const Tensor& table, bool residual,
+         std::int64_t handle);
+
+    std::int64_t elements() const { return row.shape.planes() * row.shape.plane(); }
+    bool empty() const { return !elements(); }
+};
+
+}  // namespace ccf::cuda

@@ -1,0 +1,30 @@
+// What the fourier ops of the CPU and of the GPU ask of complex planes and of what these are multiplied by.
+#pragma once
+
+#include "checks.h"
+
+namespace ccf {
+
+// Groups are sets of planes that share a multiplier; only planes of one group are packed together.
+inline void check_groups(std::int64_t groups, const Shape& shape) {
+    check(groups > 0 && shape.planes() % groups == 0, "groups: must divide ", shape.planes(), " planes, got ", groups);
+}
+
+// A stack of complex planes (groups * pairs, H, W) as the kernels see it: every plane is a pair of real ones.
+inline Shape spectrum_shape(const Tensor& spectrum) {
+    check(spectrum.dim() == 3, "spectrum: must be (planes, H, W), got ", sizes_of(spectrum));
+    return {1, 2 * spectrum.size(0), spectrum.size(1), spectrum.size(2)};
+}
+
+// How far apart the planes of (1 or groups, H, W) constants are: 0 where one serves all groups.
+inline std::int64_t group_stride(Name name, const Tensor& constants, std::int64_t groups, const Shape& shape) {
+    check(constants.dim() == 3 && (constants.size(0) == 1 || constants.size(0) == groups), name,
+          ": must be (1 or groups, H, W), got ", sizes_of(constants));
+    return constants.size(0) == 1 ? 0 : shape.plane();
+}
+
+inline void check_low_sides(std::int64_t height, std::int64_t width, const Shape& shape, const Tensor& spectrum) {
+    check_divides("low_height, low_width", height, width, shape, spectrum);
+}
+
+}  // namespace ccf
