@@ -39,7 +39,7 @@ using Some = std::optional<T>;  // None is read faster than an empty list
 void refuse_grad(const Tensors& tensors) {
     if (!aoti_torch_grad_mode_is_enabled()) return;
     std::array<StableIValue, 1> stack{torch::stable::detail::from(tensors)};
-    STABLE_TORCH_ERROR_CODE_CHECK(
+    TORCH_ERROR_CODE_CHECK(
         torch_call_dispatcher("ccfast::any_requires_grad", "", stack.data(), TORCH_ABI_VERSION));
     check(!torch::stable::detail::to<bool>(stack[0]),
           "ccfast: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use no_grad");

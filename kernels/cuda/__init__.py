@@ -13,6 +13,7 @@ import torch
 
 from ...operators import Operator
 from .. import reference, triton
+from ..missing import why_missing
 from ..native import REASON as NATIVE_REASON
 from ..reference import Ops
 from ..resources import Resource
@@ -28,7 +29,7 @@ def reason(device: torch.device) -> str | None:
     if NATIVE_REASON is not None:
         return NATIVE_REASON
     if not hasattr(torch.ops.ccfast, "cuda_fourier"):
-        return "installed without CUDA code, which takes nvcc at installation"
+        return why_missing("cuda")
     return None if device.type == "cuda" else "it runs on CUDA devices only"
 
 

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from ...operators import Operator
 from .. import reference
+from ..missing import why_missing
 from ..reference import Ops
 
 try:
     from . import ops
 except ModuleNotFoundError:
-    REASON: str | None = "installed without native code, which takes a C++ compiler and torch at installation"
+    REASON: str | None = why_missing("native")
 except ImportError as error:
     REASON = f"its library does not load: {error}"
 else:
