@@ -1,17 +1,19 @@
-"""The package (``ccfast/``, in which ``kernels`` is a link to the folder beside it) and its native code.
+"""The package (``ccfast/``, and ``kernels/`` as ``ccfast.kernels``) and its native code.
 
 Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no
-Python in it), and ``ccfast._C``, the pybind11 module that loads it. Without a compiler or without torch's headers the
-package installs without them, and ``ccfast.show_config()`` says so.
+Python in it), and ``ccfast._C``, the pybind11 module that loads it. Where something that they need is missing or fails,
+the package installs without them: a sentence on stderr and ``ccfast.show_config()`` say why.
 
-Where nvcc is found (CUDA_HOME, PATH) the kernels of csrc/cuda are built in too, for the architectures in
+Where nvcc is found (CUDA_HOME, PATH) and works, the kernels of csrc/cuda are built in too, for the architectures in
 CCFAST_CUDA_ARCH ("80;90") and as PTX for later ones; CCFAST_NO_CUDA=1 leaves them out. The CUDA runtime is linked in,
 so that the library loads where there is none.
 """
 
 import importlib.util
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from typing import NamedTuple
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 TORCH_TARGET = (2, 10)
@@ -31,6 +34,10 @@ FLAGS = (
 NVCC_FLAGS = "-O3 -std=c++20 --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden -Xptxas=-v"
 
 
+class MissingError(Exception):
+    """What native code needs and does not get here, as a clause: "no C++ compiler was found"."""
+
+
 class Cuda(NamedTuple):
     """nvcc, the folder of libcudart_static.a, and architectures: "80", "90"."""
 
@@ -39,28 +46,47 @@ class Cuda(NamedTuple):
     archs: list[str]
 
 
-def find_cuda() -> Cuda | None:
+def find_cuda() -> Cuda:
     """The CUDA toolkit, unless CCFAST_NO_CUDA=1; nvcc says itself where it lies, since it may be a link or a script."""
-    if os.environ.get("CCFAST_NO_CUDA") == "1":
-        return None
-    home = Path(os.environ["CUDA_HOME"]) / "bin/nvcc" if "CUDA_HOME" in os.environ else None
-    nvcc = str(home) if home and home.is_file() else shutil.which("nvcc")
-    if nvcc is None:
-        return None
-    said = subprocess.run([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull], capture_output=True)
-    top = re.search(r"TOP=(\S+)", said.stderr.decode())
-    folders = [Path(top[1]) / name for name in ("lib64", "lib", "targets/x86_64-linux/lib")] if top else []
-    libraries = next((folder for folder in folders if (folder / "libcudart_static.a").is_file()), None)
-    if libraries is None:
-        print(f"ccfast: no CUDA code, because {nvcc} has no libcudart_static.a", file=sys.stderr)
-        return None
     archs = os.environ.get("CCFAST_CUDA_ARCH", "80;90").split(";")
     if not all(re.fullmatch(r"\d{2,3}[af]?", arch) for arch in archs):
         raise ValueError(f"CCFAST_CUDA_ARCH: must be architectures like 80;90, got {';'.join(archs)}")
+    if os.environ.get("CCFAST_NO_CUDA") == "1":
+        raise MissingError("CCFAST_NO_CUDA was set to 1")
+    home = Path(os.environ["CUDA_HOME"]) / "bin/nvcc" if "CUDA_HOME" in os.environ else None
+    nvcc = str(home) if home and home.is_file() else shutil.which("nvcc")
+    if nvcc is None:
+        raise MissingError("no nvcc was found")
+    said = run([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull], "nvcc", capture_output=True)
+    top = re.search(r"TOP=(.+)", said.stderr.decode(errors="replace"))
+    folders = [Path(top[1].strip()) / name for name in ("lib64", "lib", "targets/x86_64-linux/lib")] if top else []
+    libraries = next((folder for folder in folders if (folder / "libcudart_static.a").is_file()), None)
+    if libraries is None:
+        raise MissingError("nvcc has no libcudart_static.a beside it")
     return Cuda(nvcc, libraries.resolve(), archs)
 
 
-def find_torch() -> Path | None:
+def find_compiler() -> str:
+    """The C++ compiler as a piece of a shell command, which CXX is by custom ("ccache g++")."""
+    found = shutil.which("g++") or shutil.which("c++")
+    if not os.environ.get("CXX") and found is None:
+        raise MissingError("no C++ compiler was found")
+    return os.environ.get("CXX") or shlex.quote(str(found))
+
+
+def find_ninja() -> str:
+    """The ninja of the build's requirements, or one on the path."""
+    found = shutil.which("ninja")
+    if importlib.util.find_spec("ninja"):
+        import ninja
+
+        found = shutil.which("ninja", path=ninja.BIN_DIR) or found
+    if found is None:
+        raise MissingError("no ninja was found")
+    return found
+
+
+def find_torch() -> Path:
     """Folder of the installed torch, also from pip's isolated build environment, where it cannot be imported.
 
     That environment is run by the interpreter that torch is installed for, so its site-packages are still known.
@@ -71,33 +97,75 @@ def find_torch() -> Path | None:
     if "VIRTUAL_ENV" in os.environ:  # uv builds with an interpreter of its own
         folders.append(sysconfig.get_path("purelib", "venv", {"base": os.environ["VIRTUAL_ENV"]}))
     candidates += [Path(folder) / "torch" for folder in folders]
-    return next((path for path in candidates if (path / "include/torch/csrc/stable/library.h").is_file()), None)
+    found = next((path for path in candidates if (path / "include/torch/csrc/stable/library.h").is_file()), None)
+    if found is None:
+        raise MissingError("no installed torch was found, which has to be there before ccfast")
+    return found
+
+
+def find_pybind11() -> str:
+    try:
+        import pybind11
+    except ImportError:
+        raise MissingError("no pybind11 was found") from None
+    return pybind11.get_include()
+
+
+def run(command: list, name: str, **options) -> subprocess.CompletedProcess:
+    """Run a command; one that cannot be started, or that fails, is as good as missing."""
+    try:
+        return subprocess.run(command, check=True, **options)
+    except OSError as error:
+        raise MissingError(f"{name} does not start ({error.strerror})") from None
+    except subprocess.CalledProcessError as error:
+        raise MissingError(f"{name} failed (pip install -v prints its messages)") from error
 
 
 class BuildNative(build_ext):
-    """Writes build.ninja and runs it."""
+    """Writes build.ninja and runs it, without CUDA where that fails; _build.json keeps why a part is missing."""
 
     def run(self) -> None:
-        self.built: list[str] = []
-        compiler, torch = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++"), find_torch()
-        missing = [name for name, found in (("a C++ compiler", compiler), ("an installed torch", torch)) if not found]
-        if missing:
-            print(f"ccfast: no native code, because it needs {' and '.join(missing)}", file=sys.stderr)
-            return
-        build = Path(self.build_temp).resolve()
-        build.mkdir(parents=True, exist_ok=True)
-        module = "_C" + sysconfig.get_config_var("EXT_SUFFIX")
-        (build / "build.ninja").write_text(ninja_file(build, compiler, torch, module))
-        import ninja
-
-        subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", ROOT, "-f", build / "build.ninja"], check=True)
         package = ROOT / "ccfast" if self.inplace else Path(self.build_lib) / "ccfast"
         package.mkdir(parents=True, exist_ok=True)
-        for name in ("_ops.so", module):
-            # removed first: a process that has the old file loaded keeps it
-            (package / name).unlink(missing_ok=True)
-            shutil.copy2(build / name, package / name)
-            self.built.append(str(package / name))
+        self.built, reasons = [], {"native": None, "cuda": None}
+        for old in (*package.glob("_C.*.so"), package / "_ops.so"):
+            # A process that has the old file loaded keeps it; a build that fails must not leave it to a later one.
+            old.unlink(missing_ok=True)
+        try:
+            reasons["cuda"] = self.build_native(package)
+        except MissingError as missing:
+            reasons["native"] = str(missing)
+            print(f"ccfast: no native code, because {missing}; plain PyTorch is used instead", file=sys.stderr)
+        (package / "_build.json").write_text(json.dumps(reasons) + "\n")
+        self.built.append(str(package / "_build.json"))
+
+    def build_native(self, package: Path) -> str | None:
+        """Returns why there is no CUDA code, or None where there is."""
+        compiler, torch, pybind11, ninja = find_compiler(), find_torch(), find_pybind11(), find_ninja()
+        cuda, reason = None, None
+        try:
+            cuda = find_cuda()
+        except MissingError as missing:
+            reason = str(missing)
+        module = "_C" + sysconfig.get_config_var("EXT_SUFFIX")
+        build = Path(self.build_temp).resolve()
+        try:
+            build.mkdir(parents=True, exist_ok=True)
+            try:
+                make(ninja, build, ninja_file(build, compiler, torch, pybind11, module, cuda))
+            except MissingError:
+                if cuda is None:
+                    raise
+                make(ninja, build, ninja_file(build, compiler, torch, pybind11, module, None))
+                reason = "compiling it with nvcc failed (pip install -v prints its messages)"
+            for name in ("_ops.so", module):
+                shutil.copy2(build / name, package / name)
+                self.built.append(str(package / name))
+        except OSError as error:
+            raise MissingError(f"its files cannot be read or written ({error})") from error
+        if reason:
+            print(f"ccfast: no CUDA code, because {reason}", file=sys.stderr)
+        return reason
 
     def get_outputs(self) -> list[str]:
         return self.built
@@ -106,64 +174,94 @@ class BuildNative(build_ext):
         return {}
 
 
-def ninja_file(build: Path, compiler: str, torch: Path, module: str) -> str:
-    """Rules and targets; sources relative to the repository, so that no message of the library holds a path of ours."""
-    import pybind11
+class BuildPython(build_py):
+    """Leaves out ``ccfast/kernels.py``, by which a checkout finds what an installation has inside the package."""
 
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        return [m for m in super().find_package_modules(package, package_dir) if m[:2] != ("ccfast", "kernels")]
+
+
+def make(ninja: str, build: Path, text: str) -> None:
+    (build / "build.ninja").write_text(text)
+    run([ninja, "-C", ROOT, "-f", build / "build.ninja"], "compiling it")
+
+
+def escaped(path: object) -> str:
+    """As ninja reads a path in a build line."""
+    return re.sub(r"([$: ])", r"$\1", str(path))
+
+
+def quoted(word: object) -> str:
+    """As one word of a command, which goes through ninja to a shell."""
+    return shlex.quote(str(word)).replace("$", "$$")
+
+
+def ninja_file(build: Path, compiler: str, torch: Path, pybind11: str, module: str, cuda: Cuda | None) -> str:
+    """Rules and targets; sources relative to the repository, so that no message of the library holds a path of ours.
+
+    ``csrc/*.cpp`` are the ops, those that end in ``_cuda.cpp`` with CUDA only, beside the module in ``bindings.cpp``.
+    """
     torch_version = re.search(r"__version__ = '(.+?)'", (torch / "version.py").read_text())
     defines = {
         "CCF_TORCH_BUILT": torch_version[1] if torch_version else "unknown",
         "CCF_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
     }
-    module_flags = [f"-I{sysconfig.get_path('include')}", f"-isystem{pybind11.get_include()}"]
-    cuda = find_cuda()
+    # The module includes nothing of torch, whose headers hold a pybind11 of its own that is not meant for the module.
+    module_flags = [f"-I{pybind11}", f"-I{sysconfig.get_path('include')}"]
     if cuda:
         defines["CCF_CUDA_ARCHS"] = ";".join(cuda.archs)
         module_flags.append(f"-I{build}")  # the compiler's report, for the table of kernels
-    module_flags += [f"'-D{name}=\"{value}\"'" for name, value in defines.items()]
+    module_flags += [f'-D{name}="{value}"' for name, value in defines.items()]
     # the headers' paths, which their error messages hold, are those of whoever built the library
-    flags = f"{' '.join(FLAGS)} -isystem {torch}/include -ffile-prefix-map={torch}=torch"
-    ops = sorted(p.relative_to(ROOT) for p in (ROOT / "csrc").glob("*.cpp") if p.stem != "bindings")
-    if not cuda:
-        ops = [p for p in ops if not p.stem.endswith("_cuda")]
-    sources = [*ops, *sorted(p.relative_to(ROOT) for p in (ROOT / "csrc/cpu").glob("*.cpp"))]
+    torch_flags = f"-isystem {quoted(torch / 'include')} {quoted(f'-ffile-prefix-map={torch}=torch')}"
+    command = f"{compiler.replace('$', '$$')} {' '.join(FLAGS)} $flags -MMD -MF $out.d -c $in -o $out"
     rows = [
-        f"builddir = {build}",
-        rule("compile", f"{compiler} {flags} $flags -MMD -MF $out.d -c $in -o $out"),
-        rule("link", f"{compiler} -shared -Wl,--as-needed -o $out $in $libraries"),
+        f"builddir = {escaped(build)}",
+        rule("compile", command),
+        rule("link", f"{compiler.replace('$', '$$')} -shared -Wl,--as-needed -o $out $in $libraries"),
     ]
+    ops = [path for path in sources("csrc/*.cpp") if path.name != "bindings.cpp"]
     objects = []
-    for source in sources:
+    for source in [path for path in ops if cuda or not path.stem.endswith("_cuda")] + sources("csrc/cpu/*.cpp"):
         # noise must not depend on the instruction set: no fused multiply-add
         contract = "off" if source.stem == "noise" else "fast"
-        objects.append(str(build / f"{source.parent.name}_{source.stem}.o"))
-        rows.append(f"build {objects[-1]}: compile {source}\n  flags = -ffp-contract={contract}\n")
-    report = [f"{build}/kernel_report.inc"] if cuda else []
+        objects.append(escaped(build / f"{source}.o"))
+        rows.append(f"build {objects[-1]}: compile {source}\n  flags = {torch_flags} -ffp-contract={contract}\n")
+    report = escaped(build / "kernel_report.inc") if cuda else ""
     if cuda:
         rows.append(cuda_rules(cuda))
-        sources = sorted(p.relative_to(ROOT) for p in (ROOT / "csrc/cuda").glob("*.cu"))
-        kernels = [f"{build}/cuda_{source.stem}.o" for source in sources]
-        rows += [f"build {o} | {o}.report: cuda {source}\n" for o, source in zip(kernels, sources, strict=True)]
-        rows.append(f"build {report[0]}: report {' '.join(f'{o}.report' for o in kernels)} | csrc/cuda/report.py\n")
-        objects += kernels
-    implicit = f" | {report[0]}" if report else ""
-    rows.append(f"build {build}/bindings.o: compile csrc/bindings.cpp{implicit}\n  flags = {' '.join(module_flags)}\n")
+        kernels = {source: escaped(build / f"{source}.o") for source in sources("csrc/cuda/*.cu")}
+        rows += [f"build {o} | {o}.report: cuda {source}\n" for source, o in kernels.items()]
+        reports = " ".join(f"{o}.report" for o in kernels.values())
+        rows.append(f"build {report}: report {reports} | csrc/cuda/report.py\n")
+        objects += kernels.values()
+    flags = " ".join(map(quoted, module_flags))
+    bindings, library = escaped(build / "csrc/bindings.cpp.o"), escaped(build / "_ops.so")
+    rows.append(f"build {bindings}: compile csrc/bindings.cpp{f' | {report}' if cuda else ''}\n  flags = {flags}\n")
     # no-as-needed: the name of torch's library must be in _ops.so, or its symbols are not found
-    torch_library = f"-L{torch}/lib -Wl,--no-as-needed -ltorch_cpu -Wl,--allow-shlib-undefined"
+    torch_library = f"{quoted(f'-L{torch}/lib')} -Wl,--no-as-needed -ltorch_cpu -Wl,--allow-shlib-undefined"
     if cuda:
-        torch_library += f" -L{cuda.libraries} -lcudart_static -ldl -lrt -lpthread -Wl,--exclude-libs,ALL"
-    rows.append(f"build {build}/_ops.so: link {' '.join(objects)}\n  libraries = {torch_library}\n")
-    ops_library = f"-L{build} -Wl,--no-as-needed -l:_ops.so -Wl,-rpath,'$$ORIGIN' -Wl,--allow-shlib-undefined"
-    rows.append(f"build {build}/{module}: link {build}/bindings.o | {build}/_ops.so\n  libraries = {ops_library}\n")
+        cudart = "-lcudart_static -ldl -lrt -lpthread -Wl,--exclude-libs,ALL"
+        torch_library += f" {quoted(f'-L{cuda.libraries}')} {cudart}"
+    rows.append(f"build {library}: link {' '.join(objects)}\n  libraries = {torch_library}\n")
+    ops_library = f"{quoted(f'-L{build}')} -Wl,--no-as-needed -l:_ops.so -Wl,-rpath,'$$ORIGIN'"
+    rows.append(
+        f"build {escaped(build / module)}: link {bindings} | {library}\n"
+        f"  libraries = {ops_library} -Wl,--allow-shlib-undefined\n"
+    )
     return "\n".join(rows)
+
+
+def sources(pattern: str) -> list[Path]:
+    return sorted(path.relative_to(ROOT) for path in ROOT.glob(pattern))
 
 
 def cuda_rules(cuda: Cuda) -> str:
     """nvcc for all architectures, the words of ptxas kept beside each object; and the table made of them."""
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in cuda.archs]
     codes.append(f"-gencode=arch=compute_{cuda.archs[-1]},code=compute_{cuda.archs[-1]}")
-    compiler = f"{cuda.nvcc} {NVCC_FLAGS} {' '.join(codes)} -MMD -MF $out.d -c $in -o $out"
-    report = f"{sys.executable} csrc/cuda/report.py $in > $out"
+    compiler = f"{quoted(cuda.nvcc)} {NVCC_FLAGS} {' '.join(codes)} -MMD -MF $out.d -c $in -o $out"
+    report = f"{quoted(sys.executable)} csrc/cuda/report.py $in > $out"
     return (
         f"rule cuda\n  command = {compiler} > $out.report 2>&1 || (cat $out.report; false)\n"
         f"  depfile = $out.d\n  deps = gcc\nrule report\n  command = {report}\n"
@@ -174,12 +272,24 @@ def rule(name: str, command: str) -> str:
     return f"rule {name}\n  command = {command}\n" + ("  depfile = $out.d\n  deps = gcc\n" if name == "compile" else "")
 
 
-version = re.search(r'__version__ = "(.+?)"', (ROOT / "ccfast/__init__.py").read_text())
-assert version is not None
+def packages() -> list[str]:
+    """Those of ``ccfast/``, and ``kernels/`` beside it, which is installed as ``ccfast.kernels``."""
+    kernels = [f"ccfast.{name}" for name in find_packages(include=["kernels", "kernels.*"])]
+    return [name for name in find_packages(include=["ccfast", "ccfast.*"]) if name not in kernels] + kernels
 
-setup(
-    version=version[1],
-    packages=find_packages(include=["ccfast", "ccfast.*"]),
-    ext_modules=[Extension("ccfast._C", sources=[])],
-    cmdclass={"build_ext": BuildNative},
-)
+
+def version() -> str:
+    match = re.search(r'__version__ = "(.+?)"', (ROOT / "ccfast/__init__.py").read_text())
+    if match is None:
+        raise ValueError('ccfast/__init__.py: must hold a line like __version__ = "0.1.0"')
+    return match[1]
+
+
+if __name__ == "__main__":  # which it is for pip and build as well; the tests import the functions
+    setup(
+        version=version(),
+        packages=packages(),
+        package_dir={"ccfast": "ccfast", "ccfast.kernels": "kernels"},
+        ext_modules=[Extension("ccfast._C", sources=[])],
+        cmdclass={"build_ext": BuildNative, "build_py": BuildPython},
+    )

@@ -32,8 +32,8 @@ def show_config() -> str:
             torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
         )
         lines.append(f"device {device}: {label}")
-        for name, (_, reason) in backends.BACKENDS.items():
-            why = reason(torch.device(device))
+        for name, backend in backends.BACKENDS.items():
+            why = backend.reason(torch.device(device))
             lines.append(f"  backend {name}: {'yes' if why is None else f'no, {why}'}")
     text = "\n".join(lines)
     print(text)
@@ -47,11 +47,12 @@ def show_kernels() -> str:
     ``resources(architecture)``; one that raises ImportError or RuntimeError there gives the message in place of rows.
     """
     rows, reasons = [], []
-    for name, (module, _) in backends.BACKENDS.items():
-        if not hasattr(module, "resources"):
+    for name, backend in backends.BACKENDS.items():
+        resources = getattr(backend, "resources", None)
+        if resources is None:
             continue
         try:
-            rows += [row for architecture in ARCHITECTURES for row in module.resources(architecture)]
+            rows += [row for architecture in ARCHITECTURES for row in resources(architecture)]
         except (ImportError, RuntimeError) as error:
             reasons.append(f"{name}: {error}")
     text = "\n".join([text_table(rows), *reasons])

@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ccfast", description="Restore images from degraded measurements in a few network evaluations."
     )
+    parser.add_argument("--version", action="version", version=f"ccfast {ccfast.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _demo_arguments(_command(commands, "demo", _demo, "degrade and restore photographs, and draw a gallery"))
     _restore_arguments(_command(commands, "restore", _restore, "restore measurement images", _OPERATORS + _FILES))

@@ -13,6 +13,7 @@ from collections.abc import Collection
 import torch
 
 from .. import reference, triton
+from ..missing import why_missing
 from ..native import REASON as NATIVE_REASON
 from ..resources import Resource
 from ..row import Ops, Projector, Row
@@ -30,7 +31,7 @@ def reason(device: torch.device) -> str | None:
     if NATIVE_REASON is not None:
         return NATIVE_REASON
     if not hasattr(torch.ops.ccfast, "cuda_fourier"):
-        return "installed without CUDA code, which takes nvcc at installation"
+        return why_missing("cuda")
     return None if device.type == "cuda" else "it runs on CUDA devices only"
 
 

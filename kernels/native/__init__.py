@@ -18,12 +18,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..missing import why_missing
 from ..row import Ops, Projector, Row, outside
 
 try:
     from . import ops
 except ModuleNotFoundError:
-    REASON: str | None = "installed without native code, which takes a C++ compiler and torch at installation"
+    REASON: str | None = why_missing("native")
 except ImportError as error:
     REASON = f"its library does not load: {error}"
 else:

@@ -1,0 +1,18 @@
+"""Why a part of the native code is not here, from what setup.py left in ``ccfast/_build.json``."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+__all__ = ["why_missing"]
+
+NAMES = {"native": "native", "cuda": "CUDA"}
+
+
+def why_missing(part: str) -> str:
+    """The reason that "native" or "cuda" code was not built, as it follows "no, " in ``ccfast.show_config()``."""
+    record = files("ccfast") / "_build.json"
+    if not record.is_file():
+        return f"its {NAMES[part]} code has not been built, which pip install does"
+    return f"installed without {NAMES[part]} code, because {json.loads(record.read_text())[part]}"
