@@ -6,7 +6,10 @@ import re
 
 from ccfast.kernels.row import Row
 
-__all__ = ["given", "key"]
+__all__ = ["TERMS", "given", "key", "update"]
+
+TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
+"""The terms of common rows, which look back at nothing."""
 
 
 def key(name):
@@ -16,7 +19,7 @@ def key(name):
 
 
 def given(coefficients, tensors, fields=None):
-    """(row, tensors): the first two arguments of ``update``.
+    """(row, tensors): the first two arguments of an ``update``.
 
     Args:
         coefficients: number, or tensor of every image or element, by term.
@@ -27,3 +30,8 @@ def given(coefficients, tensors, fields=None):
     terms = [(place, c, 1.0 if projected else None) for place, projected, c in terms]
     row = Row(terms + [(key(name)[0], 1.0, f) for name, f in (fields or {}).items()])
     return row, [tensors[register + (str(age) if age else "")] for register, age in row.registers]
+
+
+def update(ops, coefficients, tensors, out, after, c_in, fields=None, table=None):
+    """The row of these terms, by the operations of a backend."""
+    ops.update(*given(coefficients, tensors, fields), out, after, c_in, table)

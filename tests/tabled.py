@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from ccfast.kernels import reference
 from ccfast.kernels.reference import Ops
+
+from ccfast.kernels import reference
 
 DEVICE_TABLE = True
 

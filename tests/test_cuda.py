@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import OPERATORS, SMOOTH
+from rows import TERMS, update
 
 from ccfast.engine import backends
-from ccfast.engine.plan import TERMS
 from ccfast.kernels import banded, cuda, native, reference
 from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, Inpainting, SeparableBlur
 
@@ -195,9 +195,9 @@ def check_residual(operator, tensors, dtype, table=None):
 def check_update(operator, tensors, dtype, row, table=None, numbers=None):
     """``row`` and c_in = 0.8 are what must come out; ``numbers`` what the backend is told beside the table."""
     out, following = poisoned(tensors["x"], torch.float32), poisoned(tensors["x"], dtype)
-    cuda.bind(operator).update(numbers or row, tensors, out, following, 0.8 if table is None else 7.0, table=table)
+    update(cuda.bind(operator), numbers or row, tensors, out, following, 0.8 if table is None else 7.0, table=table)
     want, want_following = (torch.empty(out.shape, dtype=torch.float64) for _ in range(2))
-    reference.update(operator, row, double(tensors), want, want_following, 0.8)
+    update(reference.bind(operator), row, double(tensors), want, want_following, 0.8)
     close(out, want)
     close(following, want_following)
 
@@ -265,8 +265,8 @@ def test_batches(member, device):
     for batch in (3, 0, 1):
         tensors = case(operator, torch.float32, device, batch)
         out, want = torch.empty_like(tensors["x"]), torch.empty(tensors["x"].shape, dtype=torch.float64)
-        bound.update(ROWS["general"], tensors, out, None, 1.0)
-        reference.update(operator, ROWS["general"], double(tensors), want, None, 1.0)
+        update(bound, ROWS["general"], tensors, out, None, 1.0)
+        update(reference.bind(operator), ROWS["general"], double(tensors), want, None, 1.0)
         close(out, want)
 
 
@@ -284,7 +284,7 @@ def test_float64_state(device):
     tensors = {name: t.double() for name, t in case(operator, torch.float32, device).items()}
     outs = [torch.empty_like(tensors["x"]) for _ in range(2)]
     for backend, out in zip((cuda, reference), outs, strict=True):
-        backend.bind(operator).update(ROWS["general"], tensors, out, None, 1.0)
+        update(backend.bind(operator), ROWS["general"], tensors, out, None, 1.0)
     assert torch.equal(*outs)
 
 
@@ -294,8 +294,8 @@ def test_idempotent(device):
     x = draw(1, *operator.shape, dtype=torch.float32).to(device)
     once, twice = torch.empty_like(x), torch.empty_like(x)
     bound = cuda.bind(operator)
-    bound.update({"Px": 1.0}, {"x": x}, once, None, 1.0)
-    bound.update({"Px": 1.0}, {"x": once}, twice, None, 1.0)
+    update(bound, {"Px": 1.0}, {"x": x}, once, None, 1.0)
+    update(bound, {"Px": 1.0}, {"x": once}, twice, None, 1.0)
     close(twice, once.cpu().double())
 
 
@@ -306,7 +306,7 @@ def test_large(height, width, factor, device):
     operator = fourier_member(height, width, 1, factor)
     x = draw(1, *operator.shape, dtype=torch.float32).to(device)
     out, want = torch.empty_like(x), operator.project(x.cpu().double())
-    cuda.bind(operator).update({"Px": 1.0}, {"x": x}, out, None, 1.0)
+    update(cuda.bind(operator), {"Px": 1.0}, {"x": x}, out, None, 1.0)
     assert (out.cpu().double() - want).norm() <= 5e-7 * want.norm()
 
 
@@ -355,7 +355,7 @@ def test_grad(device):
     operator = build(SMALL["own"])
     x = torch.zeros(1, *operator.shape, device=device, requires_grad=True)
     with torch.enable_grad(), pytest.raises(RuntimeError, match=r"cuda backend: .* pass x.detach\(\)"):
-        cuda.bind(operator).update({"x": 1.0}, {"x": x}, torch.empty_like(x), None, 1.0)
+        update(cuda.bind(operator), {"x": 1.0}, {"x": x}, torch.empty_like(x), None, 1.0)
 
 
 def test_errors(device):
@@ -430,7 +430,7 @@ def test_other_kinds(monkeypatch):
     operator = Inpainting(torch.ones(1, 4, 4))
     x, out = draw(1, 1, 4, 4), torch.empty(1, 1, 4, 4, dtype=torch.float64)
     bound = cuda.bind(operator)
-    bound.update({"x": 2.0}, {"x": x}, out, None, 1.0, table=torch.zeros(3))
+    update(bound, {"x": 2.0}, {"x": x}, out, None, 1.0, table=torch.zeros(3))
     assert torch.equal(out, 2 * x)
     bound.residual(x, x, x, 1.0, 0.0, out, table=torch.zeros(2))
     assert torch.equal(out, torch.zeros_like(x))

@@ -7,6 +7,7 @@ import threading
 import pytest
 import test_goldens as goldens
 import torch
+from rows import update
 from torch import nn
 
 import ccfast
@@ -69,8 +70,8 @@ def test_kernels_for_the_sanitizer(kind, dtype, device):
     exact = {n: t.double() for n, t in tensors.items()}
     truth, own = torch.empty_like(exact["x"]), reference.bind(operator)
     out, after = torch.full_like(tensors["x"], torch.nan), torch.full_like(tensors["F"], torch.nan)
-    ops.update(row, tensors, out, after, 0.5)
-    own.update(row, exact, truth, None, 1.0)
+    update(ops, row, tensors, out, after, 0.5)
+    update(own, row, exact, truth, None, 1.0)
     assert relative_error(out, truth) < 4 * TOLERANCE[torch.float32]
     assert relative_error(after, 0.5 * truth) < 2 * TOLERANCE[dtype]
     r = torch.full_like(tensors["F"], torch.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from rows import update
 from torch import nn
 
 from ccfast import Denoiser, Sampler
@@ -258,7 +259,7 @@ def test_update_with_fields_and_coefficients_of_each_image(dtype):
     f = torch.rand(operator.singular_values.shape, dtype=torch.float64, generator=generator)
     out = torch.empty(3, *SHAPE, dtype=torch.promote_types(dtype, torch.float32))
     row = {"x": a, "F1": 0.5, "Ph": b, "PF1": 0.3}
-    reference.update(operator, row, {"x": x, "F1": F, "h": h}, out, None, 1.0, {"x": f.to(out.dtype)})
+    update(reference.bind(operator), row, {"x": x, "F1": F, "h": h}, out, None, 1.0, {"x": f.to(out.dtype)})
     x, F, h = x.double(), F.double(), h.double()
     v = operator.lift(torch.eye(16, dtype=torch.float64)[: f.numel(), None, : f.numel()]).squeeze(1)  # rows of V^T
     expected = a[:, None] * x[:, 0] + 0.5 * F[:, 0] + (b[:, None] * h[:, 0] + 0.3 * F[:, 0]) @ v.T @ v

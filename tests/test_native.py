@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as NF
 from conftest import OPERATORS, SMOOTH
 from recorder import SYNCS, Recorder
+from rows import TERMS, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
 from ccfast.engine import backends
-from ccfast.engine.plan import TERMS
 from ccfast.kernels import native, reference
 from ccfast.operators import (
     AveragePooling,
@@ -180,9 +180,9 @@ def check_residual(operator, tensors, dtype):
 def check_update(operator, tensors, dtype, row):
     shape = tensors["x"].shape
     out, following = poisoned(shape, torch.float32), poisoned(shape, dtype)
-    native.bind(operator).update(row, tensors, out, following, 0.8)
+    update(native.bind(operator), row, tensors, out, following, 0.8)
     want, want_following = torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.float64)
-    reference.update(operator, cast(row, torch.float64), double(tensors), want, want_following, 0.8)
+    update(reference.bind(operator), cast(row, torch.float64), double(tensors), want, want_following, 0.8)
     close(out, want, tolerance(operator))
     close(following, want_following, tolerance(operator))
 
@@ -226,12 +226,12 @@ def test_rich_rows(operator, dtype, monkeypatch):
     shape, wide = tensors["x"].shape, double(tensors)
     for row, fields in rich(operator, tensors):
         want, want_following = (torch.empty(shape, dtype=torch.float64) for _ in range(2))
-        reference.update(operator, row, wide, want, want_following, 0.8, fields)
+        update(reference.bind(operator), row, wide, want, want_following, 0.8, fields)
         out, following = poisoned(shape, torch.float32), poisoned(shape, dtype)
         with monkeypatch.context() as patch:
             patch.setattr(reference, "update", None)
             bound = native.bind(operator)
-            bound.update(cast(row, torch.float32), tensors, out, following, 0.8, cast(fields, torch.float32))
+            update(bound, cast(row, torch.float32), tensors, out, following, 0.8, cast(fields, torch.float32))
         # a dense V of the operator's own has rounding of its own
         close(out, want, max(tolerance(operator), 2e-6))
         close(following, want_following, max(tolerance(operator), 2e-6))
@@ -260,8 +260,8 @@ def test_rows_longer_than_an_op_takes(operator):
     tensors = {f"{name}{k}": t for k in range(5) for name, t in tensors.items()}
     row = {name: image for name in tensors}
     out, want = torch.empty_like(tensors["x0"]), torch.empty(tensors["x0"].shape, dtype=torch.float64)
-    native.bind(operator).update(row, tensors, out, None, 1.0)
-    reference.update(operator, cast(row, torch.float64), double(tensors), want, None, 1.0)
+    update(native.bind(operator), row, tensors, out, None, 1.0)
+    update(reference.bind(operator), cast(row, torch.float64), double(tensors), want, None, 1.0)
     close(out, want, tolerance(operator))
 
 
@@ -295,8 +295,8 @@ def test_other_batch_after(operator):
         for batch in (3, 1):
             tensors = case(operator, torch.float32, batch)
             out, want = torch.empty_like(tensors["x"]), torch.empty(tensors["x"].shape, dtype=torch.float64)
-            bound.update(ROWS["general"], tensors, out, None, 1.0)
-            reference.update(operator, ROWS["general"], double(tensors), want, None, 1.0)
+            update(bound, ROWS["general"], tensors, out, None, 1.0)
+            update(reference.bind(operator), ROWS["general"], double(tensors), want, None, 1.0)
             close(out, want, tolerance(operator))
 
 
@@ -305,7 +305,7 @@ def test_float64_state(operator):
     tensors = double(case(operator, torch.float32))
     outs = [torch.empty_like(tensors["x"]) for _ in range(2)]
     for backend, out in zip((native, reference), outs, strict=True):
-        backend.bind(operator).update(ROWS["general"], tensors, out, None, 1.0)
+        update(backend.bind(operator), ROWS["general"], tensors, out, None, 1.0)
     assert torch.equal(*outs)
 
 
@@ -316,7 +316,7 @@ def test_threads(operator):
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         out = torch.empty_like(large["x"])
-        native.bind(operator.repeat(8)).update(ROWS["general"], large, out, None, 1.0)
+        update(native.bind(operator.repeat(8)), ROWS["general"], large, out, None, 1.0)
         results.append(out)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
@@ -458,7 +458,7 @@ def test_gradient_raises():
     with torch.enable_grad():
         for call in (
             lambda t: native.bind(op).residual(x, t, x, 1.0, 1.0, out),
-            lambda t: native.bind(op).update({"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
+            lambda t: update(native.bind(op), {"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
             lambda t: native.denoised(x, t, 1.0, 1.0),
         ):
             call(x)

@@ -9,16 +9,16 @@ import guided_ode
 import numpy as np
 import pytest
 import torch
+from ccfast.engine.fields import NODES, interpolate, nodes
+from ccfast.solvers.conjugate_modes import Guidance, modes
 from scipy.integrate import quad
 
 from ccfast import Denoiser, Sampler
-from ccfast.engine.fields import NODES, interpolate, nodes
 from ccfast.engine.run import initial_mean
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
 from ccfast.schedules import EDM, VP, Flow
 from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered
-from ccfast.solvers.conjugate_modes import Guidance, modes
 from ccfast.testing import Gaussian, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from rows import TERMS, update
 
-from ccfast.engine.plan import TERMS
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling
 from ccfast.testing import relative_error
@@ -107,7 +107,7 @@ def test_a_row_is_its_formula(dtype):
         a * (operator.project(wide[name[1:]]) if name.startswith("P") else wide[name]) for name, a in row.items()
     )
     out, scaled = torch.full((3, 2, 4, 6), torch.nan), torch.full((3, 2, 4, 6), torch.nan, dtype=dtype)
-    reference.update(operator, row, tensors, out, scaled, 0.25)
+    update(reference.bind(operator), row, tensors, out, scaled, 0.25)
     assert relative_error(out, expected) < 1e-6
     assert torch.equal(scaled, (0.25 * out).to(dtype))
     r = torch.full((3, 2, 4, 6), torch.nan, dtype=dtype)

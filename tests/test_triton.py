@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import OPERATORS, SMOOTH
 from interpreter import INTERPRETING
+from rows import update
 from test_native import ROWS, Halved, case, close, draw, golden, mask, poisoned, sampler
 
 import ccfast
@@ -113,9 +114,9 @@ def check_residual(operator, tensors, dtype):
 def check_update(operator, tensors, dtype, row):
     shape, device = tensors["x"].shape, tensors["x"].device
     out, following = poisoned(shape, torch.float32).to(device), poisoned(shape, dtype).to(device)
-    backend.bind(operator).update(row, tensors, out, following, 0.8)
+    update(backend.bind(operator), row, tensors, out, following, 0.8)
     want = torch.empty(shape, dtype=torch.float64)
-    reference.update(operator, row, double(tensors), want, None, 0.8)
+    update(reference.bind(operator), row, double(tensors), want, None, 0.8)
     close(out.cpu(), want, 1e-6)
     assert torch.equal(following, (out * 0.8).to(dtype))  # to the bit: rounded to nearest even
 
@@ -184,8 +185,8 @@ def test_other_batch_after(device):
     for batch in (3, 1):
         tensors = on(device, case(Halved((4, 9, 10)), torch.float32, batch))
         out, want = torch.empty_like(tensors["x"]), torch.empty(tensors["x"].shape, dtype=torch.float64)
-        bound.update(ROWS["general"], tensors, out, None, 1.0)
-        reference.update(Halved((4, 9, 10)), ROWS["general"], double(tensors), want, None, 1.0)
+        update(bound, ROWS["general"], tensors, out, None, 1.0)
+        update(reference.bind(Halved((4, 9, 10))), ROWS["general"], double(tensors), want, None, 1.0)
         close(out.cpu(), want, 1e-6)
 
 
@@ -204,8 +205,8 @@ def test_coefficients_are_read_from_the_table(build, device):
     row = {"Px": 0.3, "h": -1.0, "x": 0.5, "Ph": 2.0, "ybar": 0.1}
     table = torch.tensor([0.5, -1.0, 0.1, 0.3, 2.0, 0.0, 0.8], **like)  # of x, h, ybar; of Px, Ph, Pybar; c_in
     outs = [[poisoned(shape, torch.float32).to(device) for _ in range(2)] for _ in range(2)]
-    bound.update(row, tensors, *outs[0], 0.8)
-    bound.update(dict.fromkeys(row, 9.0), tensors, *outs[1], 9.0, table=table)
+    update(bound, row, tensors, *outs[0], 0.8)
+    update(bound, dict.fromkeys(row, 9.0), tensors, *outs[1], 9.0, table=table)
     assert torch.equal(outs[0][0], outs[1][0])
     assert torch.equal(outs[0][1], outs[1][1])
 
@@ -230,11 +231,11 @@ def test_halves(device):
         every = torch.arange(-(2**15), 2**15, device=device).to(torch.int16).view(dtype).reshape(1, 1, -1)
         bits = every.float().view(torch.int32)
         back, wide = poisoned(every.shape, dtype).to(device), poisoned(every.shape, torch.float32).to(device)
-        bound.update({"F": 1.0}, {"F": every}, wide, None, 1.0)
+        update(bound, {"F": 1.0}, {"F": every}, wide, None, 1.0)
         torch.testing.assert_close(wide, every.float(), rtol=0, atol=0, equal_nan=True)
         for step in (-1, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000):
             around = (bits + step).view(torch.float32)
-            bound.update({"x": 1.0}, {"x": around}, wide, back, 1.0)
+            update(bound, {"x": 1.0}, {"x": around}, wide, back, 1.0)
             torch.testing.assert_close(back, around.to(dtype), rtol=0, atol=0, equal_nan=True)
 
 
@@ -244,16 +245,16 @@ def test_float64_state(operator, device):
     tensors = {name: tensor.double() for name, tensor in on(device, case(operator, torch.float32)).items()}
     outs = [torch.empty_like(tensors["x"]) for _ in range(2)]
     for module, out in zip((backend, reference), outs, strict=True):
-        module.bind(operator).update(ROWS["general"], tensors, out, None, 1.0)
+        update(module.bind(operator), ROWS["general"], tensors, out, None, 1.0)
     assert torch.equal(*outs)
 
 
 def test_strided_outputs(device):
     operator, tensors = Grayscale((3, 6, 8)), on(device, case(Grayscale((3, 6, 8)), torch.float32))
     out = poisoned((2, 3, 8, 6), torch.float32).to(device).mT
-    backend.bind(operator).update(ROWS["general"], tensors, out, None, 1.0)
+    update(backend.bind(operator), ROWS["general"], tensors, out, None, 1.0)
     want = torch.empty(out.shape, dtype=torch.float64)
-    reference.update(operator, ROWS["general"], double(tensors), want, None, 1.0)
+    update(reference.bind(operator), ROWS["general"], double(tensors), want, None, 1.0)
     close(out.cpu(), want, 1e-6)
 
 
@@ -263,7 +264,7 @@ def test_gradient_raises(device):
     with torch.enable_grad():
         for call in (
             lambda t: bound.residual(x, t, x, 1.0, 1.0, out),
-            lambda t: bound.update({"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
+            lambda t: update(bound, {"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
         ):
             call(x)
             with pytest.raises(RuntimeError, match=r"triton backend: .* requires grad"):
