@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ..operators.sums import sums
+
 __all__ = [
     "RICH_ROWS",
     "Ops",
@@ -152,7 +154,7 @@ def combine(vector: Mapping[str, float], tensors: Mapping[str, Tensor]) -> Tenso
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of every image, (B,) float64."""
-    return (a * b).flatten(1).sum(1, dtype=torch.float64)
+    return sums(a * b, torch.float64)
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from ccfast.operators import (
 from ccfast.operators.base import Operator
 from ccfast.plan import TERMS
 from ccfast.solvers import DDNM, DDRM, LML, Conjugate
+from ccfast.testing import LIBRARY
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native backend: {native.REASON}")
 if native.REASON is None:
@@ -52,7 +53,7 @@ def mask(*shape):
 class Halved(Operator):
     """A kind without a kernel: P keeps the first half of the channels."""
 
-    kind = "dense"
+    kind = "other"
 
     def __init__(self, shape):
         super().__init__(shape, (shape[0] // 2, *shape[1:]))
@@ -114,10 +115,9 @@ def operator(request):
 
 
 @pytest.fixture(autouse=True)
-def one_thread_no_grad():
-    """Tensors this small only wait for each other's threads."""
+def no_grad():
+    """And the number of threads as it was."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with torch.no_grad():
         yield
     torch.set_num_threads(threads)
@@ -308,17 +308,42 @@ def test_float64_state(operator):
     assert torch.equal(*outs)
 
 
-def test_threads(operator):
-    """The pieces of a kernel do not depend on the threads. Nor do MKL's results at these sizes."""
-    tensors, results = case(operator, torch.float32), []
-    large = {name: t.repeat(8, *[1] * (t.ndim - 1)) for name, t in tensors.items()}
-    for threads in (1, 2, 3):
+def ours(operator):
+    """Whether all arithmetic of a row is ours: no library's product or transform lies between its kernels."""
+    return operator.kind in ("mask", "block", "channel", "other") or (
+        operator.kind == "separable" and isinstance(separable_row(operator), Banded)
+    )
+
+
+def same(got, want, operator):
+    """As docs/promises.md says: to the bit where all arithmetic is ours, to the stated bound elsewhere."""
+    if ours(operator):
+        assert torch.equal(got, want)
+    else:
+        close(got, want.double(), LIBRARY[torch.float32])
+
+
+def results(operator, tensors):
+    """A residual and an update."""
+    out, residual = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
+    bound = native.bind(operator)
+    bound.residual(tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, residual)
+    bound.update(ROWS["general"], tensors, out, None, 1.0)
+    return torch.cat([residual, out], 1)
+
+
+@pytest.mark.elsewhere
+def test_threads_and_batch(operator):
+    """What a kernel computes of an image depends neither on the threads nor on the images around it."""
+    copies = 8
+    many = case(operator.repeat(copies), torch.float32, copies * (operator.batch or 1))
+    together = results(operator.repeat(copies), many)
+    for threads in (2, 3, 4):
         torch.set_num_threads(threads)
-        out = torch.empty_like(large["x"])
-        native.bind(operator.repeat(8)).update(ROWS["general"], large, out, None, 1.0)
-        results.append(out)
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+        same(results(operator.repeat(copies), many), together, operator)
+    for k in (0, copies - 1):
+        part = slice(k * (operator.batch or 1), (k + 1) * (operator.batch or 1))
+        same(results(operator, {name: t[part] for name, t in many.items()}), together[part], operator)
 
 
 def test_halves():
@@ -386,6 +411,7 @@ def test_normal(shape):
     torch.testing.assert_close(out, want, rtol=0, atol=1e-6)
 
 
+@pytest.mark.elsewhere
 def test_normal_threads():
     zeros, results = torch.zeros(2, dtype=torch.int64), []
     for threads in (1, 3):
@@ -580,6 +606,41 @@ def test_sampler_agrees(build, solver):
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
     got, want = (sampler(operator, backend, solver)(y, seed=3) for backend in ("native", "reference"))
     assert ((got - want).norm() / want.norm()).item() < 1e-5
+
+
+ODD_RUNS = {
+    "mask": lambda: Inpainting(mask(1, 63, 65), shape=(3, 63, 65)),
+    "block": lambda: AveragePooling((3, 63, 66), 3),
+    "channel": lambda: Grayscale((3, 63, 65)),
+    "banded": lambda: Bicubic((3, 64, 60), 4),
+    "low-rank": lambda: GaussianBlur((3, 63, 65)),
+    "fourier": lambda: FourierBlur((3, 63, 65), np.outer(SMOOTH, SMOOTH), 0.2),
+}
+
+
+def pixelwise(x, t):
+    """A network of single sums, products and quotients, which IEEE rounds one way wherever they are computed."""
+    return x / (1.0 + x * x)
+
+
+@pytest.mark.elsewhere
+@pytest.mark.parametrize("solver", [*SOLVERS, Conjugate(5.0, order=2), LML(0.5, 1e3)], ids=repr)
+@pytest.mark.parametrize("build", ODD_RUNS.values(), ids=ODD_RUNS)
+def test_a_run_does_not_depend_on_threads_and_batch(build, solver):
+    """Bit for bit where neither the operator nor the network calls a library, as docs/promises.md says."""
+    operator, images = build(), 4
+    denoiser = ccfast.Denoiser(pixelwise, ccfast.schedules.VP())
+    s = ccfast.Sampler(denoiser, operator, solver, backend="native")
+    y = operator.forward(0.5 * draw(images, *operator.shape, dtype=torch.float32))
+    together = s(y, seed=[5, 6, 7, 8])
+    others = [s(y[k : k + 1], seed=[5 + k])[0] for k in range(images)]
+    torch.set_num_threads(3)
+    others = [*s(y, seed=[5, 6, 7, 8]), *others, *s.sample(y[:2], 2, seed=[5, 6], together=2)[0]]
+    for got, want in zip(others, [*together, *together, *together[:2]], strict=True):
+        if ours(operator):
+            assert torch.equal(got, want)
+        else:
+            close(got, want.double(), 10 * LIBRARY[torch.float32])
 
 
 @pytest.mark.parametrize("solver", [LML(0.5, 1e3), Conjugate(5.0, order=2), DDNM(eta=0.5), DDRM()], ids=repr)
