@@ -15,7 +15,7 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .schedules import Schedule
 
-__all__ = ["TOLERANCE", "Gaussian", "GaussianMixture", "relative_error"]
+__all__ = ["LIBRARY", "TOLERANCE", "Gaussian", "GaussianMixture", "relative_error"]
 
 TOLERANCE: dict[torch.dtype, float] = {
     torch.float64: 1e-12,
@@ -24,6 +24,15 @@ TOLERANCE: dict[torch.dtype, float] = {
     torch.float16: 2**-11,
 }
 """Relative error allowed of one operation, by dtype. A whole run in float32 is allowed ten times as much."""
+
+LIBRARY: dict[torch.dtype, float] = {
+    torch.float64: 2e-15,
+    torch.float32: 1e-6,
+}
+"""What one operation may change by, of its largest value, where the same numbers go through a library's matrix product,
+Fourier transform or convolution with other threads, another batch around them or another instruction set: about eight
+roundings, for sums that are added up in another order. docs/promises.md says where such a library takes part; all
+other results of one instruction set are equal to the bit. A whole run is allowed ten times as much."""
 
 
 def relative_error(value: Tensor, truth: Tensor) -> float:

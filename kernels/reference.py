@@ -13,6 +13,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor
 
+from ..operators.sums import sums
 from .row import Key, Ops, Projector, Row
 
 __all__ = [
@@ -147,7 +148,7 @@ def combine(vector: Mapping[Key, float], registers: Mapping[Key, Tensor]) -> Ten
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of every image, (B,) float64."""
-    return (a * b).flatten(1).sum(1, dtype=torch.float64)
+    return sums(a * b, torch.float64)
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ from ccfast.solvers.registry import REGISTRY
 from ccfast.testing import GaussianMixture
 
 # on a machine that is doing something else two threads wait for each other, many times longer than they work
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def _random(*shape, seed=0):

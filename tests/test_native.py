@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as NF
+from ccfast.kernels.row import Row
 from conftest import OPERATORS, SMOOTH
 from recorder import SYNCS, Recorder
-from rows import TERMS, update
+from rows import TERMS, given, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
@@ -31,6 +32,7 @@ from ccfast.operators import (
 )
 from ccfast.operators.operator import Operator
 from ccfast.solvers import DDNM, DDRM, LML, Conjugate
+from ccfast.testing import LIBRARY
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native backend: {native.REASON}")
 if native.REASON is None:
@@ -53,7 +55,7 @@ def mask(*shape):
 class Halved(Operator):
     """A kind without a kernel: P keeps the first half of the channels."""
 
-    kind = "dense"
+    kind = "other"
 
     def __init__(self, shape):
         super().__init__(shape, (shape[0] // 2, *shape[1:]))
@@ -115,10 +117,9 @@ def operator(request):
 
 
 @pytest.fixture(autouse=True)
-def one_thread_no_grad():
-    """Tensors this small only wait for each other's threads."""
+def no_grad():
+    """And the number of threads as it was."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with torch.no_grad():
         yield
     torch.set_num_threads(threads)
@@ -253,16 +254,19 @@ def test_weighted_residual(operator, dtype, monkeypatch):
     close(out, want, 5e-6)
 
 
-def test_rows_longer_than_an_op_takes(operator):
-    """More than 24 terms are left to the reference."""
-    tensors = case(operator, torch.float32)
-    image = draw(len(tensors["x"]), dtype=torch.float32)
-    tensors = {f"{name}{k}": t for k in range(5) for name, t in tensors.items()}
-    row = {name: image for name in tensors}
-    out, want = torch.empty_like(tensors["x0"]), torch.empty(tensors["x0"].shape, dtype=torch.float64)
-    update(native.bind(operator), row, tensors, out, None, 1.0)
-    update(reference.bind(operator), cast(row, torch.float64), double(tensors), want, None, 1.0)
-    close(out, want, tolerance(operator))
+def test_what_the_kernels_take(operator):
+    """The sentence that ``takes`` returns is the reason for which a sampler leaves a row to the reference."""
+
+    def why(row, *dtypes):
+        built, _ = given(row, case(operator, torch.float32))
+        return native.takes(operator, built, dtypes, 100)
+
+    assert why(ROWS["general"], torch.float32, torch.bfloat16, torch.float16) is None
+    assert "the state is torch.float64" in why(ROWS["general"], torch.float64)
+    assert "do not read torch.float64" in why(ROWS["general"], torch.float32, torch.float64)
+    assert "1 to 24 terms, and the row has 0" in why({}, torch.float32)
+    long = Row([(("x", 0), torch.ones(2), None)] * 25)
+    assert "1 to 24 terms, and the row has 25" in native.takes(operator, long, (torch.float32,), 100)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -300,26 +304,42 @@ def test_other_batch_after(operator):
             close(out, want, tolerance(operator))
 
 
-def test_float64_state(operator):
-    """Falls back to the reference: equal bits."""
-    tensors = double(case(operator, torch.float32))
-    outs = [torch.empty_like(tensors["x"]) for _ in range(2)]
-    for backend, out in zip((native, reference), outs, strict=True):
-        update(backend.bind(operator), ROWS["general"], tensors, out, None, 1.0)
-    assert torch.equal(*outs)
+def ours(operator):
+    """Whether all arithmetic of a row is ours: no library's product or transform lies between its kernels."""
+    return operator.kind in ("mask", "block", "channel", "other") or (
+        operator.kind == "separable" and isinstance(separable_row(operator), Banded)
+    )
 
 
-def test_threads(operator):
-    """The pieces of a kernel do not depend on the threads. Nor do MKL's results at these sizes."""
-    tensors, results = case(operator, torch.float32), []
-    large = {name: t.repeat(8, *[1] * (t.ndim - 1)) for name, t in tensors.items()}
-    for threads in (1, 2, 3):
+def same(got, want, operator):
+    """As docs/promises.md says: to the bit where all arithmetic is ours, to the stated bound elsewhere."""
+    if ours(operator):
+        assert torch.equal(got, want)
+    else:
+        close(got, want.double(), LIBRARY[torch.float32])
+
+
+def results(operator, tensors):
+    """A residual and an update."""
+    out, residual = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
+    bound = native.bind(operator)
+    bound.residual(tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, residual)
+    update(bound, ROWS["general"], tensors, out, None, 1.0)
+    return torch.cat([residual, out], 1)
+
+
+@pytest.mark.elsewhere
+def test_threads_and_batch(operator):
+    """What a kernel computes of an image depends neither on the threads nor on the images around it."""
+    copies = 8
+    many = case(operator.repeat(copies), torch.float32, copies * (operator.batch or 1))
+    together = results(operator.repeat(copies), many)
+    for threads in (2, 3, 4):
         torch.set_num_threads(threads)
-        out = torch.empty_like(large["x"])
-        update(native.bind(operator.repeat(8)), ROWS["general"], large, out, None, 1.0)
-        results.append(out)
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+        same(results(operator.repeat(copies), many), together, operator)
+    for k in (0, copies - 1):
+        part = slice(k * (operator.batch or 1), (k + 1) * (operator.batch or 1))
+        same(results(operator, {name: t[part] for name, t in many.items()}), together[part], operator)
 
 
 def test_halves():
@@ -387,6 +407,7 @@ def test_normal(shape):
     torch.testing.assert_close(out, want, rtol=0, atol=1e-6)
 
 
+@pytest.mark.elsewhere
 def test_normal_threads():
     zeros, results = torch.zeros(2, dtype=torch.int64), []
     for threads in (1, 3):
@@ -581,6 +602,41 @@ def test_sampler_agrees(build, solver):
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
     got, want = (sampler(operator, backend, solver)(y, seed=3) for backend in ("native", "reference"))
     assert ((got - want).norm() / want.norm()).item() < 1e-5
+
+
+ODD_RUNS = {
+    "mask": lambda: Inpainting(mask(1, 63, 65), shape=(3, 63, 65)),
+    "block": lambda: AveragePooling((3, 63, 66), 3),
+    "channel": lambda: Grayscale((3, 63, 65)),
+    "banded": lambda: Bicubic((3, 64, 60), 4),
+    "low-rank": lambda: GaussianBlur((3, 63, 65)),
+    "fourier": lambda: FourierBlur((3, 63, 65), np.outer(SMOOTH, SMOOTH), 0.2),
+}
+
+
+def pixelwise(x, t):
+    """A network of single sums, products and quotients, which IEEE rounds one way wherever they are computed."""
+    return x / (1.0 + x * x)
+
+
+@pytest.mark.elsewhere
+@pytest.mark.parametrize("solver", [*SOLVERS, Conjugate(5.0, order=2), LML(0.5, 1e3)], ids=repr)
+@pytest.mark.parametrize("build", ODD_RUNS.values(), ids=ODD_RUNS)
+def test_a_run_does_not_depend_on_threads_and_batch(build, solver):
+    """Bit for bit where neither the operator nor the network calls a library, as docs/promises.md says."""
+    operator, images = build(), 4
+    denoiser = ccfast.Denoiser(pixelwise, ccfast.schedules.VP())
+    s = ccfast.Sampler(denoiser, operator, solver, backend="native")
+    y = operator.forward(0.5 * draw(images, *operator.shape, dtype=torch.float32))
+    together = s(y, seed=[5, 6, 7, 8])
+    others = [s(y[k : k + 1], seed=[5 + k])[0] for k in range(images)]
+    torch.set_num_threads(3)
+    others = [*s(y, seed=[5, 6, 7, 8]), *others, *s.sample(y[:2], 2, seed=[5, 6], together=2)[0]]
+    for got, want in zip(others, [*together, *together, *together[:2]], strict=True):
+        if ours(operator):
+            assert torch.equal(got, want)
+        else:
+            close(got, want.double(), 10 * LIBRARY[torch.float32])
 
 
 @pytest.mark.parametrize("solver", [LML(0.5, 1e3), Conjugate(5.0, order=2), DDNM(eta=0.5), DDRM()], ids=repr)

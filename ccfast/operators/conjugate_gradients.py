@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from .sums import sums
+
 __all__ = ["conjugate_gradients", "damped", "minimum_norm"]
 
 Map = Callable[[Tensor], Tensor]
@@ -70,7 +72,7 @@ def damped(forward: Map, adjoint: Map, b: Tensor, gain: float, iterations: int) 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> of every sample, (B,)."""
-    return (a * b).flatten(1).sum(1)
+    return sums(a * b)
 
 
 def each(factor: Tensor, x: Tensor) -> Tensor:
