@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+from ccfast.kernels.row import Row
 from torch import Tensor
 
 from ccfast.app.benchmark.prepared_cases import GateError
@@ -33,7 +34,8 @@ CALLS = 20
 SMALL, LARGE = (1, 256), (8, 512)
 """Batch and side of the images of the two sizes of the table."""
 
-COMMON = {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3, "Ph": -2.1}
+ALONE = [(("x", 0), 0.9, None), (("F", 0), -0.4, None), (("r", 0), 0.7, None), (("h", 0), 1.3, None)]
+COMMON = Row([*ALONE, (("h", 0), -2.1, 1.0)])
 """The row of the noiseless conjugate sampler; without its last term for the linear combination."""
 
 
@@ -52,8 +54,7 @@ def cases(batch: int, side: int, device: torch.device | str) -> Iterator[Case]:
     """Every kernel on a batch of images, with a bfloat16 network."""
     shape = (3, side, side)
     mask = torch.rand(1, side, side, generator=torch.Generator().manual_seed(0)) < 0.6
-    without = {name: a for name, a in COMMON.items() if not name.startswith("P")}
-    yield _update("lincomb", "no P", without, Denoising(shape), batch, device)
+    yield _update("lincomb", "no P", Row(ALONE), Denoising(shape), batch, device)
     yield _update("mask", "shared", COMMON, Inpainting(mask, shape), batch, device)
     yield _update("mask", "per image", COMMON, Inpainting(mask.expand(batch, *shape)), batch, device)
     for factor in (2, 4, 8, 16):
@@ -66,23 +67,19 @@ def cases(batch: int, side: int, device: torch.device | str) -> Iterator[Case]:
     yield Case("normal", "fp32", lambda: normal(out, words, words, words, 1), out, truth, 4 * out.numel())
 
 
-def _update(
-    kernel: str, name: str, row: Mapping[str, float], operator: Operator, batch: int, device: torch.device | str
-) -> Case:
+def _update(kernel: str, name: str, row: Row, operator: Operator, batch: int, device: torch.device | str) -> Case:
     shape, generator = (batch, *operator.shape), torch.Generator().manual_seed(1)
     dtypes = {"x": torch.float32, "F": torch.bfloat16, "r": torch.bfloat16, "h": torch.bfloat16}
     tensors = {name: torch.randn(shape, generator=generator).to(device, dtype) for name, dtype in dtypes.items()}
     out = torch.full(shape, math.nan, device=device)
     following = torch.empty(shape, dtype=torch.bfloat16, device=device)
     truth = torch.empty(shape, dtype=torch.float64)
-    doubles = {name: tensor.cpu().double() for name, tensor in tensors.items()}
-    reference.update(operator, row, doubles, truth, None, 1.0)
-    direct = [row.get(name, 0.0) for name in tensors]
-    projected = [row.get("P" + name, 0.0) for name in tensors]
-    table = torch.tensor([*direct, *projected, 1.0], dtype=torch.float32, device=device)
+    terms = [tensors[name] for name, _ in row.registers]
+    reference.update(operator, row, [term.cpu().double() for term in terms], truth, None, 1.0)
+    table = torch.tensor(row.values(1.0), dtype=torch.float32, device=device)
     update = backend.bind(operator).update
-    moved = sum(t.numel() * t.element_size() for t in (*tensors.values(), out, following))
-    return Case(kernel, name, lambda: update(row, tensors, out, following, 1.0, table=table), out, truth, moved)
+    moved = sum(t.numel() * t.element_size() for t in (*terms, out, following))
+    return Case(kernel, name, lambda: update(row, terms, out, following, 1.0, table=table), out, truth, moved)
 
 
 def check(case: Case) -> None:

@@ -1,4 +1,4 @@
-"""Parses the native code against the headers of other torch versions, with the flags of setup.py: headers.py [VERSION...]
+"""Parses the native code against the headers of other torch versions, with the flags of setup.py.
 
 Without arguments these are the oldest torch that is promised and the one before the installed one. Their headers come
 from wheels of the package index, whatever the platform of the wheel, and are kept in CCFAST_HEADERS (default:
@@ -24,12 +24,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("CCFAST_HEADERS") or Path.home() / ".cache/ccfast/headers")
 PLATFORMS = "macosx_26_0_arm64", "win_amd64", "manylinux_2_28_aarch64"
-"""From the smallest wheel (80 MB, or 500 MB for one with CUDA) to the largest; the headers that we include are equal."""
+"""From the smallest wheel (80 MB, or 500 MB with CUDA) to the largest; the headers that we include are equal."""
 
 
 def load_setup():
     spec = importlib.util.spec_from_file_location("ccfast_setup", ROOT / "setup.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from ccfast.kernels.row import Row
 from torch import Tensor
 
 from bench.gpu.clock import on_device
@@ -14,7 +15,8 @@ from ccfast.app.benchmark.cases import KINDS, LOCAL
 from ccfast.app.benchmark.prepared_cases import GateError
 from ccfast.denoiser import Denoiser
 from ccfast.engine.backends import resolve
-from ccfast.engine.device_table import block
+from ccfast.engine.bound import number_row, residual_row
+from ccfast.engine.plan import Step
 from ccfast.kernels import reference
 from ccfast.testing import TOLERANCE, relative_error
 from ccfast.times import uniform
@@ -58,62 +60,67 @@ def _measure(
     op: str, kind: str, size: Size, dtype: torch.dtype, device: torch.device, bandwidth: float
 ) -> dict[str, Any]:
     operator = KINDS[kind][1](size.side)
-    name, module = resolve("auto", device)
+    backend = resolve("auto", device)
     shape, generator = (size.batch, *operator.shape), torch.Generator(device).manual_seed(0)
-    row = _row(operator) if op == "update" else {"ybar": 1.0, "Px": -1.25, "PF": 0.75}
-    names = list(dict.fromkeys(term.removeprefix("P") for term in row))
-    tensors = {
-        n: torch.randn(shape, device=device, generator=generator).to(torch.float32 if n in ("x", "ybar") else dtype)
-        for n in names
-    }
+    row = _row(operator) if op == "update" else residual_row(Step(0.0, 0.0, 1.0, 1.25, -0.75, ()), 1.0)
+    tensors = [
+        torch.randn(shape, device=device, generator=generator).to(torch.float32 if n in ("x", "ybar") else dtype)
+        for n, _ in row.registers
+    ]
     out = torch.full(shape, torch.nan, device=device, dtype=torch.float32 if op == "update" else dtype)
     after = torch.empty(shape, device=device, dtype=dtype) if op == "update" and dtype != torch.float32 else None
-    exact = {n: t.double() for n, t in tensors.items()}
+    exact = [t.double() for t in tensors]
     truth = torch.empty(shape, device=device, dtype=torch.float64)
     reference.bind(operator).update(row, exact, truth, None, 1.0)
-    ops, table = module.bind(operator), {}
-    if getattr(module, "DEVICE_TABLE", False):
-        numbers = block(row, 1.0) if op == "update" else [1.25, -0.75]
-        table = {"table": torch.tensor(numbers, device=device)}
+    ops, table = backend.bind(operator), None
+    if backend.device_table:
+        table = torch.tensor(row.values(1.0) if op == "update" else [1.25, -0.75], device=device)
 
     def run() -> None:
         if op == "update":
-            ops.update(row, tensors, out, after, 1.0, **table)
+            ops.update(row, tensors, out, after, 1.0, table)
         else:
-            ops.residual(tensors["x"], tensors["F"], tensors["ybar"], 1.25, -0.75, out, **table)
+            ybar, x, output = tensors
+            ops.residual(x, output, ybar, 1.25, -0.75, out, table=table)
 
     record = _timed(run, out, truth, device)
     outputs = [out] if after is None else [out, after]
-    moved = sum(t.numel() * t.element_size() for t in (*tensors.values(), *outputs))
+    moved = sum(t.numel() * t.element_size() for t in (*tensors, *outputs))
     if kind == "fourier":
         moved += _spectra(row, tensors, out)
-    where = {"op": op, "kind": kind, "shape": list(shape), "dtype": str(dtype).removeprefix("torch."), "backend": name}
+    where = {
+        "op": op,
+        "kind": kind,
+        "shape": list(shape),
+        "dtype": str(dtype).removeprefix("torch."),
+        "backend": backend.name,
+    }
     return where | record | {"bytes": moved, "of_copy": moved / record["seconds"] / bandwidth}
 
 
-def _row(operator: Any) -> dict[str, float]:
+def _row(operator: Any) -> Row:
     """The second row of ``Conjugate()`` with five steps."""
     schedule = schedules.VP()
     grid = uniform(schedule.default_start, schedule.default_end, 5)
-    return solvers.Conjugate(w=2.0).plan(Denoiser(lambda x, t: x, schedule), operator, grid).rows()[1]
+    return number_row(solvers.Conjugate(w=2.0).plan(Denoiser(lambda x, t: x, schedule), operator, grid).steps[1])
 
 
-def _spectra(row: Mapping[str, float], tensors: Mapping[str, Tensor], out: Tensor) -> int:
+def _spectra(row: Row, tensors: Sequence[Tensor], out: Tensor) -> int:
     """What the three kernels of a transform move besides: packed planes, twice out and in, and terms read twice."""
-    twice = [n for n in tensors if n in row and "P" + n in row]
-    return sum(tensors[n].numel() * tensors[n].element_size() for n in twice) + 4 * out.numel() * 4
+    pairs = zip(row.direct, row.projected, tensors, strict=True) if row.projected else ()
+    return sum(t.numel() * t.element_size() for a, b, t in pairs if a and b) + 4 * out.numel() * 4
 
 
 def _noise(size: Size, device: torch.device, bandwidth: float) -> dict[str, Any]:
     operator = KINDS["mask"][1](size.side)
-    name, module = resolve("auto", device)
+    backend = resolve("auto", device)
     shape = (size.batch, *operator.shape)
     words = torch.arange(size.batch, device=device)
-    out, ops = torch.full(shape, torch.nan, device=device), module.bind(operator)
+    out, ops = torch.full(shape, torch.nan, device=device), backend.bind(operator)
     truth = reference.normal(torch.empty(shape, device=device), words, words, words, 1).double()
     record = _timed(lambda: ops.normal(out, words, words, words, 1), out, truth, device)
     moved = out.numel() * out.element_size()
-    where = {"op": "noise", "kind": "any", "shape": list(shape), "dtype": "float32", "backend": name}
+    where = {"op": "noise", "kind": "any", "shape": list(shape), "dtype": "float32", "backend": backend.name}
     return where | record | {"bytes": moved, "of_copy": moved / record["seconds"] / bandwidth}
 
 

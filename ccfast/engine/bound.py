@@ -19,7 +19,7 @@ from .spectrum import Modes, SpectralTable, Spectrum
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["Bound", "Chosen", "check_elements"]
+__all__ = ["Bound", "Chosen", "check_elements", "number_row", "residual_row"]
 
 BESIDE = (("ybar", 0), ("x", 0), ("F", 0))
 """The registers of a residual."""
@@ -181,6 +181,12 @@ class Bound:
         if why_residual is not None and self._needs[k].r:
             words.append(f"its residual by the reference, since {why_residual}")
         return Chosen(why_residual is None, why_update is None, "; ".join(words))
+
+
+def number_row(step: Step) -> Row:
+    """The row of a step whose terms are numbers alone."""
+    terms = ((t.key, t.a, t.modes) for t in step.row)
+    return Row((key, float(a), None if modes is None else float(modes)) for key, a, modes in terms)  # type: ignore
 
 
 def residual_row(step: Step, weight: float | Tensor) -> Row:

@@ -91,6 +91,8 @@ def bind(operator: Any) -> Ops:
         coordinates: Tensor | None = None,
         table: Tensor | None = None,
     ) -> None:
+        if not out.numel():
+            return
         if weight is None or coordinates is None:
             project(out, None, 1.0, [ybar, x, output], [1.0, 0.0, 0.0], [0.0, -p, -q], None, None)
         else:
@@ -99,6 +101,8 @@ def bind(operator: Any) -> Ops:
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
     ) -> None:
+        if not out.numel():
+            return
         if row.modes:
             modal(row, tensors, out, after, c_in)
         elif row.projected:

@@ -49,7 +49,7 @@ def bind(operator: Any) -> Ops:
         coordinates: Tensor | None = None,
         table: Tensor | None = None,
     ) -> None:
-        refuse_gradients("triton", (x, output, ybar, out))
+        _check((x, output, ybar), out, None)
         if out.numel():
             table = table_of([p, q], out) if table is None else table
             run(out, None, _contiguous((ybar, x, output)), table, RESIDUAL)
@@ -57,7 +57,7 @@ def bind(operator: Any) -> Ops:
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
     ) -> None:
-        refuse_gradients("triton", (*tensors, out))
+        _check(tensors, out, after)
         if not out.numel():
             return
         table = table_of(row.values(c_in), out) if table is None else table
@@ -75,6 +75,17 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
     if out.numel():
         noise.normal(out, seeds, samples, draws, step).run()
     return out
+
+
+def _check(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> None:
+    """Raise for what the engine never does, and what a kernel would write or read past."""
+    refuse_gradients("triton", (*terms, out))
+    for name, tensor in (("out", out), ("after", after)):
+        if tensor is not None and not tensor.is_contiguous():
+            raise ValueError(f"{name}: must be contiguous, got shape {tuple(tensor.shape)}, strides {tensor.stride()}")
+    for term in terms:
+        if term.shape != out.shape:
+            raise ValueError(f"terms: must have the shape {tuple(out.shape)} of out, got {tuple(term.shape)}")
 
 
 def _contiguous(terms: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -14,7 +13,9 @@ from torch import Tensor
 from ... import schedules, solvers
 from ...denoiser import Denoiser
 from ...engine.backends import BACKENDS, can_run
+from ...engine.bound import number_row
 from ...kernels import reference
+from ...kernels.row import Backend
 from ...operators import Operator
 from ...solvers import Solver
 from ...testing import TOLERANCE, relative_error
@@ -48,7 +49,7 @@ class Problem:
     case: Case
     tensors: dict[str, Tensor]
     bytes: int
-    bind: Callable[[ModuleType, Tensor], Callable[[], object]]
+    bind: Callable[[Backend, Tensor], Callable[[], object]]
     algebra: Callable[[Tensor, dict[str, Tensor]], object] | None
     truth: Tensor
     ungated: dict[str, Run] = field(default_factory=dict)
@@ -56,10 +57,10 @@ class Problem:
     def rivals(self, compiled: bool) -> dict[str, Run]:
         """Name -> run, each with an output of its own: backends that can run here, and torch.compile."""
         runs: dict[str, Run] = {}
-        for name, (module, _) in BACKENDS.items():
+        for name, backend in BACKENDS.items():
             if can_run(name):
                 out = self._output()
-                runs["eager" if module is reference else name] = partial(_run, self.bind(module, out), out)
+                runs["eager" if name == "reference" else name] = partial(_run, self.bind(backend, out), out)
         if compiled and self.algebra is not None:
             runs["compile"] = self._compile(self.algebra)
         return runs
@@ -106,8 +107,8 @@ def _residual(case: Case) -> Problem:
     operator, p, q = case.operator(), 1.25, -0.75
     tensors = _draw(case, "x", "F", "ybar")
 
-    def bind(module: ModuleType, out: Tensor) -> Callable[[], object]:
-        residual = module.bind(operator).residual
+    def bind(backend: Backend, out: Tensor) -> Callable[[], object]:
+        residual = backend.bind(operator).residual
         return partial(residual, tensors["x"], tensors["F"], tensors["ybar"], p, q, out)
 
     def algebra(out: Tensor, t: dict[str, Tensor]) -> object:
@@ -129,26 +130,27 @@ def _update(case: Case) -> Problem:
     }[case.op]
     schedule = schedules.VP()
     grid = uniform(schedule.default_start, schedule.default_end, 5)
-    row = solver.plan(Denoiser(lambda x, t: x, schedule), operator, np.asarray(grid)).rows()[1]
-    names = list(dict.fromkeys(name.removeprefix("P") for name in row))
+    row = number_row(solver.plan(Denoiser(lambda x, t: x, schedule), operator, np.asarray(grid)).steps[1])
+    names = [register for register, _ in row.registers]
     tensors = _draw(case, *names)
     after = torch.empty(case.shape, dtype=case.dtype) if case.dtype != torch.float32 else None
 
-    def bind(module: ModuleType, out: Tensor) -> Callable[[], object]:
-        return partial(module.bind(operator).update, row, tensors, out, after, 1.0)
+    def bind(backend: Backend, out: Tensor) -> Callable[[], object]:
+        return partial(backend.bind(operator).update, row, [*tensors.values()], out, after, 1.0)
 
     def algebra(out: Tensor, t: dict[str, Tensor]) -> object:
-        x = total([a * t[name].float() for name, a in row.items() if not name.startswith("P")])
-        if inner := [a * t[name[1:]].float() for name, a in row.items() if name.startswith("P")]:
+        x = total([a * t[name].float() for name, a in zip(names, row.direct, strict=True) if a])
+        if row.projected:
+            inner = [b * t[name].float() for name, b in zip(names, row.projected, strict=True) if b]
             x = x + operator.project(total(inner))
         if after is not None:
             after.copy_(x)
         return out.copy_(x)
 
     truth = torch.empty(case.shape, dtype=torch.float64)
-    reference.bind(operator).update(row, {name: t.double() for name, t in tensors.items()}, truth, None, 1.0)
+    reference.bind(operator).update(row, [t.double() for t in tensors.values()], truth, None, 1.0)
     moved = _bytes(case, [*names, "x", *(["input"] if after is not None else [])])
-    moved += _mask_bytes(operator) if any(name.startswith("P") for name in row) else 0
+    moved += _mask_bytes(operator) if row.projected else 0
     return Problem(case, tensors, moved, bind, algebra, truth)
 
 
@@ -162,8 +164,8 @@ def _noise(case: Case) -> Problem:
     seeds = reference.seed_words([7] * case.batch, torch.device("cpu"))
     places, draws = torch.arange(case.batch), torch.zeros(case.batch, dtype=torch.int64)
 
-    def bind(module: ModuleType, out: Tensor) -> Callable[[], object]:
-        operations = module.bind(case.operator())
+    def bind(backend: Backend, out: Tensor) -> Callable[[], object]:
+        operations = backend.bind(case.operator())
         return partial(operations.normal, out, seeds, places, draws, 1)
 
     truth = reference.normal(torch.empty(case.shape), seeds, places, draws, 1).double()

@@ -162,18 +162,20 @@ def compiled_step(
 
     Coefficients come as a tensor, so that one compiled step serves all.
     """
-    names = list(plan.update)
-    table = torch.tensor([[row.get(name, 0.0) for name in names] for row in plan.rows()], device=device)
-    scales = torch.tensor(np.stack([plan.p, plan.q], 1), dtype=torch.float32, device=device)
-    network_times = torch.tensor(plan.network_times, device=device)
+    keys = dict.fromkeys((term.register, term.modes is not None) for step in plan.steps for term in step.row)
+    table = torch.tensor(
+        np.stack([plan.numbers(name, projected=projected) for name, projected in keys], 1), device=device
+    ).float()
+    scales = torch.tensor([[step.p, step.q] for step in plan.steps], dtype=torch.float32, device=device)
+    network_times = torch.tensor([step.network_time for step in plan.steps], dtype=torch.float64, device=device)
 
     def step(x: Tensor, ybar: Tensor, t: Tensor, row: Tensor, scale: Tensor) -> Tensor:
         output, pull = torch.func.vjp(lambda state: network(state, t), x)[:2]
         residual = ybar - operator.project(scale[0] * x + scale[1] * output)
         (product,) = pull(residual)
         terms = {"x": x, "F": output, "r": residual, "h": product}
-        direct = [row[k] * terms[name] for k, name in enumerate(names) if not name.startswith("P")]
-        inner = [row[k] * terms[name[1:]] for k, name in enumerate(names) if name.startswith("P")]
+        direct = [row[k] * terms[name] for k, (name, projected) in enumerate(keys) if not projected]
+        inner = [row[k] * terms[name] for k, (name, projected) in enumerate(keys) if projected]
         return total(direct) + operator.project(total(inner)) if inner else total(direct)
 
     torch.compiler.reset()  # one function a case, or the limit on recompilations is met
@@ -183,7 +185,7 @@ def compiled_step(
         with torch.no_grad():
             ybar, x = operator.pinv(y), x_init
             times = network_times.to(x.dtype)[:, None].expand(-1, x.shape[0]).contiguous()
-            for k in range(plan.steps):
+            for k in range(len(plan.steps)):
                 x = function(x, ybar, times[k], table[k], scales[k])
             return x
 
