@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import OPERATORS, SMOOTH
 from interpreter import INTERPRETING
-from rows import update
+from row_shorthand import update
 from test_native import ROWS, Halved, case, close, draw, golden, mask, poisoned, sampler
 
 import ccfast
