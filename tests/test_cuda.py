@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import OPERATORS, SMOOTH
-from rows import TERMS, update
+from row_shorthand import TERMS, update
 
 from ccfast.engine import backends
 from ccfast.kernels import banded, cuda, native, reference

@@ -7,7 +7,7 @@ import threading
 import pytest
 import test_goldens as goldens
 import torch
-from rows import update
+from row_shorthand import update
 from torch import nn
 
 import ccfast

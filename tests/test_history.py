@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from rows import update
+from row_shorthand import update
 from torch import nn
 
 from ccfast import Denoiser, Sampler

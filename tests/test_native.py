@@ -13,7 +13,7 @@ import torch.nn.functional as NF
 from ccfast.kernels.row import Row
 from conftest import OPERATORS, SMOOTH
 from recorder import SYNCS, Recorder
-from rows import TERMS, given, update
+from row_shorthand import TERMS, given, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from rows import TERMS, update
+from row_shorthand import TERMS, update
 
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling
