@@ -80,6 +80,8 @@ OTHER = [
     ("63x66-by-3", lambda: fourier_member(63, 66, 3, 3)),
     ("63x66-by-3-per-image", lambda: fourier_member(63, 66, 1, 3, (2,))),
     ("signal-4096", lambda: FourierBlur((2, 4096), SKEW, 0.2)),
+    ("signal-128", lambda: FourierBlur((3, 128), SKEW, 0.2)),
+    ("signal-64-by-4", lambda: FourierDownsampling((2, 64), SKEW, 4)),
 ]
 BANDED = [
     ("bicubic-64x128", lambda: Bicubic((3, 64, 128), 4)),

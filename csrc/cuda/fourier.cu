@@ -23,31 +23,34 @@ void with_side(std::int64_t side, const F& f) {
     }
 }
 
-template <int N>
-void launch_multiply(const Groups& groups, const Scratch& scratch, int pairs, int width, const Spectral& spectral,
-                     void* stream) {
-    const auto kernel = &columns_multiply<N>;
-    const auto* roots = static_cast<const Complex*>(spectral.column_roots);
-    const auto* multiplier = static_cast<const float*>(spectral.data);
-    allow_shared("fourier columns_multiply", kernel, column_shared<N>);
-    CCF_LAUNCH(kernel, dim3(width / column_lines(N), pairs), dim3(column_threads<N>), column_shared<N>, stream, groups,
-               scratch, width, multiplier, spectral.stride, roots);
-    check_launch("fourier columns_multiply");
-}
+// What both kernels of the columns are launched with, of `pairs` planes in the scratch.
+struct Columns {
+    const Groups& groups;
+    const Scratch& scratch;
+    const Spectral& spectral;
+    int pairs, width;
+    void* stream;
 
-template <int N, int S>
-void launch_alias(const Groups& groups, const Scratch& scratch, int pairs, int width, const Spectral& spectral,
-                  void* stream) {
-    if constexpr (column_lines(N) >= S) {
-        const auto kernel = &columns_alias<N, S>;
+    template <int N, class T, class Kernel>
+    void launch(const char* name, Kernel* kernel) const {
         const auto* roots = static_cast<const Complex*>(spectral.column_roots);
-        const auto* basis = static_cast<const Complex*>(spectral.data);
-        allow_shared("fourier columns_alias", kernel, column_shared<N>);
+        const auto* constants = static_cast<const T*>(spectral.data);
+        allow_shared(name, kernel, column_shared<N>);
         CCF_LAUNCH(kernel, dim3(width / column_lines(N), pairs), dim3(column_threads<N>), column_shared<N>, stream,
-                   groups, scratch, width, basis, spectral.stride, roots);
-        check_launch("fourier columns_alias");
+                   groups, scratch, width, constants, spectral.stride, roots);
+        check_launch(name);
     }
-}
+
+    template <int N>
+    void multiply() const {
+        launch<N, float>("fourier columns_multiply", &columns_multiply<N>);
+    }
+
+    template <int N, int S>
+    void alias() const {
+        if constexpr (column_lines(N) >= S) launch<N, Complex>("fourier columns_alias", &columns_alias<N, S>);
+    }
+};
 
 }  // namespace
 
@@ -59,29 +62,27 @@ void fourier(const DeviceRow& row, const Groups& groups, const Spectral& spectra
     for (int first = 0; first < groups.all_pairs(); first += chunk) {
         const Scratch scratch{static_cast<Complex*>(scratch_data), first};
         const int pairs = std::min(chunk, groups.all_pairs() - first);
-        with_side(width, [&](auto side) {
-            constexpr int N = decltype(side)::value;
-            const auto kernel = &rows_forward<N>;
-            CCF_LAUNCH(kernel, dim3(height / RowPlace<N>::rows, pairs), dim3(row_threads), row_shared<N>, stream, row,
-                       groups, scratch, row_roots);
-            check_launch("fourier rows_forward");
-        });
+        const Columns columns{groups, scratch, spectral, pairs, width, stream};
+        const auto launch_rows = [&](const char* name, auto kernel_of) {
+            with_side(width, [&](auto side) {
+                constexpr int N = decltype(side)::value;
+                const auto kernel = kernel_of(side);
+                CCF_LAUNCH(kernel, dim3(height / RowPlace<N>::rows, pairs), dim3(row_threads), row_shared<N>, stream,
+                           row, groups, scratch, row_roots);
+                check_launch(name);
+            });
+        };
+        launch_rows("fourier rows_forward", [](auto side) { return &rows_forward<decltype(side)::value>; });
         with_side(height, [&](auto side) {
             constexpr int N = decltype(side)::value;
             switch (spectral.factor) {
-                case 1: return launch_multiply<N>(groups, scratch, pairs, width, spectral, stream);
-                case 2: return launch_alias<N, 2>(groups, scratch, pairs, width, spectral, stream);
-                case 4: return launch_alias<N, 4>(groups, scratch, pairs, width, spectral, stream);
-                case 8: return launch_alias<N, 8>(groups, scratch, pairs, width, spectral, stream);
+                case 1: return columns.multiply<N>();
+                case 2: return columns.alias<N, 2>();
+                case 4: return columns.alias<N, 4>();
+                case 8: return columns.alias<N, 8>();
             }
         });
-        with_side(width, [&](auto side) {
-            constexpr int N = decltype(side)::value;
-            const auto kernel = &rows_inverse<N>;
-            CCF_LAUNCH(kernel, dim3(height / RowPlace<N>::rows, pairs), dim3(row_threads), row_shared<N>, stream, row,
-                       groups, scratch, row_roots);
-            check_launch("fourier rows_inverse");
-        });
+        launch_rows("fourier rows_inverse", [](auto side) { return &rows_inverse<decltype(side)::value>; });
     }
 }
 

@@ -92,33 +92,62 @@ constexpr int column_threads = column_lines(N) * N / held;
 template <int N>
 constexpr std::size_t column_shared = ColumnTile<N>::size(N) * sizeof(Complex);
 
+// The place of a thread in its column: of the scratch, and of constants (groups or 1, height, width).
+template <int N>
+struct ColumnPlace {
+    unsigned t;
+    int group, width, step;
+    std::int64_t first;  // element of a plane
+    Complex* z;
+    ColumnTile<N> tile;
+
+    __device__ __forceinline__ ColumnPlace(const Groups& groups, const Scratch& scratch, int width, int column,
+                                           Complex* tile)
+        : t(threadIdx.x / column_lines(N)),
+          group((scratch.first + static_cast<int>(blockIdx.y)) / groups.pairs()),
+          width(width),
+          step(N / held * width),
+          first(static_cast<std::int64_t>(t) * width + column),
+          z(scratch.data + static_cast<std::int64_t>(blockIdx.y) * N * width + first),
+          tile{tile} {}
+
+    template <class T>
+    __device__ __forceinline__ const T* constants(const T* data, std::int64_t stride) const {
+        return data + group * stride + first;
+    }
+
+    __device__ __forceinline__ void load(Complex (&v)[held]) const {
+#pragma unroll
+        for (int k = 0; k < held; ++k) v[k] = z[k * step];
+    }
+
+    __device__ __forceinline__ void store(const Complex (&v)[held]) const {
+        Complex* const to = again(z);
+#pragma unroll
+        for (int k = 0; k < held; ++k) to[k * step] = v[k];
+    }
+};
+
 // z = F^-1 m F z along the columns, m (groups or 1, height, width)
 template <int N>
 __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 2 : 1)
     columns_multiply(const Groups groups, const Scratch scratch, const int width, const float* __restrict__ multiplier,
                      const std::int64_t multiplier_stride, const Complex* __restrict__ roots) {
-    constexpr int L = column_lines(N), T = N / held;
+    constexpr int L = column_lines(N);
     CCF_SHARED(Complex, shared);
-    const unsigned c = threadIdx.x % L, t = threadIdx.x / L;
-    const int pair = blockIdx.y, column = blockIdx.x * L + c;
-    const ColumnTile<N> tile{shared + c};
-    Complex* const z = scratch.data + (static_cast<std::int64_t>(pair) * N + t) * width + column;
-    const int group = (scratch.first + pair) / groups.pairs();
-    const float* const m = multiplier + group * multiplier_stride + static_cast<std::int64_t>(t) * width + column;
-    const int step = T * width;
+    const unsigned c = threadIdx.x % L;
+    const ColumnPlace<N> at(groups, scratch, width, blockIdx.x * L + c, shared + c);
+    const float* const m = at.constants(multiplier, multiplier_stride);
     Complex v[held];
-#pragma unroll
-    for (int k = 0; k < held; ++k) v[k] = z[k * step];
-    transform<N, -1, true>(v, t, roots, tile);
+    at.load(v);
+    transform<N, -1, true>(v, at.t, roots, at.tile);
 #pragma unroll
     for (int k = 0; k < held; ++k) {
-        const float factor = m[k * step];
+        const float factor = m[k * at.step];
         v[k] = {factor * v[k].re, factor * v[k].im};
     }
-    transform<N, 1, false>(v, t, again(roots), tile);
-    Complex* const to = again(z);
-#pragma unroll
-    for (int k = 0; k < held; ++k) to[k * step] = v[k];
+    transform<N, 1, false>(v, at.t, again(roots), at.tile);
+    at.store(v);
 }
 
 // With decimation by S: of the S x S frequencies that alias, z = conj(v) sum v z, v = basis (groups or 1, height,
@@ -129,41 +158,34 @@ __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 
                   const std::int64_t basis_stride, const Complex* __restrict__ roots) {
     constexpr int L = column_lines(N), T = N / held, neighbours = L / S, kept = held / S;
     CCF_SHARED(Complex, shared);
-    const unsigned c = threadIdx.x % L, t = threadIdx.x / L;
-    const int pair = blockIdx.y;
+    const unsigned c = threadIdx.x % L;
     const int column = blockIdx.x * neighbours + c % neighbours + c / neighbours * (width / S);
-    const ColumnTile<N> tile{shared + c};
-    Complex* const z = scratch.data + (static_cast<std::int64_t>(pair) * N + t) * width + column;
-    const int group = (scratch.first + pair) / groups.pairs();
-    const Complex* const b = basis + group * basis_stride + static_cast<std::int64_t>(t) * width + column;
-    const int step = T * width;
+    const ColumnPlace<N> at(groups, scratch, width, column, shared + c);
+    const Complex* const b = at.constants(basis, basis_stride);
     Complex v[held];
-#pragma unroll
-    for (int k = 0; k < held; ++k) v[k] = z[k * step];
-    transform<N, -1, true>(v, t, roots, tile);
+    at.load(v);
+    transform<N, -1, true>(v, at.t, roots, at.tile);
 
     Complex sum[kept] = {};  // rows t + k T and t + (k + a kept) T alias
 #pragma unroll
-    for (int k = 0; k < held; ++k) sum[k % kept] = sum[k % kept] + b[k * step] * v[k];
+    for (int k = 0; k < held; ++k) sum[k % kept] = sum[k % kept] + b[k * at.step] * v[k];
     // a thread has read last where it writes now: no barrier
 #pragma unroll
-    for (int k = 0; k < kept; ++k) tile.write(t, k * T, sum[k]);
-    tile.barrier();
+    for (int k = 0; k < kept; ++k) at.tile.write(at.t, k * T, sum[k]);
+    at.tile.barrier();
     const ColumnTile<N> first{shared + c % neighbours};
 #pragma unroll
     for (int k = 0; k < kept; ++k) {
-        sum[k] = first.read(t, k * T);
+        sum[k] = first.read(at.t, k * T);
 #pragma unroll
-        for (int a = 1; a < S; ++a) sum[k] = sum[k] + ColumnTile<N>{first.data + a * neighbours}.read(t, k * T);
+        for (int a = 1; a < S; ++a) sum[k] = sum[k] + ColumnTile<N>{first.data + a * neighbours}.read(at.t, k * T);
     }
     const Complex* const b_again = again(b);
 #pragma unroll
-    for (int k = 0; k < held; ++k) v[k] = conjugate(b_again[k * step]) * sum[k % kept];
+    for (int k = 0; k < held; ++k) v[k] = conjugate(b_again[k * at.step]) * sum[k % kept];
 
-    transform<N, 1, false>(v, t, again(roots), tile);
-    Complex* const to = again(z);
-#pragma unroll
-    for (int k = 0; k < held; ++k) to[k * step] = v[k];
+    transform<N, 1, false>(v, at.t, again(roots), at.tile);
+    at.store(v);
 }
 
 }  // namespace ccf::cuda

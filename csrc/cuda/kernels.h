@@ -1,5 +1,5 @@
-// The kernels of a GPU as the ops (csrc/*_cuda.cpp) call them. Each raises std::runtime_error, with the kernel's name, where a
-// launch fails; all work is queued on `stream`.
+// The kernels of a GPU as the ops (csrc/*_cuda.cpp) call them. Each raises std::runtime_error, with the kernel's name,
+// where a launch fails; all work is queued on `stream`.
 #pragma once
 
 #include <cstddef>
