@@ -6,13 +6,16 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test lint bench figures report gpu-check sanitize clean
+.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
 
-test: .venv/installed  ## the whole test suite
-	$(BIN)/python -m pytest
+test: .venv/installed  ## the whole test suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-elsewhere: .venv/installed  ## what another processor, MKL or number of threads could change, with each of them
+	$(BIN)/python tests/elsewhere.py
 
 bench: .venv/installed  ## every kernel and its rivals under pytest-benchmark; BENCH=--busy on a busy machine
 	$(BIN)/python -m bench.under_pytest $(BENCH)

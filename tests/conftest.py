@@ -36,6 +36,16 @@ from ccfast.testing import GaussianMixture
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
+FIRST = ("capture", "triton_compile", "triton", "cuda", "prior", "options", "operators", "noise", "truth", "graph")
+"""Files that take longest, from the longest on."""
+
+
+def pytest_collection_modifyitems(items):
+    """Two workers (``make test``) take file after file, and end together if the long ones come first."""
+    order = {f"test_{name}.py": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
+
+
 def _random(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
@@ -147,6 +157,13 @@ SOLVERS = {entry.name: entry for entry in REGISTRY}
 
 def _wrapped(operator):
     return LinearOperator(operator.forward, operator.adjoint, operator.shape, iterations=10)
+
+
+def few_iterations(operator):
+    """The operator with two conjugate gradient steps, where it takes any, for what their number does not matter to."""
+    if operator.kind == "krylov":
+        operator.iterations = 2
+    return operator
 
 
 def _fixture(members):

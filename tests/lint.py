@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import torch
 from recorder import SYNCS
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 DATA_DEPENDENT = {
@@ -116,7 +115,14 @@ class Lint(TorchDispatchMode):
 
 
 def tensors(tree):
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    """Those of the arguments or results of an operation, in turn: quicker than torch's leaves of any tree."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, (tuple, list)):
+        return []
+    return [tensor for leaf in tree for tensor in tensors(leaf)]
 
 
 def storage(tensor):

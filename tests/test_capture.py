@@ -84,14 +84,14 @@ def check(operator, solver, monkeypatch, backend="auto", **options):
 
 @by_operator(OPERATORS)
 def test_every_solver(build, monkeypatch):
-    operator = build()
+    operator = conftest.few_iterations(build())
     for solver in SOLVERS:
         check(operator, solver, monkeypatch)
 
 
 @by_operator(OPERATORS)
 def test_further_solvers_noise_and_the_reference(build, monkeypatch):
-    operator = build()
+    operator = conftest.few_iterations(build())
     for solver in FURTHER:
         check(operator, solver, monkeypatch)
     for solver in (Conjugate(), DDS()):

@@ -173,6 +173,7 @@ def test_operators_are_for_colour_images():
 
 
 # ------------------------------------------------------------------------------------------------ any size
+@pytest.mark.elsewhere
 def test_any_size_pads_inside_the_network_and_is_differentiable():
     denoiser = ccfast.load_prior("photo")
     padded = any_size(denoiser, 8)

@@ -115,6 +115,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options(name):
     options, solver = OPTIONS[name]
@@ -127,6 +128,7 @@ def test_options(name):
     assert graph_stats(sampler)["replays"] == 2
 
 
+@pytest.mark.elsewhere
 def test_two_states():
     operator = AveragePooling(SHAPE, 4)
     sampler = make(operator, BDIA(), mode=True)
@@ -135,6 +137,7 @@ def test_two_states():
     assert sampler.stats()["network_evaluations"] == 2 * 4  # sampler and its eager twin count together
 
 
+@pytest.mark.elsewhere
 def test_samples_and_inference_mode():
     operator = Inpainting(torch.rand(2, 1, 8, 8) < 0.5, SHAPE)
     sampler = make(operator, DDIM(1.0), mode=True)

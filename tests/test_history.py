@@ -123,6 +123,7 @@ def test_inversion_below_gamma_one_loses_digits_and_says_when_all(mixture):
 
 
 # ------------------------------------------------------------------------------------------------ LML
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_lml_without_memory_is_ddim(mixture, name):
     y, x_init = problem(mixture, name)
@@ -158,6 +159,7 @@ def test_lml_against_a_dense_inverse(mixture, name, kappa, lam, prediction):
     assert relative_error(single, got) < 1e-3
 
 
+@pytest.mark.elsewhere
 def test_lml_freezes_the_first_steps(mixture):
     y, x_init = problem(mixture, "vp")
     seen = []
@@ -237,6 +239,7 @@ def test_history_is_rotated_not_copied():
     assert plain.memory_estimate(2).buffers < sampler.memory_estimate(2).buffers + 1
 
 
+@pytest.mark.elsewhere
 def test_an_output_that_is_the_input_is_remembered_as_it_was():
     def network(x, t):
         return x

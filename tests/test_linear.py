@@ -55,6 +55,7 @@ def pinv_of(matrix, y):
 
 
 # ---------------------------------------------------------------------------------------- conjugate gradients
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("condition", [1e1, 1e2, 1e3, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_ill_conditioned(dtype, condition):
@@ -142,6 +143,7 @@ def test_sums_do_not_depend_on_batch_and_threads(dtype):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.elsewhere
 def test_scale_of_the_operator_does_not_matter():
     matrix = from_values(np.geomspace(1, 0.1, 9))
     y = draw((2, 24)).float()

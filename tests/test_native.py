@@ -189,11 +189,13 @@ def check_update(operator, tensors, dtype, row):
 
 
 # ---------------------------------------------------------------------------------------- values
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_residual(operator, dtype):
     check_residual(operator, case(operator, dtype), dtype)
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_update(operator, dtype):
     tensors = case(operator, dtype)
@@ -342,6 +344,7 @@ def test_threads_and_batch(operator):
         same(results(operator, {name: t[part] for name, t in many.items()}), together[part], operator)
 
 
+@pytest.mark.elsewhere
 def test_halves():
     """Every bfloat16 and float16 to float, and floats around every rounding border back, as torch does."""
     for dtype in DTYPES[1:]:
@@ -395,6 +398,7 @@ def test_philox_words():
         assert ops.philox(counter, key) == [int(word) for word in words]
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("shape", [(3, 3, 63, 65), (2, 1, 1, 7), (1, 2, 4099), (4, 1, 1, 1)])
 def test_normal(shape):
     batch = shape[0]
@@ -566,6 +570,7 @@ def golden(path):
     return data, operator, solver, 1 - np.linspace(c["t_start"], c["t_end"], c["steps"] + 1)
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_goldens(path):
     data, operator, solver, times = golden(path)
@@ -594,6 +599,7 @@ SOLVERS = [
 ]
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
 def test_sampler_agrees(build, solver):

@@ -262,6 +262,7 @@ class Counting(nn.Module):
         return torch.tanh(self.convolution(x))
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_no_graph_is_recorded_and_inference_mode_is_welcome(product):
     network = Counting()
@@ -278,6 +279,7 @@ def test_no_graph_is_recorded_and_inference_mode_is_welcome(product):
     torch.testing.assert_close(inside, outside, rtol=0, atol=0)
 
 
+@pytest.mark.elsewhere
 def test_a_network_without_gradients_can_be_differenced():
     weight = Counting().convolution.weight.detach()
 

@@ -68,6 +68,7 @@ def test_every_solver_has_a_row_of_its_own():
         assert eval(entry.name, vars(solvers)) == entry.solver
 
 
+@pytest.mark.elsewhere
 def test_a_row_says_what_a_run_does(solver_entry, denoiser):
     e, operator = solver_entry, Counting()
     sampler = Sampler(denoiser, operator, e.solver, steps=STEPS, backend="reference")
@@ -86,6 +87,7 @@ def test_a_row_says_what_a_run_does(solver_entry, denoiser):
     assert torch.equal(other, sampler(y, x_init=x_init, seed=0)) is not e.measurement
 
 
+@pytest.mark.elsewhere
 def test_noise_is_what_a_row_says(solver_entry, denoiser):
     mask = Inpainting(torch.arange(16).reshape(SHAPE) % 3 != 0)
     y, x_init = uniform(1, *SHAPE), uniform(1, *SHAPE)
@@ -100,6 +102,7 @@ def test_noise_is_what_a_row_says(solver_entry, denoiser):
     assert torch.equal(clean, noisy) is same
 
 
+@pytest.mark.elsewhere
 def test_backends_agree(solver_entry, denoiser):
     operator = AveragePooling(SHAPE, 2)
     y = uniform(2, 1, 2, 2).float()

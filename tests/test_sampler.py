@@ -74,6 +74,7 @@ def test_default_times():
     assert plan.times.tolist() == [0.9, 0.5, 0.1]
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("solver", [Conjugate(), Conjugate(lam=0.2), DDNM(eta=0.8), DDIM(eta=1.0), PiGDM(eta=0.5)])
 def test_a_sample_does_not_depend_on_its_batch(denoiser, operator, solver):
     y = measurement(operator, 3)
@@ -88,6 +89,7 @@ def test_a_sample_does_not_depend_on_its_batch(denoiser, operator, solver):
     assert relative_error(same[0], same[1]) > 1e-3  # one int still gives every image noise of its own
 
 
+@pytest.mark.elsewhere
 def test_seeds_repeat_and_differ(denoiser, operator):
     y = measurement(operator)
     sampler = Sampler(denoiser, operator)
@@ -101,6 +103,7 @@ def test_seeds_repeat_and_differ(denoiser, operator):
     assert torch.equal(sampler(y, seed=2**64 - 1), sampler(y, seed=[2**64 - 1] * 2)) is False
 
 
+@pytest.mark.elsewhere
 def test_posterior_samples(denoiser, operator):
     y = measurement(operator)
     sampler = Sampler(denoiser, operator)
@@ -112,6 +115,7 @@ def test_posterior_samples(denoiser, operator):
     assert relative_error(samples[0], samples[1]) > 1e-3
 
 
+@pytest.mark.elsewhere
 def test_posterior_samples_with_a_mask_for_every_image(denoiser):
     operator = Inpainting(torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.5, SHAPE)
     sampler = Sampler(denoiser, operator)
@@ -120,6 +124,7 @@ def test_posterior_samples_with_a_mask_for_every_image(denoiser):
     torch.testing.assert_close(together, sampler.sample(y, 4, seed=1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.elsewhere
 def test_callback_sees_every_estimate_and_can_stop(denoiser, operator):
     y = measurement(operator)
     sampler = Sampler(denoiser, operator)
@@ -136,6 +141,7 @@ def test_callback_sees_every_estimate_and_can_stop(denoiser, operator):
     assert torch.equal(sampler(y, seed=0, callback=lambda step, x0hat: x0hat.zero_() is None), x)
 
 
+@pytest.mark.elsewhere
 def test_the_result_is_the_callers_own(denoiser, operator):
     y = measurement(operator)
     sampler = Sampler(denoiser, operator)
@@ -147,6 +153,7 @@ def test_the_result_is_the_callers_own(denoiser, operator):
     assert torch.equal(sampler(y, seed=0), kept)
 
 
+@pytest.mark.elsewhere
 def test_another_operator_of_the_same_kind(denoiser):
     masks = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.5
     one, other = (Inpainting(mask[None], SHAPE) for mask in masks)
@@ -193,6 +200,7 @@ def test_statistics_and_warmup(denoiser, operator):
     assert Sampler(denoiser, operator, DDNM()).plan.vjp_steps == 0
 
 
+@pytest.mark.elsewhere
 def test_several_threads_share_a_sampler(denoiser, operator):
     y = measurement(operator)
     sampler = Sampler(denoiser, operator)
@@ -236,6 +244,7 @@ def test_parameters_are_frozen_for_the_run_and_restored(network, operator):
     assert all(p.requires_grad for p in failing.parameters())
 
 
+@pytest.mark.elsewhere
 def test_network_in_its_own_dtype(operator):
     torch.manual_seed(0)
     network = Tiny()
@@ -294,6 +303,7 @@ def test_the_network_may_run_under_torch_compile(denoiser, operator):
     torch.testing.assert_close(x, Sampler(denoiser, operator)(y, seed=0), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("schedule", [VP(), Flow(), EDM()], ids=lambda v: type(v).__name__)
 def test_the_default_dtype_does_not_matter(network, operator, schedule):
     denoiser = Denoiser(network, schedule, "edm" if isinstance(schedule, EDM) else "velocity")
@@ -308,6 +318,7 @@ def test_the_default_dtype_does_not_matter(network, operator, schedule):
     assert torch.equal(got, expected)
 
 
+@pytest.mark.elsewhere
 def test_without_a_vjp_inference_mode_and_detached_networks_work(network, operator):
     y = measurement(operator)
     denoiser = Denoiser(lambda x, t: network(x, t).detach(), VP())
