@@ -6,7 +6,9 @@ import re
 
 from ccfast.kernels.row import Row
 
-__all__ = ["TERMS", "given", "key", "update"]
+from ccfast.engine.spectrum import Spectrum
+
+__all__ = ["TERMS", "columns", "given", "key", "spectra", "update"]
 
 TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
 """The terms of common rows, which look back at nothing."""
@@ -30,6 +32,20 @@ def given(coefficients, tensors, fields=None):
     terms = [(place, c, 1.0 if projected else None) for place, projected, c in terms]
     row = Row(terms + [(key(name)[0], 1.0, f) for name, f in (fields or {}).items()])
     return row, [tensors[register + (str(age) if age else "")] for register, age in row.registers]
+
+
+def columns(plan):
+    """The numbers of a plan over its steps, by term; what is zero in every step is left out."""
+    keys = [(f"P{t.register}{t.age or ''}" if t.modes is not None else f"{t.register}{t.age or ''}", t)
+            for step in plan.steps for t in step.row if t.is_number]  # fmt: skip
+    return {name: plan.numbers(t.register, t.age, t.modes is not None) for name, t in keys}
+
+
+def spectra(plan):
+    """The coefficients over singular values of the first step, by register and "weight"."""
+    step = plan.steps[0]
+    values = {str(t.key): t.modes.values for t in step.row if isinstance(t.modes, Spectrum)}
+    return values | ({"weight": step.weight.values} if isinstance(step.weight, Spectrum) else {})
 
 
 def update(ops, coefficients, tensors, out, after, c_in, fields=None, table=None):

@@ -14,8 +14,9 @@ import emulated
 import numpy as np
 import pytest
 import torch
+from ccfast.kernels.row import Row
 from conftest import OPERATORS, SMOOTH
-from row_shorthand import TERMS, update
+from row_shorthand import TERMS, given, update
 
 from ccfast.engine import backends
 from ccfast.kernels import banded, cuda, native, reference
@@ -280,14 +281,19 @@ def test_chunks(member, device, monkeypatch):
     check_update(operator, case(operator, torch.float32, device, operator.batch or 3), torch.float32, ROWS["general"])
 
 
-def test_float64_state(device):
-    """Falls back to the reference: equal bits."""
-    operator = build(SMALL["own"])
-    tensors = {name: t.double() for name, t in case(operator, torch.float32, device).items()}
-    outs = [torch.empty_like(tensors["x"]) for _ in range(2)]
-    for backend, out in zip((cuda, reference), outs, strict=True):
-        update(backend.bind(operator), ROWS["general"], tensors, out, None, 1.0)
-    assert torch.equal(*outs)
+def test_what_the_kernels_take():
+    operator, image = build(SMALL["own"]), torch.ones(2)
+    tensors = case(operator, torch.float32, torch.device("cpu"))
+
+    def why(coefficients, *dtypes, fields=None):
+        return cuda.takes(operator, given(coefficients, tensors, fields)[0], dtypes, 100)
+
+    assert why(ROWS["general"], torch.float32, torch.bfloat16) is None
+    assert "the state is torch.float64" in why(ROWS["general"], torch.float64)
+    assert "over the modes" in why({"x": 1.0}, torch.float32, fields={"F": torch.ones(3)})
+    assert "of each image or element" in why({"x": image}, torch.float32)
+    nine = Row([((name, age), 1.0, None) for name in "xFr" for age in range(3)])
+    assert "1 to 8 terms, and the row has 9" in cuda.takes(operator, nine, (torch.float32,), 100)
 
 
 def test_idempotent(device):
@@ -392,7 +398,7 @@ def test_schemas(device):
     out, following = torch.empty_like(x[0]), torch.empty_like(x[0], dtype=torch.bfloat16)
     table, stream = torch.arange(5.0, device=device), ops.stream(device)
     row = (out, following, x, table, False)
-    blurring, bicubic = (operations._ROWS[o.kind](o) for o in (build(SMALL["own"]), Bicubic((3, 64, 64), 4)))
+    blurring, bicubic = (operations._KERNELS[o.kind](o) for o in (build(SMALL["own"]), Bicubic((3, 64, 64), 4)))
     calls = []
 
     def keep(op):
@@ -427,7 +433,7 @@ def test_backend():
 
 
 def test_other_kinds(monkeypatch):
-    """Triton's, or without triton the reference's, which has no table."""
+    """Triton's, or without triton the reference's, which a sampler is told."""
     monkeypatch.setattr(cuda.triton, "reason", lambda device: "triton is not installed")
     operator = Inpainting(torch.ones(1, 4, 4))
     x, out = draw(1, 1, 4, 4), torch.empty(1, 1, 4, 4, dtype=torch.float64)
@@ -436,7 +442,8 @@ def test_other_kinds(monkeypatch):
     assert torch.equal(out, 2 * x)
     bound.residual(x, x, x, 1.0, 0.0, out, table=torch.zeros(2))
     assert torch.equal(out, torch.zeros_like(x))
-    assert operations.MAX_TERMS == 8
+    row, _ = given({"x": 2.0}, {"x": x})
+    assert cuda.takes(operator, row, (torch.float32,), 16) == "triton is not installed"
 
 
 # ---------------------------------------------------------------------------------------- what the compiler made of it

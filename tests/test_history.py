@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from row_shorthand import update
 from torch import nn
 
 from ccfast import Denoiser, Sampler
-from ccfast.engine.plan import Plan, parse
+from ccfast.engine.plan import Term
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, Denoising, SeparableBlur
 from ccfast.schedules import EDM, VP, Flow
@@ -181,10 +183,14 @@ def test_lml_freezes_the_first_steps(mixture):
 class Memory(Solver):
     """Every register as far back as a plan may look."""
 
-    def update(self, grid, operator):
+    def steps(self, grid, operator):
         late = [np.arange(len(grid.t)) >= age for age in range(4)]
-        coefficients = {f"{register}{age}": 0.1 * late[age] / age for register in "xFrh" for age in (1, 2, 3)}
-        return {**grid.ddim(), "r": 0.2, "h": 0.1, "PF2": 0.3 * late[2], "Pybar": 0.05, "Pz": 0.2, **coefficients}
+        rows = grid.ddim().add("r", 0.2).add("h", 0.1).add("F", 0.3 * late[2], age=2, projected=True)
+        rows.add("ybar", 0.05, projected=True).add("z", 0.2, projected=True)
+        for register in "xFrh":
+            for age in (1, 2, 3):
+                rows.add(register, 0.1 * late[age] / age, age)
+        return rows.steps()
 
 
 def test_every_register_is_kept_for_three_steps(mixture):
@@ -193,24 +199,23 @@ def test_every_register_is_kept_for_three_steps(mixture):
     denoiser, times = mixture.denoiser(EDM(), "edm"), times_of("edm", 7)
     y, x = operator.forward(problem(mixture, "edm")[0]), problem(mixture, "edm")[1]
     sampler = Sampler(denoiser, operator, Memory(), times=times)
-    assert sampler.plan.depth() == dict.fromkeys("xFrh", 3)
+    assert sampler.plan.depth == dict.fromkeys("xFrh", 3)
     got = sampler(y, x_init=x, seed=4)
     again = sampler(y, x_init=x, seed=4)
     plan, ybar, past = sampler.plan, operator.pinv(y), []
     words = [torch.tensor([4, 4]), torch.tensor([0, 1]), torch.tensor([0, 0])]
-    for k, row in enumerate(plan.rows()):
-        leaf = x.clone().requires_grad_()
-        F = denoiser.network(float(plan.c_in[k]) * leaf, torch.full((2,), plan.network_times[k], dtype=torch.float64))
-        r = ybar - operator.project(plan.p[k] * x + plan.q[k] * F.detach())
+    for k, step in enumerate(plan.steps):
+        leaf = (step.c_in * x).requires_grad_()
+        F = denoiser.network(leaf, torch.full((2,), step.network_time, dtype=torch.float64))
+        r = ybar - operator.project(step.p * x + step.q * F.detach())
         (h,) = torch.autograd.grad(F, leaf, r)
         z = torch.empty_like(x)
         reference.normal(z, *words, k + 1)
         now = {"x": x, "F": F.detach(), "r": r, "h": h, "ybar": ybar, "z": z}
         total = torch.zeros_like(x)
-        for name, a in row.items():
-            register, age, projected = parse(name)
-            tensor = now[register] if age == 0 else past[-age][register]
-            total += a * (operator.project(tensor) if projected else tensor)
+        for term in step.row:
+            tensor = past[-term.age][term.register] if term.age else now[term.register]
+            total += term.a * (tensor if term.modes is None else operator.project(tensor))
         past.append(now)
         x = total
     assert relative_error(got, x) < 1e-12
@@ -229,13 +234,12 @@ def test_history_is_rotated_not_copied():
         sampler(y, seed=seed)
         (buffers,) = next(iter(sampler._pool.values()))
         addresses.append(sorted(t.data_ptr() for t in buffers.states))
-        assert buffers.past["x1"] is buffers.states[1]
     assert len(addresses[0]) == 3
     assert addresses[0] == addresses[1] == addresses[2]
     plain = Sampler(Denoiser(Network(), VP()), OPERATOR, Conjugate(), steps=6)
     plain(y, seed=0)
     (buffers,) = next(iter(plain._pool.values()))
-    assert (len(buffers.states), len(buffers.cotangents), buffers.past) == (2, 1, {})
+    assert (len(buffers.states), len(buffers.cotangents)) == (2, 1)
     assert plain.memory_estimate(2).buffers < sampler.memory_estimate(2).buffers + 1
 
 
@@ -272,14 +276,14 @@ def test_update_with_fields_and_coefficients_of_each_image(dtype):
 
 def test_rules_of_a_plan():
     plan = DDIM().plan(Denoiser(lambda x, t: x, VP()), OPERATOR, np.linspace(0.4, 0.001, 4))
-    columns = {name: getattr(plan, name) for name in ("mu", "sigma", "network_times", "c_in", "p", "q")}
-    for update, message in (
-        ({"x1": 1.0}, r"update: x1 does not exist before step 1, got \[1.0, 1.0, 1.0\]"),
-        ({"Ph3": np.array([0.0, 0.0, 1.0])}, "update: Ph3 does not exist before step 3"),
-        ({"x4": 0.0}, "update: terms are x, F, r, h, ybar, z, u, with P before or 1 to 3 after, got 'x4'"),
-        ({"z1": 0.0}, "update: terms are .*, got 'z1'"),
+    for term, message in (
+        (Term("x", 1), "row: x1 does not exist before step 1, got it in step 0 of DDIM"),
+        (Term("h", 3, modes=1.0), "row: h3 does not exist before step 3, got it in step 0"),
+        (Term("x", 4), "row: x, F, r, h can be looked back at for 1 to 3 steps, got x4"),
+        (Term("z", 1), "row: x, F, r, h can be looked back at .*, got z1"),
+        (Term("g"), "row: step 0 of DDIM.* reads g, which no rule writes or keeps"),
     ):
         with pytest.raises(ValueError, match=message):
-            Plan("test", plan.times, update=update, **columns)
-    assert parse("PF2") == ("F", 2, True)
-    assert parse("ybar") == ("ybar", 0, False)
+            replace(plan, steps=[replace(step, row=(term,)) for step in plan.steps])
+    with pytest.raises(ValueError, match="times: must be one more than the 2 steps, got 4"):
+        replace(plan, steps=plan.steps[1:])

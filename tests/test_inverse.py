@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ccfast import Sampler
+from ccfast.engine.plan import Term
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, Bicubic, LinearOperator, Matrix, SeparableBlur
 from ccfast.operators.conjugate_gradients import damped
@@ -325,11 +326,8 @@ def test_errors(make, message):
 
 def test_more_errors(mixture):
     plan = DDIM().plan(mixture.denoiser(VP()), BLUR, np.array([0.4, 0.2]))
-    with pytest.raises(ValueError, match="update: u needs an auxiliary, got none in DDIM"):
-        replace(plan, update={"u": 1.0})
-    fields = DDRM().plan(mixture.denoiser(VP()), BLUR, np.array([0.4, 0.2]), 0.1).fields
-    with pytest.raises(ValueError, match="residual: must be None where the fields have a weight, got <function"):
-        replace(plan, fields=fields, residual=misfit_direction)
+    with pytest.raises(ValueError, match=r"row: step 0 of DDIM\(eta=0.0\) reads u, which no rule writes or keeps"):
+        replace(plan, steps=[replace(step, row=(Term("u"),)) for step in plan.steps])
     with pytest.raises(TypeError, match="up: must be a function or None, got str"):
         Steered("bicubic")
     denoiser = mixture.denoiser(VP())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from row_shorthand import columns
 from scipy.integrate import quad
 
 from ccfast import Denoiser, Sampler
@@ -117,7 +118,7 @@ def test_the_lowest_orders_are_ddim(name):
         (DEIS(0, "rho"), DDIM()),
     ):
         for prediction in ("sample", "epsilon", "velocity"):
-            got, expected = (plan(s, SCHEDULES[name], times, prediction).update for s in (solver, same))
+            got, expected = (columns(plan(s, SCHEDULES[name], times, prediction)) for s in (solver, same))
             assert {n: c.tolist() for n, c in got.items()} == {n: c.tolist() for n, c in expected.items()}
 
 
@@ -148,7 +149,7 @@ def test_rows_of_dpm_solver_pp():
         (DPMSolverPP(3), ratio, first + mu * phi2 * D1 - mu * phi3 * D2),
         (DPMSolverPP(2, sde=True), ratio * np.exp(-h), mu * (1 - e) * (np.array([1, 0, 0]) + 0.5 * delta)),
     ):
-        update = plan(solver, VP(), TIMES).update
+        update = columns(plan(solver, VP(), TIMES))
         got = [float(update[n][-1]) if n in update else 0.0 for n in ("x", "F", "F1", "F2")]
         assert got == pytest.approx([x, *weights], rel=1e-11)
         if solver.sde:
@@ -169,7 +170,7 @@ def test_coefficients_of_deis_against_quadrature_in_t(basis, name):
         mu, sigma = float(schedule.mean(s)), float(schedule.std(s))
         return (mu * schedule.std_derivative(s) - sigma * schedule.mean_derivative(s)) / mu**2
 
-    update = plan(DEIS(3, basis), schedule, times, "epsilon").update
+    update = columns(plan(DEIS(3, basis), schedule, times, "epsilon"))
     for j in range(4):
         others = [value(n) for n in np.delete(nodes, j)]
 
@@ -229,7 +230,7 @@ def test_the_sde_samples_the_variance_with_its_order():
         errors = []
         for steps in (128, 256):
             times = grid(schedule, *SPAN, steps, "ln rho")
-            update = plan(DPMSolverPP(order, sde=True), schedule, times).update
+            update = columns(plan(DPMSolverPP(order, sde=True), schedule, times))
             marginal = schedule.mean(times) ** 2 * v + schedule.std(times) ** 2
             gain = schedule.mean(times) * v / marginal  # x0hat = gain x
             covariance = np.diag([marginal[0], 0.0])

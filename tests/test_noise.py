@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
 import guided_ode
 import numpy as np
 import pytest
 import torch
-from ccfast.engine.fields import NODES, interpolate, nodes
 from ccfast.solvers.conjugate_modes import Guidance, modes
 from scipy.integrate import quad
 
 from ccfast import Denoiser, Sampler
+from ccfast.engine.registers import Registers
 from ccfast.engine.run import initial_mean
+from ccfast.engine.spectrum import NODES, interpolate, nodes
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
 from ccfast.schedules import EDM, VP, Flow
@@ -233,7 +233,7 @@ def mean_and_covariance(sampler, y, mean, root, monkeypatch, stochastic=False):
 
     One column for each unit of the initial state and of the noise of every step: no Monte Carlo.
     """
-    steps = sampler.plan.steps
+    steps = len(sampler.plan.steps)
     count = 1 + 16 + (16 * steps if stochastic else 0)
     x_init = torch.from_numpy(mean).expand(count, 16).clone()
     x_init[1:17] += torch.from_numpy(root.T)
@@ -244,11 +244,10 @@ def mean_and_covariance(sampler, y, mean, root, monkeypatch, stochastic=False):
             first = 17 + 16 * (step - 1)
             out[first : first + 16] = EYE
 
-    def measure(*args):
-        measurement = type(sampler._program).measure(sampler._program, *args)
-        return dataclasses.replace(measurement, ops=measurement.ops._replace(normal=impulses))
-
-    monkeypatch.setattr(sampler._program, "measure", measure)
+    backend = sampler._program.backend
+    bind = backend.bind
+    monkeypatch.setattr(backend, "bind", lambda operator: bind(operator)._replace(normal=impulses))
+    monkeypatch.setattr(reference, "normal", impulses)  # where the state is float64
     x = sampler(y.expand(count, *y.shape[1:]), x_init=x_init.reshape(count, *SHAPE)).reshape(count, 16).numpy()
     responses = x[1:] - x[0]
     return x[0], responses.T @ responses
@@ -380,7 +379,10 @@ def test_the_initial_mean_is_the_posterior_mean_of_a_unit_gaussian(prior):
     _, y, _ = observe(prior, BLUR, noise)
     sampler = Sampler(prior.denoiser(VP()), BLUR, noise_std=noise)
     mean, _ = posterior(BLUR, y, noise)
-    got = initial_mean(sampler._program, BLUR, y, sampler._program.measure(BLUR, y))
+    ops = reference.bind(BLUR)
+    registers = Registers(BLUR, y, ops, ops)
+    registers.coordinates = BLUR.encode(y)
+    got = initial_mean(sampler._program, sampler._program.bind(BLUR, y), registers)
     np.testing.assert_allclose(got.numpy().ravel(), mean, rtol=1e-11, atol=1e-13)
 
 
@@ -436,9 +438,9 @@ def test_a_noisy_plan_of_five_steps_takes_under_50_milliseconds():
             started = time.thread_time()
             plan = solver.plan(denoiser, operator, times, 0.05)
             spent.append(time.thread_time() - started)
-        assert len(plan.fields.nodes) == NODES
+        assert {len(spectrum.table.nodes) for spectrum in plan.spectra} == {NODES}
         assert min(spent) < 0.05, spent
-    assert "fields over 512 singular values" in str(plan)
+    assert "with coefficients over 512 singular values" in str(plan)
 
 
 # ------------------------------------------------------------------------------------------------ errors
@@ -451,7 +453,7 @@ class Krylov(Diagonal):
     [
         (Steered(), BLUR, {}, r"noise_std: Steered\(.*\) handles noiseless .* 0, got 0.1; Conjugate, PiGDM, DDRM"),
         (Conjugate(), Krylov(np.ones(16)), {}, "noise_std: .* needs the singular values .* got 0.1; DDS and DPS"),
-        (Conjugate(lam=0.1), BLUR, {}, "lam: must be 0 where the measurement is noisy, got 0.1 with 0.1"),
+        (Conjugate(lam=0.1), BLUR, {}, "lam: must be 0 where the measurement is noisy, got 0.1 with noise_std=0.1"),
         (Conjugate(centred="rayleigh"), BLUR, {}, "centred: must be False or 'prior' .* got 'rayleigh' with"),
         (Conjugate(), BLUR, {"noise_std": -0.1}, "noise_std: must be a finite number >= 0, got -0.1"),
         (Conjugate(), BLUR, {"hard_consistency": True}, "hard_consistency: must be False .* True with noise_std=0.1"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from recorder import SYNCS, Recorder
+from row_shorthand import columns, spectra
 from torch import nn
 
 from ccfast import Denoiser, Sampler
@@ -111,11 +112,11 @@ def test_second_order_of_an_unguided_step_is_adams_bashforth(mixture):
 def test_fresh_noise_without_guidance_is_sde_dpm_solver_1(mixture):
     """On the null space eps loses mu' eta^2 (rho - rho'), and the noise has variance mu'^2 eta^2 (rho^2 - rho'^2)."""
     schedule, eta = SCHEDULES["vp"], 0.7
-    plan = Conjugate(0.0, eta=eta).plan(mixture.denoiser(schedule), OPERATOR, np.array([0.5, 0.3]))
-    plain = DDIM().plan(mixture.denoiser(schedule), OPERATOR, np.array([0.5, 0.3]))
+    times, denoiser = np.array([0.5, 0.3]), mixture.denoiser(schedule)
+    row, plain = (columns(solver.plan(denoiser, OPERATOR, times)) for solver in (Conjugate(0.0, eta=eta), DDIM()))
     mu, rho, rho_to = (float(v) for v in (schedule.mean(0.3), schedule.rho(0.5), schedule.rho(0.3)))
-    assert plan.update["F"][0] == pytest.approx(plain.update["F"][0] - mu * eta**2 * (rho - rho_to), rel=1e-12)
-    assert plan.update["z"][0] == pytest.approx(mu * eta * np.sqrt(rho**2 - rho_to**2), rel=1e-12)
+    assert row["F"][0] == pytest.approx(plain["F"][0] - mu * eta**2 * (rho - rho_to), rel=1e-12)
+    assert row["z"][0] == pytest.approx(mu * eta * np.sqrt(rho**2 - rho_to**2), rel=1e-12)
 
 
 def test_centring_is_exact_where_the_jacobian_is_a_multiple_of_one():
@@ -159,21 +160,26 @@ def test_a_refreshed_step_is_a_longer_one_and_noise(prior, name, noise, options)
         return Conjugate(9.0, **options, **more).plan(denoiser, operator, np.array([start, end]), noise)
 
     got, longer = plan(end, refresh=share), plan(further)
-    assert got.update["z"] == pytest.approx(share * schedule.std(end), rel=1e-12)
-    for term, c in longer.update.items():
+    assert columns(got)["z"] == pytest.approx(share * schedule.std(end), rel=1e-12)
+    for term, c in columns(longer).items():
         if term != "z":
-            assert got.update[term] == pytest.approx(scale * c, rel=1e-9, abs=1e-12), term
-    if noise:
-        assert got.fields.table.keys() == longer.fields.table.keys()
-        for term, c in longer.fields.table.items():
-            want = c if term == "weight" else scale * c
-            same = np.allclose(got.fields.table[term], want, rtol=1e-9, atol=1e-12)  # sums of terms of order one cancel
-            assert same, term
-    if longer.reduction:
-        dots = {"rr": torch.tensor([2.0], dtype=torch.float64), "rg": torch.tensor([0.3], dtype=torch.float64)}
-        row, expected = got.reduction.coefficients(0, dots), longer.reduction.coefficients(0, dots)
-        for term, c in expected.items():
-            assert float(row[term]) == pytest.approx(scale * float(c), rel=1e-9), term
+            assert columns(got)[term] == pytest.approx(scale * c, rel=1e-9, abs=1e-12), term
+    assert spectra(got).keys() == spectra(longer).keys()
+    assert bool(spectra(got)) is bool(noise)
+    for term, c in spectra(longer).items():
+        want = c if term == "weight" else scale * c
+        assert np.allclose(spectra(got)[term], want, rtol=1e-9, atol=1e-12), term  # sums of terms of order one cancel
+    rules = [plan.steps[0].rules for plan in (got, longer)]
+    assert [len(own) for own in rules] == [options.get("centred") == "rayleigh"] * 2
+    if rules[0]:
+        generator = torch.Generator().manual_seed(0)
+        registers = {(n, 0): torch.randn(1, *SHAPE, dtype=torch.float64, generator=generator) for n in "rh"}
+        terms, expected = (
+            own[0].fill(plan.steps[0], registers) for own, plan in zip(rules, (got, longer), strict=True)
+        )
+        assert [t.key for t in terms] == [t.key for t in expected]
+        for term, want in zip(terms, expected, strict=True):
+            assert float(term.a) == pytest.approx(scale * float(want.a), rel=1e-9), term
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -188,7 +194,7 @@ def test_refreshed_without_a_jacobian_is_ddrm(prior, name):
 def test_no_fresh_noise_is_left_at_the_end(prior):
     y, x_init = problem(prior, "vp")
     sampler = Sampler(prior.denoiser(VP()), OPERATOR, Conjugate(320.0, jacobian="none", refresh=1.0), 4, 0.5, 0.0)
-    assert sampler.plan.update["z"][-1] == 0.0 < sampler.plan.update["z"][-2]
+    assert sampler.plan.numbers("z")[-1] == 0.0 < sampler.plan.numbers("z")[-2]
     assert relative_error(OPERATOR.forward(sampler(y, x_init=x_init, seed=0)), y) < 1e-9
 
 

@@ -92,14 +92,14 @@ class Bound:
             return a.to(self._like.dtype)
         if np.ndim(a) == 0:
             return float(a)
-        value = torch.from_numpy(np.ascontiguousarray(a)).to(self._like)
+        value = torch.from_numpy(np.array(a, dtype=np.float64)).to(self._like)
         images = value.ndim in (1, self._dimensions + 1) and len(value) > 1
         return value.repeat(self.copies, *(1 for _ in value.shape[1:])) if images else value
 
     def _over_modes(self, modes: float | np.ndarray | Spectrum) -> float | Tensor:
         if isinstance(modes, Spectrum):
             return self._modes[id(modes.table)].of(modes, self._like)
-        return float(modes) if np.ndim(modes) == 0 else torch.from_numpy(np.asarray(modes)).to(self._like)
+        return float(modes) if np.ndim(modes) == 0 else torch.from_numpy(np.array(modes, dtype=np.float64)).to(self._like)
 
     def _table(self, c_in: Sequence[float]) -> DeviceTable:
         residuals = [

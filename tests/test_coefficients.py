@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from row_shorthand import columns
 
 from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import BACKENDS, can_run
-from ccfast.engine.plan import Plan
-from ccfast.kernels import reference
+from ccfast.engine.plan import Term
 from ccfast.operators import AveragePooling, GaussianBlur, Inpainting
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDNM, LML, Solver
+from ccfast.solvers._grid import grid_of
 from ccfast.testing import relative_error
 
 SHAPE, STEPS = (3, 8, 12), 4
@@ -37,13 +38,16 @@ class LocalGuidance(Solver):
     pull: np.ndarray | None = None
     twist: np.ndarray | None = None
 
-    def update(self, grid, operator):
-        return grid.ddim()
-
-    def elements(self, grid, operator):
-        steps = np.arange(len(grid.t))
-        given = {"r": (grid.data_scale, self.weight), "x": (0.1 * steps, self.pull), "Ph": (0.3 + steps, self.twist)}
-        return {name: np.multiply.outer(c, weight) for name, (c, weight) in given.items() if weight is not None}
+    def steps(self, grid, operator):
+        rows, steps = grid.ddim(), np.arange(len(grid.t))
+        for name, c, weight in (
+            ("r", grid.data_scale, self.weight),
+            ("x", 0.1 * steps, self.pull),
+            ("h", 0.3 + steps, self.twist),
+        ):
+            if weight is not None:
+                rows.add(name, np.multiply.outer(c, weight), projected=name == "h")
+        return rows.steps()
 
 
 def ramp(*shape, seed=0):
@@ -63,17 +67,22 @@ def problem(operator, dtype, batch=2):
 def by_hand(denoiser, operator, plan, y, x, weight, pull, twist):
     """The loop in plain torch: everything broadcast, every tensor new."""
     weight, pull, twist = (torch.from_numpy(v) for v in (weight, pull, twist))
-    ybar, mu = operator.pinv(y), torch.from_numpy(plan.mu.copy())
-    for k, row in enumerate(plan.rows()):
-        c_in = float(plan.c_in[k])
-        leaf = (c_in * x).requires_grad_()
-        F = denoiser.network(leaf, torch.full((len(x),), plan.network_times[k], dtype=x.dtype))
-        r = ybar - operator.project(plan.p[k] * x + plan.q[k] * F.detach())
+    ybar, mu, row = operator.pinv(y), torch.from_numpy(plan.mu.copy()), columns(plan)
+    for k, step in enumerate(plan.steps):
+        leaf = (step.c_in * x).requires_grad_()
+        F = denoiser.network(leaf, torch.full((len(x),), step.network_time, dtype=x.dtype))
+        r = ybar - operator.project(step.p * x + step.q * F.detach())
         (h,) = torch.autograd.grad(F, leaf, r)
-        h = c_in * h
+        h = step.c_in * h
         F = F.detach()
         pulled = 0.1 * k * pull * x
-        x = row["x"] * x + row["F"] * F + mu[k + 1] * weight * r + pulled + operator.project((0.3 + k) * twist * h)
+        x = (
+            row["x"][k] * x
+            + row["F"][k] * F
+            + mu[k + 1] * weight * r
+            + pulled
+            + operator.project((0.3 + k) * twist * h)
+        )
     return x
 
 
@@ -132,17 +141,19 @@ def test_coefficients_of_each_image_follow_the_samples(together):
     drawn = sampler.sample(y, 3, seed=1, together=together)
     assert relative_error(drawn[0], sampler(y, seed=1)) < 1e-6
     assert relative_error(drawn[2], sampler.sample(y, 3, seed=1)[2]) < 1e-6
-    with pytest.raises(ValueError, match="elements: r has coefficients for 2 images, got 3"):
+    with pytest.raises(ValueError, match="row: r has coefficients for 2 images, got 3"):
         sampler(y.repeat(2, 1, 1, 1)[:3], seed=0)
 
 
 def test_together_with_coefficients_of_each_image():
-    """A reduction adds its (B,) to what a term has for every element."""
+    """A rule adds its (B,) to what a term has for every element."""
 
     @dataclass(frozen=True)
     class Both(LML):
-        def elements(self, grid, operator):
-            return {"F": np.multiply.outer(grid.sigma_to, ramp(1, 8, 12))}
+        def steps(self, grid, operator):
+            more = grid.rows().add("F", np.multiply.outer(grid.sigma_to, ramp(1, 8, 12))).steps()
+            own = super().steps(grid, operator)
+            return tuple(replace(a, row=(*a.row, *b.row)) for a, b in zip(own, more, strict=True))
 
     operator = OPERATORS["block"]()
     y, x_init = problem(operator, torch.float64)
@@ -155,38 +166,45 @@ def test_together_with_coefficients_of_each_image():
     assert relative_error(plain, exact) > 0.1
 
 
-def test_nothing_is_cast_or_made_in_the_loop(monkeypatch):
+def test_nothing_is_cast_or_made_in_the_loop():
     """The coefficients become tensors once a dtype; and the native backend knows their rows itself."""
     operator = OPERATORS["mask"]()
     y, x_init = problem(operator, torch.float32)
     sampler = Sampler(Denoiser(network, VP()), operator, LocalGuidance(ramp(*SHAPE)), steps=STEPS)
     first = sampler(y, x_init=x_init)
-    made = [id(value) for row in sampler._program._elements[y.dtype, y.device, 1] for value in row.values()]
+    bound = sampler._program.bind(operator, y)
+    made = [id(value) for value in bound.tensors()]
     assert len(made) == STEPS
     if sampler.backend == "native":
-        monkeypatch.setattr(reference, "update", None)
+        assert not any("reference" in words for words in sampler.plan.kernels)
     assert torch.equal(sampler(y, x_init=x_init), first)
-    (rows,) = sampler._program._elements.values()
-    assert [id(value) for row in rows for value in row.values()] == made
+    assert sampler._program.bind(operator, y) is bound
+    assert [id(value) for value in bound.tensors()] == made
 
 
 def test_rules():
     operator, denoiser = OPERATORS["block"](), Denoiser(network, VP())
     for weight in (np.ones((8, 12)), np.ones((2, 8, 12)), np.ones((3, 8, 1, 12)), np.ones((1, 2, 3, 8, 12))):
-        with pytest.raises(ValueError, match=r"elements: r must be \(steps, C, H, W\) .* to fit images \(3, 8, 12\)"):
+        with pytest.raises(ValueError, match=r"row: r must have coefficients .* to fit images \(3, 8, 12\), got"):
             Sampler(denoiser, operator, LocalGuidance(weight))
     plan = Sampler(denoiser, operator, LocalGuidance(np.ones((1, 1, 1)))).plan
-    assert "and for each element r" in str(plan)
+    assert "and r with coefficients of every element" in str(plan)
     assert plan.registers(0) >= {"x", "F", "r"}
-    columns = {name: getattr(plan, name) for name in ("times", "mu", "sigma", "network_times", "c_in", "p", "q")}
-    for elements, message in (
-        ({"r": np.full((5, 1, 1, 1), np.nan)}, "elements: the coefficients of r must be finite"),
-        ({"r": np.ones((4, 1, 1, 1))}, r"elements: r must have 5 steps, got shape \(4, 1, 1, 1\)"),
-        ({"x1": np.ones((5, 1, 1, 1))}, "elements: x1 does not exist before step 1"),
-        ({"y": np.ones((5, 1, 1, 1))}, "terms are x, F, r, h, ybar, z, u"),
-        ({"u": np.ones((5, 1, 1, 1))}, "update: u needs an auxiliary"),
+    steps = np.full((5, 1, 1, 1), np.nan), np.ones((4, 1, 1, 1))
+    grid = grid_of(denoiser, plan.times)
+    with pytest.raises(ValueError, match=r"row: the coefficients of r must be finite, got .* in step 0 of test"):
+        replace(plan, solver="test", steps=grid.rows().add("r", steps[0]).steps())
+    with pytest.raises(ValueError, match=r"row: r must have 5 steps, got shape \(4, 1, 1, 1\)"):
+        grid.rows().add("r", steps[1])
+    for term, message in (
+        (Term("x", 1, np.ones((1, 1, 1))), "row: x1 does not exist before step 1, got it in step 0"),
+        (
+            Term("y", 0, np.ones((1, 1, 1))),
+            "reads y, which no rule writes or keeps; the registers .* are x, F",
+        ),
+        (Term("u", 0, np.ones((1, 1, 1))), "reads u, which no rule writes or keeps"),
     ):
         with pytest.raises(ValueError, match=message):
-            Plan("test", update={}, elements=elements, **columns)
+            replace(plan, steps=[replace(step, row=(term,)) for step in plan.steps])
     with pytest.raises(ValueError, match="read-only"):
-        plan.elements["r"][0] = 2.0
+        next(term.a for term in plan.steps[0].row if term.register == "r")[0] = 2.0
