@@ -8,7 +8,7 @@ import guided_ode
 import numpy as np
 import pytest
 import torch
-from ccfast.solvers.conjugate_modes import Guidance, modes
+from ccfast.solvers.conjugate._modes import Guidance, modes
 from scipy.integrate import quad
 
 from ccfast import Denoiser, Sampler
