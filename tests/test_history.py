@@ -90,9 +90,9 @@ def test_inversion_comes_back_to_the_image(mixture, name, steps, prediction):
         pair = sampler.invert(image)
         assert relative_error(sampler(y.to(dtype), x_init=pair), image) < tolerance
         assert sampler.stats()["network_evaluations"] == 2 * steps - 1  # the pair saves the first
-    # an image that the sampler did not make comes back as well
+    # an image that the sampler did not make comes back as well, from states of EDM that are ten times as large
     other = torch.rand(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    assert relative_error(sampler(y, x_init=sampler.invert(other)), other) < 1e-14 * room
+    assert relative_error(sampler(y, x_init=sampler.invert(other)), other) < 1e-13 * (2 if name == "edm" else 1)
 
 
 def test_inversion_finds_the_initial_state(mixture):

@@ -8,7 +8,6 @@ import guided_ode
 import numpy as np
 import pytest
 import torch
-from ccfast.solvers.conjugate._modes import Guidance, modes
 from scipy.integrate import quad
 
 from ccfast import Denoiser, Sampler
@@ -18,7 +17,8 @@ from ccfast.engine.spectrum import NODES, interpolate, nodes
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
 from ccfast.schedules import EDM, VP, Flow
-from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered
+from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered, _grid
+from ccfast.solvers.conjugate._modes import Guidance, modes
 from ccfast.testing import Gaussian, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
@@ -57,7 +57,7 @@ def in_rho(schedule, start, end, steps) -> np.ndarray:
 
 
 def grid_of(schedule, times, noise_std):
-    return DDIM().grid(Denoiser(lambda x, t: x, schedule, "velocity"), np.asarray(times), noise_std)
+    return _grid.grid_of(Denoiser(lambda x, t: x, schedule, "velocity"), np.asarray(times), noise_std)
 
 
 def observe(prior, operator, noise_std, seed=0):
@@ -243,6 +243,7 @@ def mean_and_covariance(sampler, y, mean, root, monkeypatch, stochastic=False):
         if stochastic and step > 0:
             first = 17 + 16 * (step - 1)
             out[first : first + 16] = EYE
+        return out
 
     backend = sampler._program.backend
     bind = backend.bind

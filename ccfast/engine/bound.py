@@ -99,7 +99,9 @@ class Bound:
     def _over_modes(self, modes: float | np.ndarray | Spectrum) -> float | Tensor:
         if isinstance(modes, Spectrum):
             return self._modes[id(modes.table)].of(modes, self._like)
-        return float(modes) if np.ndim(modes) == 0 else torch.from_numpy(np.array(modes, dtype=np.float64)).to(self._like)
+        return (
+            float(modes) if np.ndim(modes) == 0 else torch.from_numpy(np.array(modes, dtype=np.float64)).to(self._like)
+        )
 
     def _table(self, c_in: Sequence[float]) -> DeviceTable:
         residuals = [
