@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test lint bench figures report gpu-check sanitize clean
+.PHONY: demo test lint bench figures report gpu-check sanitize headers smoke clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
@@ -33,6 +33,17 @@ lint: .venv/installed  ## ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+headers: .venv/installed  ## the native code parsed against the headers of other torch versions, from the package index
+	$(BIN)/python tests/headers.py
+
+smoke: .venv/installed  ## the source distribution, installed into an empty environment (CUDA: see .venv) and a first use
+	rm -rf build/smoke && mkdir -p build/smoke
+	$(BIN)/python -m build --sdist --outdir build/smoke > build/smoke/sdist.log || (cat build/smoke/sdist.log; false)
+	$(PYTHON) -m venv build/smoke/venv
+	build/smoke/venv/bin/pip install --quiet "$(TORCH)" || build/smoke/venv/bin/pip install --quiet "$(TORCH_ELSE)"
+	CCFAST_NO_CUDA=1 build/smoke/venv/bin/pip install --quiet build/smoke/ccfast-*.tar.gz
+	cd build/smoke/venv && bin/python -P ../../../tests/smoke.py
 
 sanitize:  ## the CPU kernels, and the CUDA kernels in an emulator, under ASan + UBSan and TSan; needs g++ only
 	tests/sanitize.sh
