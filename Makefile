@@ -28,7 +28,7 @@ gpu-check:  ## on a machine with an NVIDIA GPU, with the torch that is installed
 	$(PYTHON) setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench.gpu $(GPU)
 
-lint: .venv/installed  ## ruff and pyright
+lint: .venv/installed ccfast/kernels  ## ruff and pyright
 	$(BIN)/pip install --quiet "ruff==0.17.*" "pyright==1.1.*"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,6 +45,10 @@ smoke: .venv/installed  ## the source distribution, installed into an empty envi
 	CCFAST_NO_CUDA=1 build/smoke/venv/bin/pip install --quiet build/smoke/ccfast-*.tar.gz
 	cd build/smoke/venv && bin/python -P ../../../tests/smoke.py
 
+# Pyright and editors look for ccfast.kernels where its name says; git does not know the link, and nothing else needs it.
+ccfast/kernels:
+	ln -s ../kernels $@
+
 sanitize:  ## the CPU kernels, and the CUDA kernels in an emulator, under ASan + UBSan and TSan; needs g++ only
 	tests/sanitize.sh
 
@@ -53,6 +57,7 @@ sanitize:  ## the CPU kernels, and the CUDA kernels in an emulator, under ASan +
 	$(BIN)/pip install --quiet --upgrade pip setuptools
 	$(BIN)/pip install --quiet "$(TORCH)" || $(BIN)/pip install --quiet "$(TORCH_ELSE)"
 	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/ccfast config
 	touch $@
 
 clean:
