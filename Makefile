@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize clean
+.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize headers smoke clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
@@ -31,12 +31,27 @@ gpu-check:  ## on a machine with an NVIDIA GPU, with the torch that is installed
 	$(PYTHON) setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench.gpu $(GPU)
 
-lint: .venv/installed  ## ruff, pyright and clang-format
+lint: .venv/installed ccfast/kernels  ## ruff, pyright and clang-format
 	$(BIN)/pip install --quiet "ruff==0.17.*" "pyright==1.1.*" "clang-format==21.1.8"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.[ch]* csrc/*/*.[ch]* tests/*.cpp tests/*.h)
+
+headers: .venv/installed  ## the native code parsed against the headers of other torch versions, from the package index
+	$(BIN)/python tests/headers.py
+
+smoke: .venv/installed  ## the source distribution, installed into an empty environment (CUDA: see .venv) and a first use
+	rm -rf build/smoke && mkdir -p build/smoke
+	$(BIN)/python -m build --sdist --outdir build/smoke > build/smoke/sdist.log || (cat build/smoke/sdist.log; false)
+	$(PYTHON) -m venv build/smoke/venv
+	build/smoke/venv/bin/pip install --quiet "$(TORCH)" || build/smoke/venv/bin/pip install --quiet "$(TORCH_ELSE)"
+	CCFAST_NO_CUDA=1 build/smoke/venv/bin/pip install --quiet build/smoke/ccfast-*.tar.gz
+	cd build/smoke/venv && bin/python -P ../../../tests/smoke.py
+
+# Pyright and editors look for ccfast.kernels where its name says; git does not know the link, and nothing else needs it.
+ccfast/kernels:
+	ln -s ../kernels $@
 
 sanitize:  ## the CPU kernels, and the CUDA kernels in an emulator, under ASan + UBSan and TSan; needs g++ only
 	tests/sanitize.sh
@@ -46,6 +61,7 @@ sanitize:  ## the CPU kernels, and the CUDA kernels in an emulator, under ASan +
 	$(BIN)/pip install --quiet --upgrade pip setuptools
 	$(BIN)/pip install --quiet "$(TORCH)" || $(BIN)/pip install --quiet "$(TORCH_ELSE)"
 	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/ccfast config
 	touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Parses the native code against the headers of other torch versions, with the flags of setup.py.
+"""Parses the native code against headers of other torch versions, with the flags of setup.py: headers.py [VERSION...]
 
 Without arguments these are the oldest torch that is promised and the one before the installed one. Their headers come
 from wheels of the package index, whatever the platform of the wheel, and are kept in CCFAST_HEADERS (default:
@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("CCFAST_HEADERS") or Path.home() / ".cache/ccfast/headers")
 PLATFORMS = "macosx_26_0_arm64", "win_amd64", "manylinux_2_28_aarch64"
-"""From the smallest wheel (80 MB, or 500 MB with CUDA) to the largest; the headers that we include are equal."""
+"""From the smallest wheel (80 MB; with CUDA it is 500 MB) on; the headers that we include are the same in all."""
 
 
 def load_setup():
@@ -39,8 +39,8 @@ def load_setup():
 def wanted(oldest: tuple[int, int], installed: str) -> list[str]:
     """The oldest version that is promised and the one before the installed one: 2.10 and 2.12 where 2.13 is."""
     major, minor = map(int, installed.split(".")[:2])
-    before = (major, minor - 1)
-    return [f"{a}.{b}" for a, b in sorted({oldest, max(oldest, before)})]
+    before = [(major, minor - 1)] if minor > 0 else []  # what came before a new major version is not known here
+    return [f"{a}.{b}" for a, b in sorted({oldest, *before}) if (a, b) >= oldest]
 
 
 def fetch(release: str, cache: Path = CACHE) -> Path | None:

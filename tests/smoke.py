@@ -54,7 +54,11 @@ def main() -> None:
     plain, _, _ = restored(prior, "reference")
     expect("a sampler takes the native backend by itself", sampler.backend == "native", sampler.backend)
     error = float((sampler.operator.forward(image) - y).abs().max())
-    expect("the restored image has the measurement that was given, to 1e-5", error < 1e-5, error)
+    # The last state keeps the noise of the schedule's end.
+    left = float(prior.schedule.rho(prior.schedule.default_end))
+    expect(
+        "the restored image has the measurement that was given, but for that noise", error < left, f"{error}, {left}"
+    )
     # Float32 rounds differently in the two, and the network passes that on.
     error = float((image - plain).abs().max())
     expect("plain PyTorch restores the same, to 1e-3", error < 1e-3, error)
