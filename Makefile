@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize headers smoke clean
+.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize headers smoke docs clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
@@ -20,12 +20,16 @@ test-elsewhere: .venv/installed  ## what another processor, MKL or number of thr
 bench: .venv/installed  ## every kernel and its rivals under pytest-benchmark; BENCH=--busy on a busy machine
 	$(BIN)/python -m bench.under_pytest $(BENCH)
 
-figures: .venv/installed  ## the README's table and bench/results/cpu.json; BENCH=--busy on a busy machine
-	$(BIN)/python -m bench --readme $(BENCH)
+figures: .venv/installed  ## the table of docs/results.md and bench/results/cpu.json; BENCH=--busy on a busy machine
+	$(BIN)/python -m bench --page $(BENCH)
 
 report: .venv/installed  ## docs/report.md and its pictures, from the files in bench/results
 	$(BIN)/pip install --quiet "matplotlib>=3.8"
 	$(BIN)/python -m bench.report
+
+docs: .venv/installed ccfast/kernels  ## the documentation site, into site/; a broken link or reference is an error
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 gpu-check:  ## on a machine with an NVIDIA GPU, with the torch that is installed: build, gpu tests, sanitizers, timings
 	$(PYTHON) setup.py --quiet build_ext --inplace

@@ -1,1 +1,1 @@
-"""Benchmarks of this checkout: ``python -m bench`` writes results/*.json, ``readme_speed.py`` the README's table."""
+"""Benchmarks of this checkout: ``python -m bench`` writes results/*.json, ``speed_table.py`` the table of docs/results.md."""

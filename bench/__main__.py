@@ -1,6 +1,6 @@
 """``python -m bench``: measure, write results/NAME.json and NAME.md, print the table and what clause by clause is met.
 
-``make figures`` runs it with --readme, which also writes the table of the README.
+``make figures`` runs it with --page, which also writes the table of docs/results.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from bench import readme_speed, speed_targets
+from bench import speed_table, speed_targets
 from bench.runner import RESULTS, everything, run_all
 from ccfast.app.benchmark import environment
 from ccfast.app.benchmark.cpu_load import BusyError
@@ -20,7 +20,7 @@ from ccfast.app.benchmark.text_report import text_table
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, and write bench/results/NAME.json.")
-    parser.add_argument("--name", default=readme_speed.NAME, help="of the result (default: %(default)s)")
+    parser.add_argument("--name", default=speed_table.NAME, help="of the result (default: %(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="(default: 1 2)")
     parser.add_argument("--rounds", type=int, default=21, help="times that each rival is timed (default: %(default)s)")
     parser.add_argument("--only", metavar="TEXT", help="cases whose name holds it")
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         "--no-compile", action="store_true", help="leave torch.compile out, which takes most of the time"
     )
     parser.add_argument("--busy", action="store_true", help="measure although others use the CPU; the result says so")
-    parser.add_argument("--readme", action="store_true", help="write the README's table from the result")
+    parser.add_argument("--page", action="store_true", help="write the table of docs/results.md from the result")
     arguments = parser.parse_args(argv)
     if not environment.configured():
         return environment.run_configured("bench", argv)
@@ -43,13 +43,13 @@ def main(argv: Sequence[str]) -> int:
         return 1
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{arguments.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / f"{arguments.name}.md").write_text(readme_speed.full_page(result))
+    (RESULTS / f"{arguments.name}.md").write_text(speed_table.full_page(result))
     print(text_table(result["records"]))
     print("\n".join(["", *map(str, speed_targets.judge(result))]))
     if result["load"]["busy"]:
         print(f"\nbusy: other processes used up to {result['load']['during']:.2f} cores; these figures mean little")
-    if arguments.readme:
-        readme_speed.write(result)
+    if arguments.page:
+        speed_table.write(result)
     return 0
 
 

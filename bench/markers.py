@@ -1,4 +1,4 @@
-"""Parts of the README that are written by commands, between two comments."""
+"""Parts of docs/results.md that are written by commands, between two comments."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["README", "Block"]
+__all__ = ["PAGE", "Block"]
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 
 
 class Block(NamedTuple):
@@ -34,7 +34,7 @@ class Block(NamedTuple):
         found = re.findall(f"{re.escape(self.begin)}(.*?){re.escape(self.end)}", text, re.DOTALL)
         if len(found) != 1:
             raise ValueError(
-                f"README: must hold the markers {self.begin.strip()} and {self.end.strip()} once, got {len(found)}"
+                f"results.md: must hold the markers {self.begin.strip()} and {self.end.strip()} once, got {len(found)}"
             )
         return found[0]
 
@@ -43,5 +43,5 @@ class Block(NamedTuple):
         return text.replace(f"{self.begin}{self.inside(text)}{self.end}", f"{self.begin}{content}{self.end}")
 
     def write(self, content: str) -> None:
-        """Fill the README."""
-        README.write_text(self.fill(README.read_text(), content))
+        """Fill the page."""
+        PAGE.write_text(self.fill(PAGE.read_text(), content))

@@ -50,7 +50,7 @@ class Sampler:
         times: the whole time grid (steps + 1 numbers) in place of steps, start and end. The default grid is uniform
             in schedule time.
         noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The table
-            of the README says which solvers take it into account, which do in the initial state alone, and which
+            of docs/solvers.md says which solvers take it into account, which do in the initial state alone, and which
             refuse it.
         backend: "auto" or a name of ``ccfast.engine.backends.BACKENDS``.
         device: where it runs, None for the device of the network's parameters (the CPU if it has none).

@@ -152,7 +152,7 @@ KRYLOV_OPERATORS = [
 
 
 SOLVERS = {entry.name: entry for entry in REGISTRY}
-"""Solvers: the rows of the registry, of which the README's table is made too."""
+"""Solvers: the rows of the registry, of which the table of docs/solvers.md is made too."""
 
 
 def _wrapped(operator):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import ccfast
-from bench.markers import README
+from bench.markers import PAGE
 from bench.quality_targets import __main__ as command
-from bench.quality_targets import readme_quality
+from bench.quality_targets import quality_table
 from bench.quality_targets.baselines import STEPS, TUNED, harmonic_fill, methods, wiener
 from bench.quality_targets.scores import TASKS, denoising, scores
 from bench.quality_targets.targets import judge
@@ -107,4 +107,4 @@ def test_the_committed_results_are_whole(prior):
 
 
 def test_the_readme_shows_the_results():
-    assert readme_quality.BLOCK.inside(README.read_text()) == readme_quality.render()
+    assert quality_table.BLOCK.inside(PAGE.read_text()) == quality_table.render()

@@ -1,4 +1,4 @@
-"""The benchmark harness: its registry, gates, load measure, refusals, runner, and the README's table."""
+"""The benchmark harness: its registry, gates, load measure, refusals, runner, and the table of docs/results.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from bench import markers, readme_speed, speed_targets
+from bench import markers, speed_table, speed_targets
 from bench.peak_memory import LiveMemory, memory_states, state_buffers
 from bench.rivals import published
 from bench.runner import everything, run_all
@@ -248,7 +248,7 @@ def test_runner(result):
 
 def test_result_names_no_machine(result):
     text = json.dumps(result)
-    for name in (environment.os.uname().nodename, str(markers.README.parent), str(readme_speed.Path.home()) + "/"):
+    for name in (environment.os.uname().nodename, str(markers.PAGE.parent), str(speed_table.Path.home()) + "/"):
         assert name not in text
 
 
@@ -260,32 +260,32 @@ def test_tables_and_targets(result):
     assert any(what.startswith("plan banded") for what in met)
     assert any(what.startswith("step banded") for what in met)
     assert ("floor" in text.splitlines()[0]) == can_run("native")
-    page = readme_speed.full_page(result)
+    page = speed_table.full_page(result)
     assert page.count("\n| step ") == 1
     assert ("Preliminary" in page) == result["load"]["busy"]
     assert all(str(target).startswith(("met", "MISSED")) for target in speed_targets.judge(result))
 
 
-def test_readme_shows_the_result():
+def test_the_page_shows_the_result():
     """No figure in it was typed by hand."""
-    assert readme_speed.BLOCK.inside(markers.README.read_text()) == readme_speed.render(readme_speed.load())
+    assert speed_table.BLOCK.inside(markers.PAGE.read_text()) == speed_table.render(speed_table.load())
 
 
-def test_readme_is_written(result, monkeypatch, tmp_path):
-    page = tmp_path / "README.md"
-    page.write_text(f"before\n{readme_speed.BLOCK.begin}old\n{readme_speed.BLOCK.end}after\n")
-    monkeypatch.setattr(markers, "README", page)
-    readme_speed.write(result)
+def test_the_page_is_written(result, monkeypatch, tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text(f"before\n{speed_table.BLOCK.begin}old\n{speed_table.BLOCK.end}after\n")
+    monkeypatch.setattr(markers, "PAGE", page)
+    speed_table.write(result)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert readme_speed.BLOCK.inside(text) == readme_speed.render(result)
+    assert speed_table.BLOCK.inside(text) == speed_table.render(result)
     assert "| step | bicubic x4 |" in text
 
 
-def test_readme_needs_its_markers():
+def test_the_page_needs_its_markers():
     with pytest.raises(ValueError, match="must hold the markers"):
-        readme_speed.BLOCK.inside("nothing")
+        speed_table.BLOCK.inside("nothing")
 
 
 # ------------------------------------------------------------------------------------------------ ccfast bench

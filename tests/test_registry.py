@@ -1,4 +1,4 @@
-"""The registry of solvers: what it says is what a run does, and the README's table is made from it."""
+"""The registry of solvers: what it says is what a run does, and the table of docs/solvers.md is made from it."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Counting(AveragePooling):
         return super().forward(x)
 
 
-def test_the_readme_s_table_is_the_registry():
-    path = Path(__file__).parents[1] / "README.md"
+def test_the_table_of_the_page_is_the_registry():
+    path = Path(__file__).parents[1] / "docs" / "solvers.md"
     document = path.read_text(encoding="utf-8")
-    assert document == fill(document), "run python -m ccfast.solvers.registry README.md"
+    assert document == fill(document), "run python -m ccfast.solvers.registry docs/solvers.md"
     with pytest.raises(ValueError, match=r"document: must have the markers .* got 'nothing'"):
         fill("nothing")
     assert len(table().splitlines()) == 2 + len(REGISTRY)

@@ -1,13 +1,13 @@
-"""The report: signs of the claim, missing results, the README's block, and the page from the committed files."""
+"""The report: signs of the claim, missing results, the block of docs/results.md, and the page from the committed files."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench.markers import README
+from bench.markers import PAGE
 from bench.report import (
     page,
-    readme_pictures,
+    results_pictures,
     section_peers,
     section_photographs,
     section_posterior,
@@ -56,16 +56,16 @@ def test_a_result_that_is_not_there_is_said_to_be_missing(monkeypatch, tmp_path)
 
 
 def test_the_readme_shows_the_pictures_that_exist(monkeypatch, tmp_path):
-    monkeypatch.setattr(readme_pictures, "DOCS", tmp_path)
+    monkeypatch.setattr(results_pictures, "DOCS", tmp_path)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "posterior.png").write_bytes(b"")
-    text = readme_pictures.render()
+    text = results_pictures.render()
     assert "docs/report/posterior.png" in text
     assert "photographs_photo" not in text
 
 
 def test_the_readme_is_up_to_date():
-    assert readme_pictures.BLOCK.inside(README.read_text()) == readme_pictures.render()
+    assert results_pictures.BLOCK.inside(PAGE.read_text()) == results_pictures.render()
 
 
 def test_statistics():

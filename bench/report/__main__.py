@@ -1,11 +1,11 @@
-"""``python -m bench.report`` (``make report``): write docs/report.md, its pictures, and the README's two."""
+"""``python -m bench.report`` (``make report``): write docs/report.md, its pictures, and the two of docs/results.md."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from . import (
-    readme_pictures,
+    results_pictures,
     section_peers,
     section_photographs,
     section_posterior,
@@ -33,7 +33,7 @@ def page() -> str:
 def main() -> None:
     import_module("matplotlib").use("Agg")
     (DOCS / "report.md").write_text(page())
-    readme_pictures.BLOCK.write(readme_pictures.render())
+    results_pictures.BLOCK.write(results_pictures.render())
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import readme_speed
+from bench import speed_table
 from ccfast.app.benchmark.text_report import ratio
 
 from .page import Result, load, missing, picture, pyplot, save
 
 __all__ = ["roofline", "section", "shares"]
 
-COMMAND = "python -m bench --readme"
+COMMAND = "python -m bench --page"
 
 
 def section() -> str:
@@ -22,7 +22,7 @@ def section() -> str:
     save(shares(result), "share")
     return "\n".join(
         [
-            readme_speed.render(result),
+            speed_table.render(result),
             "Time of moving a kernel's bytes at the bandwidth of a triad in the same run, over the kernel's time: "
             "100 % is the roof of a memory-bound kernel, more than that fits the cache.\n",
             picture("roofline", "Kernels against the memory's bandwidth"),

@@ -1,6 +1,6 @@
-"""The table of solvers: what each costs and can do. The README's table and the SOLVERS of the tests are made from it.
+"""The table of solvers: what each costs and can do. The table of docs/solvers.md and the SOLVERS of the tests are made from it.
 
-python -m ccfast.solvers.registry README.md     # writes the table between its markers
+python -m ccfast.solvers.registry docs/solvers.md     # writes the table between its markers
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The README's table of figures, made from a result, so that no figure is typed by hand.
+"""The table of figures of docs/results.md, made from a result, so that no figure is typed by hand.
 
-python -m bench.readme_speed        write it again from results/cpu.json
+python -m bench.speed_table        write it again from results/cpu.json
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ccfast.app.benchmark.text_report import cells, duration
 __all__ = ["BLOCK", "NAME", "full_page", "load", "render", "write"]
 
 NAME = "cpu"
-"""The result that the README shows."""
+"""The result that the page shows."""
 
 FLOOR = """\
 The floor of an operation is what it cannot do without as it is written, in times of the triad: its call (from Python to
@@ -31,13 +31,13 @@ _COLUMNS = ("op", "operator", "threads", "time", "GB/s", "of triad", "eager", "c
 
 
 def load() -> dict[str, Any] | None:
-    """The result that the README shows; None before anything was measured."""
+    """The result that the page shows; None before anything was measured."""
     path = Path(__file__).parent / "results" / f"{NAME}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def write(result: dict[str, Any] | None) -> None:
-    """Put the table of a result between the README's markers."""
+    """Put the table of a result between the markers of the page."""
     BLOCK.write(render(result))
 
 

@@ -1,4 +1,4 @@
-"""The README's two pictures of the report, between markers."""
+"""The two pictures of the report in docs/results.md, between markers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PICTURES = (
 def render() -> str:
     """Those of the pictures that exist."""
     shown = [(name, words) for name, words in PICTURES if (DOCS / "report" / f"{name}.png").exists()]
-    lines = "".join(f"![{words}](docs/report/{name}.png)\n\n" for name, words in shown)
-    return f"{lines}{verdicts()}More in [docs/report.md](docs/report.md).\n"
+    lines = "".join(f"![{words}](report/{name}.png)\n\n" for name, words in shown)
+    return f"{lines}{verdicts()}More in the [report](report.md).\n"
 
 
 def verdicts() -> str:

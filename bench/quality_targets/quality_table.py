@@ -1,6 +1,6 @@
-"""The README's table of quality, made from the committed results.
+"""The table of quality of docs/results.md, made from the committed results.
 
-python -m bench.quality_targets.readme_quality        writes it again
+python -m bench.quality_targets.quality_table        writes it again
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ccfast.priors import PRIORS
 
 __all__ = ["BLOCK", "render"]
 
-BLOCK = Block("bars", "python -m bench.quality_targets.readme_quality")
+BLOCK = Block("bars", "python -m bench.quality_targets.quality_table")
 SET = "128 crops"
 
 
