@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccfast import Sampler
 from ccfast.operators import (
-    AveragePooling,
     GaussianBlur,
     Hadamard,
     LinearOperator,

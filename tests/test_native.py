@@ -187,7 +187,6 @@ def check_update(operator, tensors, dtype, row):
 
 
 # ---------------------------------------------------------------------------------------- values
-@pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_residual(operator, dtype):
     check_residual(operator, case(operator, dtype), dtype)
@@ -301,7 +300,6 @@ def test_other_batch_after(operator):
             close(out, want, tolerance(operator))
 
 
-@pytest.mark.elsewhere
 def test_float64_state(operator):
     """Falls back to the reference: equal bits."""
     tensors = double(case(operator, torch.float32))
