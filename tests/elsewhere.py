@@ -8,7 +8,8 @@ others. Six runs hold every pair of instruction set and MKL's mode, and of MKL's
     MKL_CBWR               COMPATIBLE, or unset     MKL's code for every processor, or the one that it picks for this
     OMP_NUM_THREADS        1, 2, 4                  also read by tests/conftest.py
 
-The kernels of csrc/cpu choose their instruction set when they are loaded, and run with that one here.
+The kernels of csrc/cpu choose their instruction set when they are loaded, and run with that one here. Two runs go on
+at a time, whose threads sleep while they wait for each other (OMP_WAIT_POLICY): there may be more of them than cores.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +43,21 @@ def processor_flags() -> set[str]:
     return set(next(line for line in lines if line.startswith("flags")).partition(":")[2].split())
 
 
+def run(command: list[str], capability: str, mode: str | None, threads: int) -> bool:
+    """Whether the command passes in that environment; this is printed, with all of its output if it does not."""
+    name = f"ATEN_CPU_CAPABILITY={capability} MKL_CBWR={mode or '(unset)'} OMP_NUM_THREADS={threads}"
+    environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}
+    environment |= {"ATEN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment |= {"MKL_CBWR": mode} if mode else {}
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    text = done.stdout + done.stderr if done.returncode else f"    {lines[-1]}" if lines else ""
+    what = "passed" if done.returncode == 0 else "FAILED"
+    print(f"{name}: {what} after {time.monotonic() - started:.0f} s\n{text}", flush=True)
+    return done.returncode == 0
+
+
 def main() -> int:
     """The number of runs that failed."""
     marked = [
@@ -48,22 +65,17 @@ def main() -> int:
         for path in sorted((ROOT / "tests").glob("test_*.py"))
         if "mark.elsewhere" in path.read_text(encoding="utf-8")
     ]
-    flags, failed = processor_flags(), 0
+    options = ["-m", "elsewhere", "-p", "no:cacheprovider", "--disable-warnings"]
+    command = [sys.executable, "-m", "pytest", *options, *marked, *sys.argv[1:]]
+    flags, possible = processor_flags(), []
     for capability, mode, threads in RUNS:
-        name = f"ATEN_CPU_CAPABILITY={capability} MKL_CBWR={mode or ''} OMP_NUM_THREADS={threads}"
         if missing := NEEDS[capability] - flags:
-            print(f"{name}: not run, this processor has no {', '.join(sorted(missing))}", flush=True)
-            continue
-        environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}
-        environment |= {"ATEN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": str(threads)}
-        environment |= {"MKL_CBWR": mode} if mode else {}
-        command = [sys.executable, "-m", "pytest", "-m", "elsewhere", "-p", "no:cacheprovider", *marked, *sys.argv[1:]]
-        print(name, flush=True)
-        started = time.monotonic()
-        code = subprocess.run(command, cwd=ROOT, env=environment).returncode
-        print(f"    {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
-        failed += code != 0
-    return failed
+            print(f"{capability}, {threads} threads: not run, this processor has no {', '.join(sorted(missing))}")
+        else:
+            possible.append((capability, mode, threads))
+    with ThreadPoolExecutor(2) as pool:
+        passed = list(pool.map(lambda settings: run(command, *settings), possible))
+    return len(passed) - sum(passed)
 
 
 if __name__ == "__main__":

@@ -94,17 +94,28 @@ def test_rounds_end_with_their_budget():
     assert len(interleave({"a": lambda: 1.0}, rounds=9, budget=0.0)["a"]) == 5
 
 
-def test_repeated_divides_by_its_count():
-    seconds = repeated(lambda: time.sleep(0.001))()
-    assert 0.001 <= seconds < 0.01
+@pytest.fixture
+def passing(monkeypatch):
+    """The clock of this process, stopped; what is called with a number lets so many seconds pass."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def seconds(number):
+        now[0] += number
+
+    return seconds
 
 
-def test_clock_splits_a_run():
+def test_repeated_divides_by_its_count(passing):
+    assert repeated(lambda: passing(0.001))() == pytest.approx(0.001)
+
+
+def test_clock_splits_a_run(passing):
     """A slow network is inside, a slow step outside; the last step, which has no end, is left out."""
     clock = Clock()
 
     def slow(x, t):
-        time.sleep(0.02)
+        passing(0.02)
         return stand_in(x, t)
 
     network = clock.network(slow)
@@ -112,10 +123,9 @@ def test_clock_splits_a_run():
         for _ in range(3):
             x = torch.ones(1, requires_grad=True)
             torch.autograd.grad(network(x, x), x)
-            time.sleep(0.005)
-    assert len(clock.inside) == len(clock.outside) == 2
-    assert min(clock.inside) >= 0.02
-    assert all(0.005 <= seconds < 0.02 for seconds in clock.outside)
+            passing(0.005)
+    assert clock.inside == pytest.approx([0.02] * 2)
+    assert clock.outside == pytest.approx([0.005] * 2)
 
 
 # ------------------------------------------------------------------------------------------------ load

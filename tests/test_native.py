@@ -189,7 +189,6 @@ def check_update(operator, tensors, dtype, row):
 
 
 # ---------------------------------------------------------------------------------------- values
-@pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_residual(operator, dtype):
     check_residual(operator, case(operator, dtype), dtype)

@@ -252,7 +252,6 @@ def test_one_graph_under_torch_compile(any_operator):
         close(one, other, 1e-6)
 
 
-@pytest.mark.elsewhere
 @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
 def test_default_dtype_is_not_used(default):
     def outputs():

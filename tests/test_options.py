@@ -76,10 +76,10 @@ def test_orders_of_convergence_to_the_guided_ode(prior, name, w):
         exact = truth[options.get("jacobian") != "none"]
         errors = [
             np.linalg.norm(run(prior, name, Conjugate(w, **options), y, x_init, steps).flatten().numpy() - exact)
-            for steps in (160, 320)
+            for steps in (80, 160)
         ]
         assert abs(np.log2(errors[0] / errors[1]) - order) < 0.2, (options, errors)
-        assert errors[1] / np.linalg.norm(exact) < (0.02 if order == 1 else 5e-4), (options, errors)
+        assert errors[1] / np.linalg.norm(exact) < (0.02 if order == 1 else 6e-4), (options, errors)
 
 
 @pytest.mark.parametrize("options", [{"order": 2}, {"eta": 0.8}, {"order": 2, "eta": 0.8}, {"centred": "prior"},
@@ -268,7 +268,6 @@ class Counting(nn.Module):
         return torch.tanh(self.convolution(x))
 
 
-@pytest.mark.elsewhere
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_no_graph_is_recorded_and_inference_mode_is_welcome(product):
     network = Counting()
