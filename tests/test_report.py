@@ -1,4 +1,4 @@
-"""The report: signs of the claim, missing results, the block of docs/results.md, and the page from the committed files."""
+"""The report: signs of the claim, missing results, the block of docs/results.md, the page from committed files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of solvers: what each costs and can do. The table of docs/solvers.md and the SOLVERS of the tests are made from it.
+"""The table of solvers: what each costs and can do. docs/solvers.md and the SOLVERS of the tests are made from it.
 
 python -m ccfast.solvers.registry docs/solvers.md     # writes the table between its markers
 """
