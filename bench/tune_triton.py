@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from ccfast.kernels.row import Row
 from torch import Tensor
 
 from ccfast.app.benchmark.prepared_cases import GateError
 from ccfast.engine import backends
 from ccfast.kernels import reference
 from ccfast.kernels import triton as backend
+from ccfast.kernels.row import Row
 from ccfast.operators import AveragePooling, Denoising, Grayscale, Inpainting
 from ccfast.operators.operator import Operator
 from ccfast.testing import TOLERANCE, relative_error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from ccfast.kernels.triton.noise import philox
 
 __all__ = ["philox_words"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ccfast.kernels.row import Row
-
 from ccfast.engine.spectrum import Spectrum
+from ccfast.kernels.row import Row
 
 __all__ = ["TERMS", "columns", "given", "key", "spectra", "update"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ccfast.kernels.row import Ops, outside
-
 from ccfast.kernels import reference
+from ccfast.kernels.row import Ops, outside
 
 name = "tabled"
 device_table = True

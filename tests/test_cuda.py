@@ -14,12 +14,12 @@ import emulated
 import numpy as np
 import pytest
 import torch
-from ccfast.kernels.row import Row
 from conftest import OPERATORS, SMOOTH
 from row_shorthand import TERMS, given, update
 
 from ccfast.engine import backends
 from ccfast.kernels import banded, cuda, native, reference
+from ccfast.kernels.row import Row
 from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, Inpainting, SeparableBlur
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"no native code: {native.REASON}")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as NF
-from ccfast.kernels.row import Row
 from conftest import OPERATORS, SMOOTH
 from recorder import SYNCS, Recorder
 from row_shorthand import TERMS, given, update
@@ -19,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import ccfast
 from ccfast.engine import backends
 from ccfast.kernels import native, reference
+from ccfast.kernels.row import Row
 from ccfast.operators import (
     AveragePooling,
     Bicubic,

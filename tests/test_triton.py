@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ccfast.kernels.row import Row
 from conftest import OPERATORS, SMOOTH
 from interpreter import INTERPRETING
 from row_shorthand import given, update
@@ -21,6 +20,7 @@ from ccfast.app.benchmark.prepared_cases import GateError
 from ccfast.engine import backends
 from ccfast.kernels import native, reference
 from ccfast.kernels import triton as backend
+from ccfast.kernels.row import Row
 from ccfast.operators import AveragePooling, Bicubic, Denoising, FourierBlur, GaussianBlur, Grayscale, Inpainting
 
 pytest.importorskip("triton", reason="triton is not installed")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ccfast.kernels.resources import REGISTER_FILE, SHARED_LIMIT, Resource, text_table
 from interpreter import INTERPRETING
 
 from ccfast.app import cli
 from ccfast.kernels import triton as backend
+from ccfast.kernels.resources import REGISTER_FILE, SHARED_LIMIT, Resource, text_table
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 compile = pytest.importorskip("ccfast.kernels.triton.compile")

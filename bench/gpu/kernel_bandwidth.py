@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from ccfast.kernels.row import Row
 from torch import Tensor
 
 from bench.gpu.clock import on_device
@@ -18,6 +17,7 @@ from ccfast.engine.backends import resolve
 from ccfast.engine.bound import number_row, residual_row
 from ccfast.engine.plan import Step
 from ccfast.kernels import reference
+from ccfast.kernels.row import Row
 from ccfast.testing import TOLERANCE, relative_error
 from ccfast.times import uniform
 
