@@ -1,1 +1,1 @@
-"""Benchmarks of this checkout: ``python -m bench`` writes results/*.json, ``speed_table.py`` a table of docs/results.md."""
+"""Benchmarks: ``python -m bench`` writes results/*.json, ``speed_table.py`` a table of docs/results.md."""

@@ -13,8 +13,9 @@ from functools import partial, reduce
 import torch
 from torch import Tensor
 
+from ..operators import Operator
 from ..operators.sums import sums
-from .row import Key, Ops, Projector, Row
+from .row import Key, Ops, Row, Weighted
 
 __all__ = [
     "bind",
@@ -42,12 +43,12 @@ def reason(device: torch.device) -> str | None:
     return None
 
 
-def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
     """It takes every row."""
     return None
 
 
-def bind(operator: Projector) -> Ops:
+def bind(operator: Operator) -> Ops:
     """The reference operations for one operator."""
     return Ops(denoised, partial(residual, operator), partial(update, operator), normal)
 
@@ -58,34 +59,32 @@ def denoised(x: Tensor, output: Tensor, p: float, q: float) -> Tensor:
 
 
 def residual(
-    operator: Projector,
-    x: Tensor,
-    output: Tensor,
-    ybar: Tensor,
+    operator: Operator,
+    tensors: Sequence[Tensor],
     p: float,
     q: float,
     out: Tensor,
-    weight: Tensor | None = None,
-    coordinates: Tensor | None = None,
+    weighted: Weighted | None = None,
     table: Tensor | None = None,
 ) -> None:
-    """out = ybar - P (p x + q F), or with a weight V w (coordinates - V^T (p x + q F)), in the dtype of ``out``.
+    """out = ybar - P (p x + q F), or weighted V weight (encode(y) - V^T (p x + q F)), in the dtype of ``out``.
 
     Args:
-        weight: over the modes of the operator.
-        coordinates: encode(y), needed with a weight: where singular values are small ybar is large, and the digits
-            of the other modes would be lost in it.
+        tensors: ybar, x and F.
+        weighted: over the modes of the operator.
+        table: not read.
     """
+    ybar, x, output = tensors
     x0hat = denoised(x, output, p, q)
-    if weight is None:
+    if weighted is None:
         out.copy_(ybar - operator.project(x0hat))
     else:
-        assert coordinates is not None
+        weight, coordinates = weighted
         out.copy_(operator.lift((coordinates - operator.down(x0hat)).mul_(weight)))
 
 
 def update(
-    operator: Projector,
+    operator: Operator,
     row: Row,
     tensors: Sequence[Tensor],
     out: Tensor,

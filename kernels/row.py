@@ -9,13 +9,15 @@ the operator.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Backend", "Key", "Ops", "Projector", "Row", "outside", "refuse_gradients"]
+from ..operators import Operator
+
+__all__ = ["Backend", "Key", "Ops", "Row", "Weighted", "outside", "refuse_gradients"]
 
 Key = tuple[str, int]
 """A register and its age: ("x", 0) is the state, ("F", 2) the network's output of two steps ago."""
@@ -80,31 +82,26 @@ class Row:
         return [*self.direct, *(self.projected or [0.0] * len(self.direct)), c_in]
 
 
-class Projector(Protocol):
-    """What kernels use of an operator: P = V V^T, V^T and V, and the word for how P is applied."""
+Weighted = tuple[Tensor, Tensor]
+"""A weight of the residual, one number a mode, and encode(y).
 
-    kind: str
-
-    def project(self, x: Tensor) -> Tensor: ...
-
-    def down(self, x: Tensor) -> Tensor: ...
-
-    def lift(self, c: Tensor) -> Tensor: ...
+Where singular values are small H+ y is large, and the digits of the other modes would be lost in it.
+"""
 
 
 class Residual(Protocol):
-    """out = ybar - P (p x + q F); with a weight f over the modes, V f (coordinates - V^T (p x + q F))."""
+    """out = ybar - P (p x + q F) of the tensors ybar, x and F; or weighted, V weight (encode(y) - V^T (p x + q F)).
+
+    ``table`` holds p and q on the device, for a backend that reads them there.
+    """
 
     def __call__(
         self,
-        x: Tensor,
-        output: Tensor,
-        ybar: Tensor,
+        tensors: Sequence[Tensor],
         p: float,
         q: float,
         out: Tensor,
-        weight: Tensor | None = None,
-        coordinates: Tensor | None = None,
+        weighted: Weighted | None = None,
         table: Tensor | None = None,
     ) -> None: ...
 
@@ -163,7 +160,7 @@ class Backend(Protocol):
         """Why it cannot run on a device, or None."""
         ...
 
-    def takes(self, operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+    def takes(self, operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
         """Why its kernels do not run a row, or None. It is asked once, when a plan is bound.
 
         Args:
@@ -172,7 +169,7 @@ class Backend(Protocol):
         """
         ...
 
-    def bind(self, operator: Projector) -> Ops:
+    def bind(self, operator: Operator) -> Ops:
         """The operations for one operator; buffers that they need between two kernels live as long as they."""
         ...
 

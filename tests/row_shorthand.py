@@ -7,7 +7,7 @@ import re
 from ccfast.engine.spectrum import Spectrum
 from ccfast.kernels.row import Row
 
-__all__ = ["TERMS", "columns", "given", "key", "spectra", "update"]
+__all__ = ["TERMS", "columns", "given", "key", "residual", "spectra", "update"]
 
 TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
 """The terms of common rows, which look back at nothing."""
@@ -45,6 +45,12 @@ def spectra(plan):
     step = plan.steps[0]
     values = {str(t.key): t.modes.values for t in step.row if isinstance(t.modes, Spectrum)}
     return values | ({"weight": step.weight.values} if isinstance(step.weight, Spectrum) else {})
+
+
+def residual(ops, x, output, ybar, p, q, out, weight=None, coordinates=None, table=None):
+    """H+ y - P (p x + q F) by the operations of a backend, with a weight over the modes where there is one."""
+    weighted = None if weight is None else (weight, coordinates)
+    ops.residual([ybar, x, output], p, q, out, weighted, table)
 
 
 def update(ops, coefficients, tensors, out, after, c_in, fields=None, table=None):

@@ -23,7 +23,8 @@ def bind(operator):
     return Ops(reference.denoised, partial(residual, operator), partial(update, operator), reference.normal)
 
 
-def residual(operator, x, output, ybar, p, q, out, weight=None, coordinates=None, table=None):
+def residual(operator, tensors, p, q, out, weighted=None, table=None):
+    ybar, x, output = tensors
     assert table is not None
     assert table.data_ptr() % 16 == 0
     out.copy_(ybar - operator.project(table[0] * x + table[1] * output))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import OPERATORS, SMOOTH
-from row_shorthand import TERMS, given, update
+from row_shorthand import TERMS, given, residual, update
 
 from ccfast.engine import backends
 from ccfast.kernels import banded, cuda, native, reference
@@ -190,8 +190,8 @@ ROWS = {
 def check_residual(operator, tensors, dtype, table=None):
     x, F, ybar = tensors["x"], tensors["F"], tensors["ybar"]
     out, want = poisoned(x, dtype), torch.empty(x.shape, dtype=torch.float64)
-    cuda.bind(operator).residual(x, F, ybar, 1.7, -0.6, out, table=table)
-    reference.residual(operator, x.cpu().double(), F.cpu().double(), ybar.cpu().double(), 1.7, -0.6, want)
+    residual(cuda.bind(operator), x, F, ybar, 1.7, -0.6, out, table=table)
+    residual(reference.bind(operator), x.cpu().double(), F.cpu().double(), ybar.cpu().double(), 1.7, -0.6, want)
     close(out, want)
 
 
@@ -440,7 +440,7 @@ def test_other_kinds(monkeypatch):
     bound = cuda.bind(operator)
     update(bound, {"x": 2.0}, {"x": x}, out, None, 1.0, table=torch.zeros(3))
     assert torch.equal(out, 2 * x)
-    bound.residual(x, x, x, 1.0, 0.0, out, table=torch.zeros(2))
+    residual(bound, x, x, x, 1.0, 0.0, out, table=torch.zeros(2))
     assert torch.equal(out, torch.zeros_like(x))
     row, _ = given({"x": 2.0}, {"x": x})
     assert cuda.takes(operator, row, (torch.float32,), 16) == "triton is not installed"

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as NF
 from conftest import OPERATORS, SMOOTH
 from recorder import SYNCS, Recorder
-from row_shorthand import TERMS, given, update
+from row_shorthand import TERMS, given, residual, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
@@ -173,8 +173,8 @@ ROWS = {
 def check_residual(operator, tensors, dtype):
     x, F, ybar = tensors["x"], tensors["F"], tensors["ybar"]
     out, want = poisoned(x.shape, dtype), torch.empty(x.shape, dtype=torch.float64)
-    native.bind(operator).residual(x, F, ybar, 1.7, -0.6, out)
-    reference.residual(operator, x.double(), F.double(), ybar.double(), 1.7, -0.6, want)
+    residual(native.bind(operator), x, F, ybar, 1.7, -0.6, out)
+    residual(reference.bind(operator), x.double(), F.double(), ybar.double(), 1.7, -0.6, want)
     close(out, want, tolerance(operator))
 
 
@@ -248,10 +248,10 @@ def test_weighted_residual(operator, dtype, monkeypatch):
     y = draw(len(x), *operator.measurement_shape, seed=5)
     coordinates, ybar = operator.encode(y), operator.pinv(y)
     want = torch.empty(x.shape, dtype=torch.float64)
-    reference.residual(operator, x.double(), F.double(), ybar, 1.7, -0.6, want, weight, coordinates)
+    residual(reference.bind(operator), x.double(), F.double(), ybar, 1.7, -0.6, want, weight, coordinates)
     out = poisoned(x.shape, dtype)
     monkeypatch.setattr(reference, "residual", None)
-    native.bind(operator).residual(x, F, ybar.float(), 1.7, -0.6, out, weight.float(), coordinates.float())
+    residual(native.bind(operator), x, F, ybar.float(), 1.7, -0.6, out, weight.float(), coordinates.float())
     close(out, want, 5e-6)
 
 
@@ -322,11 +322,11 @@ def same(got, want, operator):
 
 def results(operator, tensors):
     """A residual and an update."""
-    out, residual = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
+    out, r = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
     bound = native.bind(operator)
-    bound.residual(tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, residual)
+    residual(bound, tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, r)
     update(bound, ROWS["general"], tensors, out, None, 1.0)
-    return torch.cat([residual, out], 1)
+    return torch.cat([r, out], 1)
 
 
 @pytest.mark.elsewhere
@@ -481,7 +481,7 @@ def test_gradient_raises():
     x, out = draw(1, 1, 8, 8, dtype=torch.float32), torch.empty(1, 1, 8, 8)
     with torch.enable_grad():
         for call in (
-            lambda t: native.bind(op).residual(x, t, x, 1.0, 1.0, out),
+            lambda t: residual(native.bind(op), x, t, x, 1.0, 1.0, out),
             lambda t: update(native.bind(op), {"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
             lambda t: native.denoised(x, t, 1.0, 1.0),
         ):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from row_shorthand import TERMS, update
+from row_shorthand import TERMS, residual, update
 
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling
@@ -114,6 +114,6 @@ def test_a_row_is_its_formula(dtype):
     assert relative_error(out, expected) < 1e-6
     assert torch.equal(scaled, (0.25 * out).to(dtype))
     r = torch.full((3, 2, 4, 6), torch.nan, dtype=dtype)
-    reference.residual(operator, tensors["x"], tensors["F"], tensors["ybar"], 1.2, -0.7, r)
+    residual(reference.bind(operator), tensors["x"], tensors["F"], tensors["ybar"], 1.2, -0.7, r)
     expected = wide["ybar"] - operator.project(1.2 * wide["x"] - 0.7 * wide["F"])
     assert relative_error(r, expected) < {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}[dtype]

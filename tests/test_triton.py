@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import OPERATORS, SMOOTH
 from interpreter import INTERPRETING
-from row_shorthand import given, update
+from row_shorthand import given, residual, update
 from test_native import ROWS, Halved, case, close, draw, golden, mask, poisoned, sampler
 
 import ccfast
@@ -107,8 +107,8 @@ def double(tensors):
 def check_residual(operator, tensors, dtype):
     x, F, ybar = tensors["x"], tensors["F"], tensors["ybar"]
     out, want = poisoned(x.shape, dtype).to(x.device), torch.empty(x.shape, dtype=torch.float64)
-    backend.bind(operator).residual(x, F, ybar, 1.7, -0.6, out)
-    reference.residual(operator, *(t.cpu().double() for t in (x, F, ybar)), 1.7, -0.6, want)
+    residual(backend.bind(operator), x, F, ybar, 1.7, -0.6, out)
+    residual(reference.bind(operator), *(t.cpu().double() for t in (x, F, ybar)), 1.7, -0.6, want)
     close(out.cpu(), want, 1e-6)  # of at most nine products an element in float32, as in test_native
 
 
@@ -200,8 +200,8 @@ def test_coefficients_are_read_from_the_table(build, device):
     like = {"dtype": torch.float32, "device": device}
     x, F, ybar = tensors["x"], tensors["F"], tensors["ybar"]
     got, want = (poisoned(shape, torch.float32).to(device) for _ in range(2))
-    bound.residual(x, F, ybar, 1.7, -0.6, want)
-    bound.residual(x, F, ybar, 9.0, 9.0, got, table=torch.tensor([1.7, -0.6], **like))
+    residual(bound, x, F, ybar, 1.7, -0.6, want)
+    residual(bound, x, F, ybar, 9.0, 9.0, got, table=torch.tensor([1.7, -0.6], **like))
     assert torch.equal(got, want)
     row = {"Px": 0.3, "h": -1.0, "x": 0.5, "Ph": 2.0, "ybar": 0.1}
     table = torch.tensor([0.5, -1.0, 0.1, 0.3, 2.0, 0.0, 0.8], **like)  # of x, h, ybar; of Px, Ph, Pybar; c_in
@@ -274,7 +274,7 @@ def test_gradient_raises(device):
     out, bound = torch.empty_like(x), backend.bind(Inpainting(mask(1, 8, 8)))
     with torch.enable_grad():
         for call in (
-            lambda t: bound.residual(x, t, x, 1.0, 1.0, out),
+            lambda t: residual(bound, x, t, x, 1.0, 1.0, out),
             lambda t: update(bound, {"x": 1.0, "Ph": 2.0}, {"x": x, "h": t}, out, None, 1.0),
         ):
             call(x)

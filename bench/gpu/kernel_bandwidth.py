@@ -80,8 +80,7 @@ def _measure(
         if op == "update":
             ops.update(row, tensors, out, after, 1.0, table)
         else:
-            ybar, x, output = tensors
-            ops.residual(x, output, ybar, 1.25, -0.75, out, table=table)
+            ops.residual(tensors, 1.25, -0.75, out, table=table)
 
     record = _timed(run, out, truth, device)
     outputs = [out] if after is None else [out, after]

@@ -9,7 +9,7 @@ from ..kernels.row import Backend
 
 __all__ = ["BACKENDS", "can_run", "resolve"]
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (cuda, triton, native, reference)}
+BACKENDS: dict[str, Backend] = {"cuda": cuda, "triton": triton, "native": native, "reference": reference}
 """By name, in order of preference; the last one runs everywhere."""
 
 

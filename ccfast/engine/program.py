@@ -156,9 +156,9 @@ class Program:
                 elif row is not None:
                     by.update(row, [*map(get, BESIDE)], r, None, 1.0, numbers)
                 else:
-                    ybar, x, F = map(get, BESIDE)
-                    by.residual(x, F, ybar, step.p, step.q, r, bound.weights[k], registers.coordinates, numbers)
-                    del x, F
+                    weight, c = bound.weights[k], registers.coordinates
+                    weighted = None if weight is None or c is None else (weight, c)
+                    by.residual([*map(get, BESIDE)], step.p, step.q, r, weighted, numbers)
             if need.h:
                 r = registers["r", 0]
                 registers["h", 0] = self.product.take(self.network, leaf, b.times[k], output, r, b.scratch)

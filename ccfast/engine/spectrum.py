@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, from_numpy
@@ -67,12 +67,12 @@ class SpectralTable:
         ValueError: coefficients that are not finite.
     """
 
-    def __init__(self, evaluate: Callable[[Array], Mapping[str, Array]], operator: Operator) -> None:
+    def __init__(self, evaluate: Callable[[Array], Mapping[Any, Array]], operator: Operator) -> None:
         self._evaluate = evaluate
         self.nodes = nodes(operator)
         self.columns = self._ask(self.nodes)
 
-    def _ask(self, s: Array) -> dict[str, Array]:
+    def _ask(self, s: Array) -> dict[Hashable, Array]:
         columns = {name: np.asarray(values) for name, values in self._evaluate(s).items()}
         for name, values in columns.items():
             if not np.all(np.isfinite(values)):
@@ -80,7 +80,7 @@ class SpectralTable:
             values.setflags(write=False)
         return columns
 
-    def at(self, name: str, step: int) -> Spectrum:
+    def at(self, name: Hashable, step: int) -> Spectrum:
         """The coefficients with this name of one step."""
         return Spectrum(self, name, step)
 
@@ -104,8 +104,8 @@ class Modes(NamedTuple):
         over_modes: (n, *singular_values.shape) by name; None where all singular values are one number.
     """
 
-    columns: Mapping[str, Array]
-    over_modes: Mapping[str, Array] | None
+    columns: Mapping[Hashable, Array]
+    over_modes: Mapping[Hashable, Array] | None
 
     def of(self, spectrum: Spectrum, like: Tensor) -> float | Tensor:
         """A number where all singular values are one number, else a tensor over the modes like ``like``."""
@@ -118,7 +118,7 @@ class Spectrum(NamedTuple):
     """A coefficient as a function of the singular value: a column of a table, at one step."""
 
     table: SpectralTable
-    name: str
+    name: Hashable
     step: int
 
     @property

@@ -12,11 +12,12 @@ from collections.abc import Collection
 
 import torch
 
+from ...operators import Operator
 from .. import reference, triton
 from ..missing import why_missing
 from ..native import REASON as NATIVE_REASON
 from ..resources import Resource
-from ..row import Ops, Projector, Row
+from ..row import Ops, Row
 
 __all__ = ["bind", "device_table", "name", "reason", "resources", "takes"]
 
@@ -35,7 +36,7 @@ def reason(device: torch.device) -> str | None:
     return None if device.type == "cuda" else "it runs on CUDA devices only"
 
 
-def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
     """Why neither these kernels nor Triton's run a row, or None."""
     if operator.kind in OWN:
         from . import operations
@@ -45,7 +46,7 @@ def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elemen
     return missing or triton.takes(operator, row, dtypes, elements)
 
 
-def bind(operator: Projector) -> Ops:
+def bind(operator: Operator) -> Ops:
     """The operations for one operator; buffers that they need between two kernels live as long as they."""
     if operator.kind in OWN:
         from . import operations

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...operators import Operator
 from .. import reference, triton
-from ..row import Ops, Projector, Row, outside, refuse_gradients
+from ..row import Ops, Row, Weighted, outside, refuse_gradients
 from ..triton.layout import table_of
 from . import ops
 from .fourier import fourier_row
@@ -25,7 +26,7 @@ RowKernel = Callable[[Tensor, "Tensor | None", list[Tensor], Tensor, bool, int],
 _KERNELS: dict[str, Callable[..., RowKernel]] = {"fourier": fourier_row, "separable": separable_row}
 
 
-def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
     """Why the kernels do not run a row, or None."""
     return outside(row, dtypes, MAX_TERMS, tensors=False)
 
@@ -35,20 +36,17 @@ def bind(operator: Any) -> Ops:
     run = _KERNELS[operator.kind](operator)
 
     def residual(
-        x: Tensor,
-        output: Tensor,
-        ybar: Tensor,
+        tensors: Sequence[Tensor],
         p: float,
         q: float,
         out: Tensor,
-        weight: Tensor | None = None,
-        coordinates: Tensor | None = None,
+        weighted: Weighted | None = None,
         table: Tensor | None = None,
     ) -> None:
-        refuse_gradients("cuda", (x, output, ybar, out))
+        refuse_gradients("cuda", (*tensors, out))
         if out.numel():
             table = table_of([p, q], out) if table is None else table
-            run(out, None, [ybar, x, output], table, True, ops.stream(out.device))
+            run(out, None, [*tensors], table, True, ops.stream(out.device))
 
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None

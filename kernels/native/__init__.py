@@ -18,8 +18,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ...operators import Operator
 from ..missing import why_missing
-from ..row import Ops, Projector, Row, outside
+from ..row import Ops, Row, Weighted, outside
 
 try:
     from . import ops
@@ -70,7 +71,7 @@ def reason(device: torch.device) -> str | None:
     return REASON or (None if device.type == "cpu" else "it runs on the CPU only")
 
 
-def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
     """Why the kernels do not run a row, or None."""
     return outside(row, dtypes, MOST_TERMS, tensors=True)
 
@@ -78,25 +79,22 @@ def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elemen
 def bind(operator: Any) -> Ops:
     """The native operations for one operator; buffers that they need between two kernels live as long as they."""
     project = _KERNELS.get(operator.kind, _any_row)(operator)
-    modal, weighted = partial(update_over_modes, operator), partial(residual_over_modes, operator)
+    modal, modal_residual = partial(update_over_modes, operator), partial(residual_over_modes, operator)
 
     def residual(
-        x: Tensor,
-        output: Tensor,
-        ybar: Tensor,
+        tensors: Sequence[Tensor],
         p: float,
         q: float,
         out: Tensor,
-        weight: Tensor | None = None,
-        coordinates: Tensor | None = None,
+        weighted: Weighted | None = None,
         table: Tensor | None = None,
     ) -> None:
         if not out.numel():
             return
-        if weight is None or coordinates is None:
-            project(out, None, 1.0, [ybar, x, output], [1.0, 0.0, 0.0], [0.0, -p, -q], None, None)
+        if weighted is None:
+            project(out, None, 1.0, [*tensors], [1.0, 0.0, 0.0], [0.0, -p, -q], None, None)
         else:
-            weighted(x, output, p, q, out, weight, coordinates)
+            modal_residual(tensors, p, q, out, weighted)
 
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
@@ -143,7 +141,7 @@ def _channel_row(operator: Any) -> RowKernel:
     return partial(ops.channel, direction=direction)
 
 
-def _any_row(operator: Projector) -> RowKernel:
+def _any_row(operator: Operator) -> RowKernel:
     """P by the operator's own ``project``, the sums before and after it fused."""
     scratch = ops.Scratch()
 

@@ -5,13 +5,14 @@ The coordinates of all such terms of small images are taken at once; their sum i
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ...operators import Operator
 from ..reference import per_image
-from ..row import Row
+from ..row import Row, Weighted
 from . import ops
 
 __all__ = ["residual_over_modes", "update_over_modes"]
@@ -21,9 +22,10 @@ STACKED = 1 << 16
 
 
 def residual_over_modes(
-    operator: Any, x: Tensor, output: Tensor, p: float, q: float, out: Tensor, weight: Tensor, coordinates: Tensor
+    operator: Operator, tensors: Sequence[Tensor], p: float, q: float, out: Tensor, weighted: Weighted
 ) -> None:
-    """out = V w (coordinates - V^T (p x + q F)), as ``reference.residual`` with a weight."""
+    """out = V weight (coordinates - V^T (p x + q F)), as ``reference.residual`` with a weight."""
+    (_, x, output), (weight, coordinates) = tensors, weighted
     if operator.kind == "mask":  # the coordinates of a mask are the elements of the image
         ops.lincomb(out, None, 1.0, [coordinates, x, output], [1.0, -p, -q], [weight] * 3, [0, 1, 2])
         return
@@ -33,7 +35,7 @@ def residual_over_modes(
 
 
 def update_over_modes(
-    operator: Any, row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float
+    operator: Operator, row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float
 ) -> None:
     """A row of a plan, as ``reference.update``."""
     count = len(row.direct)

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 
 import torch
 
+from ...operators import Operator
 from ..resources import Resource
-from ..row import Ops, Projector, Row
+from ..row import Ops, Row
 
 __all__ = ["bind", "device_table", "name", "reason", "resources", "takes"]
 
@@ -31,14 +32,14 @@ def reason(device: torch.device) -> str | None:
     return "needs a CUDA device (or TRITON_INTERPRET=1)"
 
 
-def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
     """Why the kernels do not run a row, or None."""
     from . import operations
 
     return operations.takes(operator, row, dtypes, elements)
 
 
-def bind(operator: Projector) -> Ops:
+def bind(operator: Operator) -> Ops:
     """The operations for one operator; a buffer that they need between two kernels lives as long as they."""
     from . import operations
 

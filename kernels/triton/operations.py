@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...operators import Operator
 from .. import reference
-from ..row import Ops, Projector, Row, outside, refuse_gradients
+from ..row import Ops, Row, Weighted, outside, refuse_gradients
 from . import noise
 from .block import LARGEST, block
 from .channel import channel
@@ -27,7 +28,7 @@ RowKernel = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, Layout]
 """(out, next, terms, table, layout): out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out."""
 
 
-def takes(operator: Projector, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
+def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
     """Why the kernels do not run a row, or None."""
     if elements > MAX_ELEMENTS:
         return f"its kernels take {MAX_ELEMENTS} elements, and there are {elements}"
@@ -39,20 +40,17 @@ def bind(operator: Any) -> Ops:
     run = _KERNELS.get(operator.kind, _any_row)(operator)
 
     def residual(
-        x: Tensor,
-        output: Tensor,
-        ybar: Tensor,
+        tensors: Sequence[Tensor],
         p: float,
         q: float,
         out: Tensor,
-        weight: Tensor | None = None,
-        coordinates: Tensor | None = None,
+        weighted: Weighted | None = None,
         table: Tensor | None = None,
     ) -> None:
-        _check((x, output, ybar), out, None)
+        _check(tensors, out, None)
         if out.numel():
             table = table_of([p, q], out) if table is None else table
-            run(out, None, _contiguous((ybar, x, output)), table, RESIDUAL)
+            run(out, None, _contiguous(tensors), table, RESIDUAL)
 
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None

@@ -105,17 +105,16 @@ def make_problem(case: Case) -> Problem:
 # ------------------------------------------------------------------------------------------------ the operations
 def _residual(case: Case) -> Problem:
     operator, p, q = case.operator(), 1.25, -0.75
-    tensors = _draw(case, "x", "F", "ybar")
+    tensors = _draw(case, "ybar", "x", "F")
 
     def bind(backend: Backend, out: Tensor) -> Callable[[], object]:
-        residual = backend.bind(operator).residual
-        return partial(residual, tensors["x"], tensors["F"], tensors["ybar"], p, q, out)
+        return partial(backend.bind(operator).residual, [*tensors.values()], p, q, out)
 
     def algebra(out: Tensor, t: dict[str, Tensor]) -> object:
         return out.copy_(t["ybar"] - operator.project(p * t["x"] + q * t["F"]))
 
     truth = torch.empty(case.shape, dtype=torch.float64)
-    reference.bind(operator).residual(*(t.double() for t in tensors.values()), p, q, truth)
+    reference.bind(operator).residual([t.double() for t in tensors.values()], p, q, truth)
     moved = _bytes(case, ["x", "F", "ybar", "r"]) + _mask_bytes(operator)
     return Problem(case, tensors, moved, bind, algebra, truth)
 
