@@ -5,31 +5,41 @@ from __future__ import annotations
 from functools import partial
 
 from ccfast.kernels import reference
-from ccfast.kernels.reference import Ops
+from ccfast.kernels.row import Ops
 
-DEVICE_TABLE = True
+name = "tabled"
+device_table = True
+
+
+def reason(device):
+    return None
+
+
+def takes(operator, row, dtypes, elements):
+    return "its kernels have no tensors among the coefficients" if row.modes or row.scaled else None
 
 
 def bind(operator):
     return Ops(reference.denoised, partial(residual, operator), partial(update, operator), reference.normal)
 
 
-def residual(operator, x, output, ybar, p, q, out, table=None):
+def residual(operator, x, output, ybar, p, q, out, weight=None, coordinates=None, table=None):
+    assert weight is None
     assert table is not None
     assert table.data_ptr() % 16 == 0
     out.copy_(ybar - operator.project(table[0] * x + table[1] * output))
 
 
-def update(operator, row, tensors, out, input_out, c_in, table=None):
+def update(operator, row, tensors, out, after, c_in, table=None):
+    assert not row.modes
+    assert not row.scaled
     assert table is not None
     assert table.data_ptr() % 16 == 0
-    names = list(dict.fromkeys(name.removeprefix("P") for name in row))
-    n = len(names)
+    n = len(tensors)
     assert table.numel() == 2 * n + 1
-    projected = [k for k, name in enumerate(names) if "P" + name in row]
-    total = sum(table[k] * tensors[names[k]] for k in range(n))
-    if projected:
-        total = total + operator.project(sum(table[n + k] * tensors[names[k]] for k in projected))
+    total = sum(table[k] * tensors[k] for k in range(n))
+    if row.projected:
+        total = total + operator.project(sum(table[n + k] * tensors[k] for k in range(n)))
     out.copy_(total)
-    if input_out is not None:
-        input_out.copy_(table[2 * n] * out)
+    if after is not None:
+        after.copy_(table[2 * n] * out)

@@ -13,7 +13,7 @@ from lint import Lint
 from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import can_run
 from ccfast.engine.buffers import Buffers
-from ccfast.engine.run import Request, noise_words, restore
+from ccfast.engine.run import Draws, Request, restore
 from ccfast.operators import Inpainting, LinearOperator
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDRM, DDS, DPS, Conjugate, PiGDM, Steered
@@ -51,7 +51,7 @@ def lint_twice(operator, solver, monkeypatch, backend, **options):
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         y = operator.forward(torch.rand(operator.batch or 2, *operator.shape, generator=generator))
-        request = Request(y, noise_words([seed] * len(y), range(len(y)), [0] * len(y), CPU))
+        request = Request(y, Draws([seed] * len(y), list(range(len(y))), [0] * len(y)).words(CPU))
         buffers = buffers or Buffers(program, operator.image_shape(y), y.dtype)
         lints.append(Lint(request[:2], lints[1] if seed == 2 else None))
         watching = lints[-1].watching(monkeypatch) if seed else nullcontext()
@@ -66,14 +66,20 @@ def lint_twice(operator, solver, monkeypatch, backend, **options):
     return program, second
 
 
+def bound_over_modes(program, operator):
+    """Whether each step has coefficients over the modes."""
+    bound = program.bind(operator, torch.empty(0))
+    return [bool(row.modes) or weight is not None for row, weight in zip(bound.rows, bound.weights, strict=True)]
+
+
 def check(operator, solver, monkeypatch, backend="auto", **options):
     program, lint = lint_twice(operator, solver, monkeypatch, backend, **options)
     where = f"{solver!r} with {operator!r}"
     assert not lint.waits, where
     assert not lint.strangers, where
-    own_rule = program.plan.residual is not None or program.plan.auxiliary is not None
-    if backend == "reference" or own_rule or not all(program.common):
-        # the reference functions, fields and coefficients of each image, and rules of a solver are plain torch
+    own_rule = any(step.rules for step in program.plan.steps)
+    if backend == "reference" or own_rule or any(bound_over_modes(program, operator)):
+        # the reference functions, coefficients over the modes, and rules of a solver are plain torch
         return
     allowed = FOURIER if operator.kind == "fourier" else set()
     allocated = [(step, op) for step, op in lint.allocations if op not in allowed]

@@ -109,7 +109,7 @@ def test_a_scaled_network_gets_an_input_of_its_own():
     x_init = torch.full((1, *SHAPE), 2.0)
     sampler(torch.rand(1, 3, 4, 4), x_init=x_init)
     assert seen[0][0] == pytest.approx(2.0 / (25 + 0.25) ** 0.5)
-    assert [t for _, t in seen] == pytest.approx(sampler.plan.network_times.tolist())
+    assert [t for _, t in seen] == pytest.approx([step.network_time for step in sampler.plan.steps])
 
 
 def test_the_gradient_is_with_respect_to_the_unscaled_state():
