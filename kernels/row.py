@@ -54,7 +54,8 @@ class Row:
         of_direct = of_projected = 0
         for key, a, modes in terms:
             if isinstance(modes, Tensor):
-                over_modes.append((key, modes, a) if isinstance(a, Tensor) else (key, modes * a, None))
+                scale = a if isinstance(a, Tensor) else None
+                over_modes.append((key, modes if scale is not None or a == 1.0 else modes * a, scale))
                 continue
             at = len(direct) if isinstance(a, Tensor) else places.setdefault(key, len(direct))
             if at == len(direct):

@@ -66,14 +66,20 @@ def lint_twice(operator, solver, monkeypatch, backend, **options):
     return program, second
 
 
+def bound_over_modes(program, operator):
+    """Whether each step has coefficients over the modes."""
+    bound = program.bind(operator, torch.empty(0))
+    return [bool(row.modes) or weight is not None for row, weight in zip(bound.rows, bound.weights, strict=True)]
+
+
 def check(operator, solver, monkeypatch, backend="auto", **options):
     program, lint = lint_twice(operator, solver, monkeypatch, backend, **options)
     where = f"{solver!r} with {operator!r}"
     assert not lint.waits, where
     assert not lint.strangers, where
-    plain = any(step.rules or any(not term.is_number for term in step.row) for step in program.plan.steps)
-    if backend == "reference" or plain or any(kernel.startswith("reference") for kernel in program.plan.kernels):
-        # the reference functions, coefficients over modes and of each image, and rules of a solver are plain torch
+    own_rule = any(step.rules for step in program.plan.steps)
+    if backend == "reference" or own_rule or any(bound_over_modes(program, operator)):
+        # the reference functions, coefficients over the modes, and rules of a solver are plain torch
         return
     allowed = FOURIER if operator.kind == "fourier" else set()
     allocated = [(step, op) for step, op in lint.allocations if op not in allowed]

@@ -6,6 +6,7 @@ import gc
 import itertools
 import threading
 import warnings
+from functools import partial
 
 import conftest
 import pytest
@@ -19,6 +20,7 @@ from ccfast.engine.backends import BACKENDS
 from ccfast.engine.graphs.policy import Graphs
 from ccfast.engine.graphs.store import Store
 from ccfast.kernels import reference
+from ccfast.kernels.row import outside
 from ccfast.operators import AveragePooling, Bicubic, FourierBlur, FourierDownsampling, Inpainting, SoftMask
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import BDIA, DDIM, Conjugate, PiGDM
@@ -55,7 +57,7 @@ class Network(nn.Module):
 
 @pytest.fixture(autouse=True)
 def backends(monkeypatch):
-    monkeypatch.setitem(BACKENDS, "tabled", tabled)
+    monkeypatch.setitem(BACKENDS, tabled.name, tabled)
 
 
 def make(operator, solver=None, mode="auto", store=None, network=None, backend="tabled", **options):
@@ -191,8 +193,8 @@ def test_floats_are_not_shared():
         store.captured = 0
 
 
-def test_a_backend_that_leaves_a_case_to_the_reference(monkeypatch):
-    """It takes a table and does not read it, as for a float64 state: found out before the graph serves another plan."""
+def test_a_backend_that_does_not_read_its_table(monkeypatch):
+    """It takes a row and does not read the table: found out before the graph serves another plan."""
     monkeypatch.setattr(tabled, "residual", reference.residual)
     monkeypatch.setattr(tabled, "update", reference.update)
     operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
@@ -201,6 +203,21 @@ def test_a_backend_that_leaves_a_case_to_the_reference(monkeypatch):
     for sampler in [*samplers, *samplers]:
         assert torch.equal(sampler(y, seed=0), eager(sampler)(y, seed=0))
     assert store.captured == 2
+
+
+def test_steps_that_the_reference_runs_are_not_shared(monkeypatch):
+    """It reads no table, so that its coefficients are in the graph: a float64 state on a backend of single precision."""
+    takes = partial(outside, most_terms=24, tensors=False)
+    monkeypatch.setattr(tabled, "takes", lambda operator, row, dtypes, elements: takes(row, dtypes))
+    operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
+    y = measured(operator)
+    samplers = [make(operator, Conjugate(w), True, store, network) for w in (2.0, 5.0)]
+    for sampler in [*samplers, *samplers]:
+        assert torch.equal(sampler(y.double(), seed=0), eager(sampler)(y.double(), seed=0))
+    assert store.captured == 2
+    for sampler in [*samplers, *samplers]:
+        assert torch.equal(sampler(y, seed=0), eager(sampler)(y, seed=0))
+    assert store.captured == 3
 
 
 EXCHANGEABLE = {

@@ -60,7 +60,8 @@ class Bound:
         self._mask, self._dimensions = operator.kind == "mask", len(operator.shape)
         self._like, self._modes = like.new_empty(0), _modes(plan, operator)
         self.start = Row([(("z", 0), float(plan.sigma[0]), None), (("x", 0), float(plan.mu[0]), None)])
-        self.rows = [Row(map(self._term, step.row)) for step in plan.steps]
+        self._terms = [[self._term(term) for term in step.row] for step in plan.steps]
+        self.rows = [Row(terms) for terms in self._terms]
         weights = [self._over_modes(step.weight) for step in plan.steps]
         self.weights = [weight if isinstance(weight, Tensor) else None for weight in weights]
         self.residuals = [
@@ -70,10 +71,10 @@ class Bound:
         self.shrink = _shrink(operator, plan.noise_std, like) if plan.noise_std else None
         self.wants_coordinates = self.shrink is not None or any(w is not None for w in self.weights)
         self.per_image = {
-            row.registers[at][0]: len(scale)
-            for row in self.rows
-            for scale, at in zip(row.scales or (), row.scaled or (), strict=True)
-            if scale.ndim in (1, self._dimensions + 1) and len(scale) > 1
+            register: len(a)
+            for terms in self._terms
+            for (register, _), a, _ in terms
+            if isinstance(a, Tensor) and a.ndim in (1, self._dimensions + 1) and len(a) > 1
         }
         self.table = self._table(program.c_in) if program.backend.device_table else None
         self._chosen: dict[tuple[torch.dtype, int], list[Chosen]] = {}
@@ -82,9 +83,12 @@ class Bound:
     # ------------------------------------------------------------------------------------ coefficients
     def _term(self, term: Term) -> tuple[tuple[str, int], float | Tensor, float | Tensor | None]:
         a, modes = self._element(term.a), None if term.modes is None else self._over_modes(term.modes)
-        if isinstance(modes, Tensor) and self._mask:
-            return term.key, a * modes, None  # the coordinates of a mask are the elements of the image
-        return term.key, a, modes
+        if not isinstance(modes, Tensor):
+            return term.key, a, modes
+        if self._mask:  # its coordinates are the elements of the image
+            each = a.reshape(-1, *[1] * self._dimensions) if isinstance(a, Tensor) and a.ndim == 1 else a
+            return term.key, each * modes, None
+        return (term.key, a, modes) if isinstance(a, Tensor) else (term.key, 1.0, a * modes)
 
     def _element(self, a: float | np.ndarray | Tensor) -> float | Tensor:
         """A number as it is, and coefficients of every image or element in the dtype and on the device of the state."""
@@ -96,12 +100,14 @@ class Bound:
         images = value.ndim in (1, self._dimensions + 1) and len(value) > 1
         return value.repeat(self.copies, *(1 for _ in value.shape[1:])) if images else value
 
-    def _over_modes(self, modes: float | np.ndarray | Spectrum) -> float | Tensor:
+    def _over_modes(self, modes: float | np.ndarray | Tensor | Spectrum) -> float | Tensor:
         if isinstance(modes, Spectrum):
             return self._modes[id(modes.table)].of(modes, self._like)
-        return (
-            float(modes) if np.ndim(modes) == 0 else torch.from_numpy(np.array(modes, dtype=np.float64)).to(self._like)
-        )
+        if isinstance(modes, Tensor):
+            return modes.to(self._like.dtype)
+        if np.ndim(modes) == 0:
+            return float(modes)
+        return torch.from_numpy(np.array(modes, dtype=np.float64)).to(self._like)
 
     def _table(self, c_in: Sequence[float]) -> DeviceTable:
         residuals = [
@@ -118,7 +124,7 @@ class Bound:
 
     def row_with(self, k: int, terms: Sequence[Term]) -> Row:
         """The row of step k with further terms, whose coefficients are tensors of this run."""
-        return Row(map(self._term, (*self._steps[k].row, *terms)))
+        return Row([*self._terms[k], *map(self._term, terms)])
 
     def tensors(self) -> Iterable[Tensor]:
         """Everything that kernels read over elements and modes, in an order that only the plan decides."""
@@ -180,7 +186,7 @@ class Bound:
         name = f"{self._backend.name} {operator.kind}"
         words = [name if why_update is None else f"reference, since {why_update}"]
         words.append(f"{len(row.direct)} registers" + f", {len(row.modes)} over the modes" * bool(row.modes))
-        if why_residual is not None and self._needs[k].r:
+        if why_residual is not None and self._needs[k].r and not self._needs[k].residual:
             words.append(f"its residual by the reference, since {why_residual}")
         return Chosen(why_residual is None, why_update is None, "; ".join(words))
 
