@@ -206,7 +206,7 @@ def test_a_backend_that_does_not_read_its_table(monkeypatch):
 
 
 def test_steps_that_the_reference_runs_are_not_shared(monkeypatch):
-    """It reads no table, so that its coefficients are in the graph: a float64 state on a backend of single precision."""
+    """It reads no table, so that its coefficients are in the graph: a float64 state on single-precision kernels."""
     takes = partial(outside, most_terms=24, tensors=False)
     monkeypatch.setattr(tabled, "takes", lambda operator, row, dtypes, elements: takes(row, dtypes))
     operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())

@@ -15,7 +15,7 @@ import headers
 import pytest
 
 import ccfast
-from ccfast import cli
+from ccfast.app import cli
 from ccfast.kernels import missing, native
 
 ROOT = Path(__file__).resolve().parent.parent

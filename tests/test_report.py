@@ -55,16 +55,16 @@ def test_a_result_that_is_not_there_is_said_to_be_missing(monkeypatch, tmp_path)
     assert section_speed.section() == page.missing(section_speed.COMMAND)
 
 
-def test_the_readme_shows_the_pictures_that_exist(monkeypatch, tmp_path):
+def test_the_page_shows_the_pictures_that_exist(monkeypatch, tmp_path):
     monkeypatch.setattr(results_pictures, "DOCS", tmp_path)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "posterior.png").write_bytes(b"")
     text = results_pictures.render()
-    assert "docs/report/posterior.png" in text
+    assert "(report/posterior.png)" in text
     assert "photographs_photo" not in text
 
 
-def test_the_readme_is_up_to_date():
+def test_the_page_is_up_to_date():
     assert results_pictures.BLOCK.inside(PAGE.read_text()) == results_pictures.render()
 
 
