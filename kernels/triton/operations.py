@@ -70,6 +70,8 @@ def bind(operator: Any) -> Ops:
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
     """Unit noise into ``out``, the stream of ``reference.normal``: equal words, normals within 1e-6."""
+    if out.dtype != torch.float32 or not out.is_contiguous():
+        raise ValueError(f"out: must be contiguous and float32, got {out.dtype} with strides {out.stride()}")
     if out.numel():
         noise.normal(out, seeds, samples, draws, step).run()
     return out
