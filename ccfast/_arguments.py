@@ -12,7 +12,7 @@ from . import presets
 from .denoiser import Denoiser
 from .engine.network import same_device
 from .engine.plan import Plan
-from .engine.run import Draws
+from .engine.restoration import Draws
 from .operators import Operator
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver

@@ -22,7 +22,7 @@ from .engine.memory import MemoryEstimate, estimate_memory
 from .engine.network import Network
 from .engine.plan import Plan
 from .engine.program import Callback, Program
-from .engine.run import Draws, Request, restore, take_back
+from .engine.restoration import Draws, Request, restore, take_back
 from .operators import Operator
 from .schedules import Array
 from .solvers import Solver

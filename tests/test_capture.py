@@ -13,7 +13,7 @@ from lint import Lint
 from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import can_run
 from ccfast.engine.buffers import Buffers
-from ccfast.engine.run import Draws, Request, restore
+from ccfast.engine.restoration import Draws, Request, restore
 from ccfast.operators import Inpainting, LinearOperator
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDRM, DDS, DPS, Conjugate, PiGDM, Steered

@@ -202,7 +202,7 @@ def test_update(operator, dtype):
         check_update(operator, tensors, dtype, row)
 
 
-def rich(operator, tensors):
+def varied(operator, tensors):
     """Rows with coefficients of each image and each element, and fields over the modes, where there are any."""
     shape = tensors["x"].shape
     image, some, whole = draw(shape[0], seed=7), draw(*shape[1:], seed=8), draw(*shape, seed=9)
@@ -222,11 +222,11 @@ def cast(coefficients, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rich_rows(operator, dtype, monkeypatch):
+def test_rows_with_tensors(operator, dtype, monkeypatch):
     """Tensors among the coefficients, and fields, without the reference's functions."""
     tensors = case(operator, dtype)
     shape, wide = tensors["x"].shape, double(tensors)
-    for row, fields in rich(operator, tensors):
+    for row, fields in varied(operator, tensors):
         want, want_following = (torch.empty(shape, dtype=torch.float64) for _ in range(2))
         update(reference.bind(operator), row, wide, want, want_following, 0.8, fields)
         out, following = poisoned(shape, torch.float32), poisoned(shape, dtype)
@@ -646,7 +646,7 @@ def test_a_run_does_not_depend_on_threads_and_batch(build, solver):
 
 @pytest.mark.parametrize("solver", [LML(0.5, 1e3), Conjugate(5.0, order=2), DDNM(eta=0.5), DDRM()], ids=repr)
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
-def test_rich_runs_agree(build, solver):
+def test_runs_with_tensors_agree(build, solver):
     """Coefficients of each image, or noise and with it fields over the modes: no row is left to the reference."""
     operator, noise = build(), 0.0 if isinstance(solver, LML) else 0.1
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
@@ -658,7 +658,7 @@ def test_rich_runs_agree(build, solver):
 
 
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
-def test_rich_rows_do_not_wait(build, monkeypatch):
+def test_rows_with_tensors_do_not_wait(build, monkeypatch):
     """No number is read from a tensor, as the loop's lint asks of every row."""
     operator = build()
     s = sampler(operator, "native", Conjugate(5.0, order=2), noise_std=0.1)

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 
 from ccfast import Denoiser, Sampler
 from ccfast.engine.registers import Registers
-from ccfast.engine.run import initial_mean
+from ccfast.engine.restoration import initial_mean
 from ccfast.engine.spectrum import NODES, interpolate, nodes
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur

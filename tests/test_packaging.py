@@ -19,7 +19,7 @@ from ccfast.app import cli
 from ccfast.kernels import missing, native
 
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY_ONLY = {".gitignore", ".pre-commit-config.yaml", ".ci/run"}
+REPOSITORY_ONLY = {".clang-format", ".gitignore", ".pre-commit-config.yaml", ".ci/run"}
 """Tracked files that a source distribution leaves out."""
 COMPILER = """#!/bin/sh
 # Writes an empty object, where the source of the command is there.

@@ -145,19 +145,11 @@ def _any_row(operator: Operator) -> RowKernel:
     """P by the operator's own ``project``, the sums before and after it fused."""
     scratch = ops.Scratch()
 
-    def row(
-        out: Tensor,
-        after: Tensor | None,
-        c_in: float,
-        terms: list[Tensor],
-        direct: list[float],
-        projected: list[float],
-        scales: Sequence[Tensor] | None,
-        scaled: Sequence[int] | None,
-    ) -> None:
+    def row(out: Tensor, after: Tensor | None, c_in: float, terms: list[Tensor], *numbers: Any) -> None:
+        direct, projected, *scaled = numbers
         inner = scratch.like(out)
-        ops.lincomb(inner, None, 1.0, terms, projected, scales, scaled)
-        ops.lincomb(out, after, c_in, [*terms, operator.project(inner)], [*direct, 1.0], scales, scaled)
+        ops.lincomb(inner, None, 1.0, terms, projected, *scaled)
+        ops.lincomb(out, after, c_in, [*terms, operator.project(inner)], [*direct, 1.0], *scaled)
 
     return row
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,17 +29,8 @@ class Fourier:
         self.constant = self.spectra.constant(_FLOAT)
         self.spectrum = torch.empty(0)
 
-    def __call__(
-        self,
-        out: Tensor,
-        after: Tensor | None,
-        c_in: float,
-        terms: list[Tensor],
-        direct: list[float],
-        projected: list[float],
-        scales: Sequence[Tensor] | None = None,
-        scaled: Sequence[int] | None = None,
-    ) -> None:
+    def __call__(self, out: Tensor, after: Tensor | None, c_in: float, terms: list[Tensor], *numbers: Any) -> None:
+        direct, projected, *scaled = numbers
         groups, planes = self.spectra.packed(out.shape)
         shape = (groups * ((planes + 1) // 2), *self.spectra.sides)
         if planes % 2 == 0 and out.dtype == torch.float32:  # what is packed fits out, which nothing reads
@@ -48,7 +39,7 @@ class Fourier:
             if self.spectrum.shape != shape:
                 self.spectrum = torch.empty(shape, dtype=torch.complex64)
             z = self.spectrum
-        ops.fourier_pack(z, terms, projected, scales, scaled, groups)
+        ops.fourier_pack(z, terms, projected, *scaled, groups)
         transformed = torch.fft.fft2(z)
         if self.spectra.low is None:
             ops.fourier_multiply(z, transformed, self.constant, groups)
@@ -56,4 +47,4 @@ class Fourier:
             ops.fourier_alias(z, transformed, self.constant, groups, *self.spectra.low)
         del transformed  # before the next transform takes as much memory
         back = torch.fft.ifft2(z, norm="forward")
-        ops.fourier_unpack(out, after, c_in, terms, direct, scales, scaled, back, groups)
+        ops.fourier_unpack(out, after, c_in, terms, direct, *scaled, back, groups)

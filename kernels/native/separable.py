@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -42,21 +42,12 @@ class Banded:
         self.low = (self.rows[1].numel(), self.columns[1].numel())
         self.scratch = torch.empty(0)
 
-    def __call__(
-        self,
-        out: Tensor,
-        after: Tensor | None,
-        c_in: float,
-        terms: list[Tensor],
-        direct: list[float],
-        projected: list[float],
-        scales: Sequence[Tensor] | None = None,
-        scaled: Sequence[int] | None = None,
-    ) -> None:
+    def __call__(self, out: Tensor, after: Tensor | None, c_in: float, terms: list[Tensor], *numbers: Any) -> None:
+        direct, projected, *scaled = numbers
         shape = (*out.shape[:2], *self.low)
         if self.scratch.shape != shape:
             self.scratch = torch.empty(shape)
-        operands = (terms, direct, projected, scales, scaled)
+        operands = (terms, direct, projected, *scaled)
         ops.separable(out, after, c_in, *operands, self.rows, self.columns, self.scratch)
 
 
@@ -68,20 +59,11 @@ class LowRank:
         self.factors = self.products.factors(_FLOAT)
         self.shape, self.work, self.scratch = torch.Size(), list[Tensor](), ops.Scratch()
 
-    def __call__(
-        self,
-        out: Tensor,
-        after: Tensor | None,
-        c_in: float,
-        terms: list[Tensor],
-        direct: list[float],
-        projected: list[float],
-        scales: Sequence[Tensor] | None = None,
-        scaled: Sequence[int] | None = None,
-    ) -> None:
+    def __call__(self, out: Tensor, after: Tensor | None, c_in: float, terms: list[Tensor], *numbers: Any) -> None:
+        direct, projected, *scaled = numbers
         if self.shape != out.shape:
             self.shape, self.work = out.shape, self.products.work(out)
         inner = self.scratch.like(out)
-        ops.lincomb(inner, None, 1.0, terms, projected, scales, scaled)
+        ops.lincomb(inner, None, 1.0, terms, projected, *scaled)
         self.products.project(inner, self.factors, self.work)
-        ops.lincomb(out, after, c_in, [*terms, inner], [*direct, 1.0], scales, scaled)
+        ops.lincomb(out, after, c_in, [*terms, inner], [*direct, 1.0], *scaled)

@@ -46,18 +46,18 @@ def mask_kernel(
 
 
 def mask(
-    out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout, field: Tensor
+    out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout, kept: Tensor
 ) -> Call:
-    """``field``: the mask, uint8 ([B,] 1 or C, ...), contiguous; with a B it has one for each image."""
+    """``kept``: the mask, uint8 ([B,] 1 or C, ...), contiguous; with a B it has one for each image."""
     image = out.shape[1:]
     size, plane = image.numel(), image[1:].numel()
-    channels = field.shape[-len(image)] != 1
-    own = field.ndim > len(image) and out.shape[0] > 1
+    channels = kept.shape[-len(image)] != 1
+    own = kept.ndim > len(image) and out.shape[0] > 1
     count, unit = units(size) if plane % VECTOR == 0 else (size, 1)
     stride = (size if channels else plane) // unit if own else 0
     how = launch("mask", out.numel())
     arguments = (
-        *(out, following, field, terms, table),
+        *(out, following, kept, terms, table),
         *(count, plane // unit, stride, channels, unit),
         *what,
         how.block,

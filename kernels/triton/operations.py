@@ -97,8 +97,8 @@ def _contiguous(terms: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def _mask_row(operator: Any) -> RowKernel:
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
         # one byte an element; ``constant`` keeps the dtype of what is not floating
-        field = operator.constant("triton range", lambda: (operator.singular_values > 0).to(torch.uint8), out)
-        mask(out, following, terms, table, what, field).run()
+        kept = operator.constant("triton range", lambda: (operator.singular_values > 0).to(torch.uint8), out)
+        mask(out, following, terms, table, what, kept).run()
 
     return run
 
@@ -132,8 +132,8 @@ def _any_row(operator: Any) -> RowKernel:
         if inner is None or inner.shape != out.shape or inner.device != out.device:
             inner = torch.empty_like(out, dtype=torch.float32)
         lincomb(inner, None, terms, table, what._replace(direct=0)).run()
-        field = operator.project(inner).contiguous()
-        lincomb(out, following, terms, table, what._replace(projected=0), field).run()
+        projected = operator.project(inner).contiguous()
+        lincomb(out, following, terms, table, what._replace(projected=0), projected).run()
 
     return run
 

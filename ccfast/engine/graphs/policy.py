@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...operators import Operator
 from ..program import Program
-from ..run import Request
+from ..restoration import Request
 from .exchange import MismatchError
 from .store import Graph, RefusedError, Store, graph_key
 

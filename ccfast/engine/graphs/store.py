@@ -24,7 +24,7 @@ from torch import Tensor
 from ...operators import Operator
 from ..buffers import Buffers
 from ..program import Program
-from ..run import Request, restore
+from ..restoration import Request, restore
 from .capture import Capture, CudaCapture, Recording
 from .exchange import MismatchError, become, signature, stand_in
 

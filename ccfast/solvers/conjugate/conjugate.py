@@ -41,7 +41,7 @@ class Conjugate(Solver):
         x'    = x0hat + kappa r - (1 - t') v + d_N g + (d_P - d_N) P g
         kappa = 1 - exp(-w int t (1 - t) dt),   d_N = w int t (1 - t)^2 dt,   d_P with exp(-w int_t^{t'}) inside
 
-    With noise in the measurement kappa and d are fields over the singular values, and the residual in g is weighted;
+    With noise in the measurement kappa and d are functions of the singular value, and the residual in g is weighted;
     ``_modes`` has all the integrals, also those of the options. lam != 0 adds the isotropic term of the paper, which
     is a solver of its own, ``ShiftedConjugate``.
 
