@@ -65,8 +65,9 @@ const float* Reader::copy(const void* data, Dtype dtype, const std::int64_t* str
     return value;
 }
 
-// Adds every term with the coefficients direct a_k + projected b_k, and m masked b_k.
-void Reader::terms(const Place& at, float direct, float projected, float masked) {
+// Adds every term with the coefficients direct a_k + projected b_k, and m masked b_k; of so many rows as one source
+// each.
+void Reader::terms(const Place& at, float direct, float projected, float masked, std::int64_t rows) {
     for (int k = 0; k < row_.count; ++k) {
         const Term& term = row_.terms[k];
         const bool per_sample = term.scale && !term.scale_per_element;
@@ -76,6 +77,7 @@ void Reader::terms(const Place& at, float direct, float projected, float masked)
         if (source.plain == 0.0f && source.masked == 0.0f) continue;
         if (copied_[k]) source.data = copy(term.data, term.dtype, term.stride, at), source.dtype = Dtype::float32;
         else source.data = advance(term.data, term.dtype, element_offset(term.stride, at) + at.pixel);
+        if (rows > 1) source.runs = rows, source.stride = term.stride[2];
         if (copied_scale_[k]) source.factor = copy(term.scale, Dtype::float32, term.scale_stride, at);
         else if (term.scale_per_element) source.factor = term.scale + element_offset(term.scale_stride, at) + at.pixel;
         sources_.push_back(source);
@@ -85,16 +87,7 @@ void Reader::terms(const Place& at, float direct, float projected, float masked)
 void Reader::projected_rows(const Place& at, std::int64_t rows) {
     bool all = true;
     for (int k = 0; k < row_.count; ++k) all = all && in_place(k);
-    if (all) {  // each term as one source
-        const std::size_t first = sources_.size();
-        projected(at);
-        int k = 0;
-        for (std::size_t s = first; s < sources_.size(); ++s, ++k) {
-            while (row_.terms[k].projected == 0.0f) ++k;
-            sources_[s].runs = rows, sources_[s].stride = row_.terms[k].stride[2];
-        }
-        return;
-    }
+    if (all) return terms(at, 0.0f, 1.0f, 0.0f, rows);
     for (std::int64_t r = 0; r < rows; ++r) projected({at.image, at.channel, at.pixel + r * row_.shape.width, at.size});
 }
 

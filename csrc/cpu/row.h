@@ -44,7 +44,7 @@ public:
 
 private:
     bool in_place(int k) const { return !copied_[k] && !row_.terms[k].scale_per_element; }
-    void terms(const Place& at, float direct, float projected, float masked);
+    void terms(const Place& at, float direct, float projected, float masked, std::int64_t rows = 1);
     const float* copy(const void* data, Dtype dtype, const std::int64_t* stride, const Place& at);
     void combine_to(std::int64_t size, const Sink& sink);
 
