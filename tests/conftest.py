@@ -36,7 +36,7 @@ from ccfast.testing import GaussianMixture
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-FIRST = ("capture", "recorded", "triton_compile", "triton", "cuda", "prior", "options", "operators", "noise", "truth", "graph")
+FIRST = ("capture", "recorded", "triton_compile", "triton", "cuda", "prior", "options", "operators", "noise", "truth")
 """Files that take longest, from the longest on."""
 
 
