@@ -1,55 +1,214 @@
-"""The README and the pages of docs/: their code runs as it stands, their links lead somewhere, the README is short."""
+"""The README and the pages of docs/: code runs as it stands, links and names lead somewhere."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+import ccfast
+
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = [
-    (page.name, number, block)
-    for page in PAGES
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M))
-]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+INCLUDED = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")]
+"""Documents that are pages of the site as well. CONTRIBUTING's code is run by tests/test_contributing.py."""
+
+EXTRAS = ("skimage", "matplotlib", "scipy", "triton", "pytest")
+"""What `pip install .` does not bring: code of a page must do without, unless it imports the package itself."""
+
+OPTIONAL = ("diffusers", "deepinv", "azula", "k_diffusion", "skimage", "matplotlib")
+"""Packages that a block may import; it is skipped where one of them is missing, and for no other reason."""
+
+PUBLIC = ["operators", "solvers", "schedules", "times", "adapters", "metrics", "testing", "presets", "priors"]
+PUBLIC += ["engine.plan"]
+"""Modules of `ccfast` whose every public name is in the reference."""
+
+TOP_FOLDERS = "bench|ccfast|csrc|docs|examples|kernels|tests|training"
+
+
+class Block(NamedTuple):
+    """A Python block of a page, with the blocks that it continues in front of it."""
+
+    page: str
+    number: int
+    code: str
+
+
+def blocks_of(page: str, text: str) -> list[Block]:
+    """The Python blocks of a page. One below `<!-- continues -->` shares the namespace of the one before it."""
+    blocks: list[Block] = []
+    for match in re.finditer(r"(<!-- continues -->\s*)?^```python\n(.*?)^```$", text, re.S | re.M):
+        code = match[2]
+        if match[1]:
+            if not blocks:
+                raise ValueError(f"{page}: the first block continues none")
+            code = blocks[-1].code + code
+        blocks.append(Block(page, len(blocks), code))
+    return blocks
+
+
+def missing(code: str) -> list[str]:
+    """Optional packages that the code imports and that are not installed."""
+    imported = re.findall(r"^\s*(?:import|from)\s+(\w+)", code, re.M)
+    return [name for name in imported if name in OPTIONAL and importlib.util.find_spec(name) is None]
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading gets, as the site and code hosts make it."""
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+
+
+def dead_links(page: Path, text: str) -> list[str]:
+    """Relative links and pictures of a page that lead to no file, or to no heading of a Markdown file."""
+    dead = []
+    targets = re.findall(r"\]\(\s*([^)\s]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists():
+            dead.append(target)
+        elif anchor and file.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.M)
+            if anchor not in map(slug, headings):
+                dead.append(target)
+    return dead
+
+
+def dead_files(text: str) -> list[str]:
+    """Paths between backticks that look like files or folders of this repository and are none. `<kind>` is any name."""
+    names = re.findall(rf"`((?:{TOP_FOLDERS})/[\w./<>*-]*)`", text)
+    return [name for name in names if not list(ROOT.glob(re.sub(r"<\w+>", "*", name).rstrip("/")))]
+
+
+def dead_names(text: str) -> list[str]:
+    """Dotted names that begin with `ccfast.` and lead to nothing after `import ccfast` alone."""
+    dead = []
+    for name in sorted(set(re.findall(r"(?<![\w/.-])ccfast(?:\.[A-Za-z]\w*)+", text))):
+        value = ccfast
+        for part in name.split(".")[1:]:
+            try:
+                value = getattr(value, part)
+            except AttributeError:
+                dead.append(name)
+                break
+    return dead
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page.name, page.read_text(encoding="utf-8"))]
+FILES = [*PAGES, *INCLUDED]
+NAMES = [page.relative_to(ROOT).as_posix() for page in FILES]
 
 
 def test_the_readme_is_short_and_has_the_two_commands():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     assert "\n    make demo " in text
     assert "\n    make test " in text
 
 
-@pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=[f"{page}-{number}" for page, number, _ in BLOCKS])
-def test_a_block_of_code_runs_as_it_stands(page, number, block, tmp_path):
-    """In a process and an empty folder of its own, as a reader would paste it."""
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.page}-{block.number}" for block in BLOCKS])
+def test_a_block_of_code_runs_as_it_stands(block, tmp_path):
+    """In a process and an empty folder of its own, as a reader would paste it, and without the extras."""
+    if lacking := missing(block.code):
+        pytest.skip(f"needs {', '.join(lacking)}")
+    imported = re.findall(r"^\s*(?:import|from)\s+(\w+)", block.code, re.M)
+    hidden = [name for name in EXTRAS if name not in imported]
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n{block.code}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", block]
+    command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_there_is_code_to_run():
-    assert {page for page, _, _ in BLOCKS} >= {"README.md", "concepts.md", "networks.md", "operators.md"}
+    assert {block.page for block in BLOCKS} >= {"README.md", "concepts.md", "networks.md", "operators.md"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_the_first_block_of_the_readme_has_ten_lines():
+    first = blocks_of("README.md", README.read_text(encoding="utf-8"))[0]
+    assert len([line for line in first.code.splitlines() if line.strip()]) <= 10
+
+
+@pytest.mark.parametrize("page", FILES, ids=NAMES)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), target
+    assert dead_links(page, page.read_text(encoding="utf-8")) == []
 
 
-def test_the_pages_name_files_that_exist():
-    """Paths between backticks, as far as they look like files of this repository."""
-    for page in PAGES:
-        for name in re.findall(
-            r"`((?:bench|ccfast|csrc|docs|kernels|tests|training)/[\w./]+\w)`", page.read_text("utf-8")
-        ):
-            assert (ROOT / name).exists(), f"{page.name}: {name}"
+@pytest.mark.parametrize("page", FILES, ids=NAMES)
+def test_the_pages_name_files_that_exist(page):
+    assert dead_files(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES[: len(PAGES)])
+def test_the_pages_name_what_ccfast_has(page):
+    """A reader types these names after `import ccfast`. The site's build checks the reference."""
+    if page.parent.name != "api":
+        assert dead_names(page.read_text(encoding="utf-8")) == []
+
+
+def test_the_listing_of_folders_names_what_is_there():
+    """In "Where things live" a name lies in the folder of its line, in that of the line above, or at the top."""
+    listing = re.search(r"## Where things live\n\n((?:    .*\n)+)", README.read_text(encoding="utf-8"))
+    assert listing is not None
+    seen = []
+    above = ROOT
+    for line in listing[1].splitlines():
+        places = [ROOT]
+        if line.startswith("      "):
+            places.append(above)
+        for name in re.findall(r"(?<![\w<>])\w+(?:/|\.py)(?![\w>])", line):
+            found = [place / name for place in places if (place / name).exists()]
+            assert found, name
+            if name.endswith("/"):
+                places.append(found[-1])
+            seen.append(name)
+        if not line.startswith("      "):
+            above = places[-1]
+    assert {"ccfast/", "operators/", "solvers/", "engine/", "graphs/", "kernels/", "csrc/", "sampler.py"} <= set(seen)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_reference_has_every_public_name(module):
+    references = {
+        name for page in (DOCS / "api").glob("*.md") for name in re.findall(r"^::: ([\w.]+)", page.read_text(), re.M)
+    }
+    module = importlib.import_module(f"ccfast.{module}")
+    for name in module.__all__:
+        full = f"{module.__name__}.{name}"
+        assert module.__name__ in references or any(r == full or r.startswith(f"{full}.") for r in references), full
+    assert {"ccfast.sampler.Sampler", "ccfast.denoiser.Denoiser", "kernels.row"} <= references
+
+
+def test_the_version_is_released_and_the_same_everywhere():
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^## (.*)$", changes, re.M)
+    assert heads[0] == "[Unreleased]"
+    version, day = re.fullmatch(r"\[([\d.]+)\] - (\d{4}-\d\d-\d\d)", heads[1]).groups()
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert version == ccfast.__version__
+    assert f"\nversion: {version}\n" in citation
+    assert f"\ndate-released: {day}\n" in citation
+
+
+def test_the_checks_of_this_file_find_what_is_wrong(tmp_path):
+    (tmp_path / "there.md").write_text("# A heading, here\n")
+    page = tmp_path / "page.md"
+    text = "[a](there.md#a-heading-here) [b](there.md#other) [c](gone.md) [d](https://x.org/e) ![f](gone.png)"
+    assert dead_links(page, text) == ["there.md#other", "gone.md", "gone.png"]
+    assert dead_files("`tests/test_readme.py` `kernels/triton/<kind>.py` `csrc/` `tests/gone.py`") == ["tests/gone.py"]
+    assert dead_names("`ccfast.Sampler(...)` `ccfast.adapters.gone(x)`") == ["ccfast.adapters.gone"]
+    first, second = blocks_of("page", "```python\na = 1\n```\n\n<!-- continues -->\n```python\nassert a\n```\n")
+    assert (first.code, second.code) == ("a = 1\n", "a = 1\nassert a\n")
+    with pytest.raises(ValueError, match="continues none"):
+        blocks_of("page", "<!-- continues -->\n```python\n```\n")

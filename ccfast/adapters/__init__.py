@@ -10,6 +10,7 @@ guided_diffusion.load(path, name)            public guided-diffusion checkpoints
 rectified_flow.load(path)                    public rectified-flow checkpoints (NCSN++)
 """
 
+from . import guided_diffusion, rectified_flow
 from .azula import to_azula
 from .deepinv import DeepinvReconstructor, deepinv_operator, from_deepinv, to_deepinv
 from .diffusers import from_diffusers
@@ -23,6 +24,8 @@ __all__ = [
     "from_deepinv",
     "from_diffusers",
     "from_edm",
+    "guided_diffusion",
+    "rectified_flow",
     "to_azula",
     "to_deepinv",
 ]
