@@ -24,7 +24,8 @@ class Spectra:
 
     def __init__(self, operator: FourierBlur | FourierDownsampling) -> None:
         self.operator = operator
-        self.sides: tuple[int, int] = (1, *operator.shape[1:])[-2:]
+        height, width = (1, *operator.shape[1:])[-2:]
+        self.sides = (height, width)
         self.low: tuple[int, int] | None = None
         if isinstance(operator, FourierDownsampling):
             rows = operator.factor if len(operator.shape) == 3 else 1

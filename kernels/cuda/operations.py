@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], element
     return outside(row, dtypes, MAX_TERMS, tensors=False)
 
 
-def bind(operator: Any) -> Ops:
+def bind(operator: Operator) -> Ops:
     """The operations for one operator."""
     run = _KERNELS[operator.kind](operator)
 

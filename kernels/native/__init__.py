@@ -9,6 +9,9 @@ own ``project``. Coefficients over the modes of an operator go through its ``dow
 Float32 only, with network tensors in float32, bfloat16 or float16.
 """
 
+# Nothing here runs where REASON says why the library is missing.
+# pyright: reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ...operators import Operator
+from ...operators import AveragePooling, Grayscale, Operator
 from ..missing import why_missing
 from ..row import Ops, Row, Weighted, outside
 
@@ -60,6 +63,7 @@ class RowKernel(Protocol):
         projected: list[float],
         scales: Sequence[Tensor] | None,
         scaled: Sequence[int] | None,
+        /,
     ) -> None: ...
 
 
@@ -76,7 +80,7 @@ def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], element
     return outside(row, dtypes, MOST_TERMS, tensors=True)
 
 
-def bind(operator: Any) -> Ops:
+def bind(operator: Operator) -> Ops:
     """The native operations for one operator; buffers that they need between two kernels live as long as they."""
     project = _KERNELS.get(operator.kind, _any_row)(operator)
     modal, modal_residual = partial(update_over_modes, operator), partial(residual_over_modes, operator)
@@ -125,18 +129,18 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
 
 
 # ---------------------------------------------------------------------------------------- kernels of the kinds
-def _mask_row(operator: Any) -> RowKernel:
+def _mask_row(operator: Operator) -> RowKernel:
     mask = operator.constant("native range", lambda: (operator.singular_values > 0).to(torch.float64), _FLOAT)
     return partial(ops.mask, mask=mask)
 
 
-def _block_row(operator: Any) -> RowKernel:
+def _block_row(operator: AveragePooling) -> RowKernel:
     width = operator.factor
     height = width if len(operator.shape) == 3 else 1
     return partial(ops.block, height=height, width=width)
 
 
-def _channel_row(operator: Any) -> RowKernel:
+def _channel_row(operator: Grayscale) -> RowKernel:
     direction = operator.constant("native direction", lambda: operator.weights / operator.gain, _FLOAT)
     return partial(ops.channel, direction=direction)
 

@@ -6,6 +6,9 @@ rows are held in registers, all of their elements in as few threads as their wid
 once; the rows of larger tiles are read twice, the second time from a cache.
 """
 
+# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -4,6 +4,9 @@ A program takes SPAN pixels of one image. Up to eight channels are held in regis
 more are read twice, the second time from a cache.
 """
 
+# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,8 @@
 """out = sum_k a_k T_k (+ field), over all elements of a batch as one vector; or the sum that P is applied to."""
 
+# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

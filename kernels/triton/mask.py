@@ -1,5 +1,8 @@
 """P x = m x, m = 0 or 1 for every element: out = sum_k a_k T_k + m sum_k b_k T_k, in one pass."""
 
+# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

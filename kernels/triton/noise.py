@@ -5,6 +5,9 @@ GPU: additions, multiplications and one square root that IEEE rounds one way, in
 Compiled without fused multiply-add it gives the same bits on every device.
 """
 
+# The compiler of Triton unrolls tl.static_range, which is not to be iterated in Python.
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import triton

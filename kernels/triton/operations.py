@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...operators import Operator
+from ...operators import AveragePooling, Grayscale, Operator
 from .. import reference
 from ..row import Ops, Row, Weighted, outside, refuse_gradients
 from . import noise
@@ -35,7 +34,7 @@ def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], element
     return outside(row, dtypes, MAX_TERMS, tensors=False)
 
 
-def bind(operator: Any) -> Ops:
+def bind(operator: Operator) -> Ops:
     """The operations for one operator."""
     run = _KERNELS.get(operator.kind, _any_row)(operator)
 
@@ -94,7 +93,7 @@ def _contiguous(terms: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 # ---------------------------------------------------------------------------------------- rows of the kinds
-def _mask_row(operator: Any) -> RowKernel:
+def _mask_row(operator: Operator) -> RowKernel:
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
         # one byte an element; ``constant`` keeps the dtype of what is not floating
         kept = operator.constant("triton range", lambda: (operator.singular_values > 0).to(torch.uint8), out)
@@ -103,7 +102,7 @@ def _mask_row(operator: Any) -> RowKernel:
     return run
 
 
-def _block_row(operator: Any) -> RowKernel:
+def _block_row(operator: AveragePooling) -> RowKernel:
     factor = operator.factor
     if factor > LARGEST:
         return _any_row(operator)
@@ -115,7 +114,7 @@ def _block_row(operator: Any) -> RowKernel:
     return run
 
 
-def _channel_row(operator: Any) -> RowKernel:
+def _channel_row(operator: Grayscale) -> RowKernel:
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
         direction = operator.constant("triton direction", lambda: operator.weights / operator.gain, out)
         channel(out, following, terms, table, what, direction).run()
@@ -123,7 +122,7 @@ def _channel_row(operator: Any) -> RowKernel:
     return run
 
 
-def _any_row(operator: Any) -> RowKernel:
+def _any_row(operator: Operator) -> RowKernel:
     """P by the operator's own ``project``, the sums before and after it fused."""
     inner: Tensor | None = None
 

@@ -7,6 +7,9 @@ a_k and a b_k, and what it has not is compiled away. Coefficients are read from 
 a_K-1, b_0 .. b_K-1, c_in; of a residual p, q alone, for terms ybar, x, F with a = (1, 0, 0) and b = (0, -p, -q).
 """
 
+# The compiler of Triton unrolls tl.static_range, which is not to be iterated in Python.
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import triton
