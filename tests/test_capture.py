@@ -4,8 +4,10 @@ allocate nothing outside the network."""
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import conftest
+import numpy as np
 import pytest
 import torch
 from lint import Lint
@@ -13,10 +15,11 @@ from lint import Lint
 from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import can_run
 from ccfast.engine.buffers import Buffers
+from ccfast.engine.plan import Rule, Term
 from ccfast.engine.restoration import Draws, Request, restore
 from ccfast.operators import Inpainting, LinearOperator
 from ccfast.schedules import EDM, VP
-from ccfast.solvers import DDRM, DDS, DPS, Conjugate, PiGDM, Steered
+from ccfast.solvers import DDRM, DDS, DPS, Conjugate, PiGDM, Solver, Steered
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable", "ignore:.*torch.jit:DeprecationWarning")
 
@@ -112,6 +115,29 @@ def test_a_scaled_network(backend, monkeypatch):
     operator = Inpainting(conftest._mask(3, 6, 9))
     options = {"schedule": EDM(), "meaning": "edm", "start": 5.0, "end": 0.1}
     check(operator, Conjugate(), monkeypatch, backend, **options)
+
+
+class Mean(Rule):
+    """A term with a coefficient of every image."""
+
+    reads, gives = (("x", 0),), (("x", 0),)
+
+    def fill(self, step, registers):
+        return [Term("x", 0, registers["x", 0].flatten(1).mean(1))]
+
+
+class Beside(Solver):
+    """DDIM with arrays over the elements and the modes, and a rule whose terms join them in the row."""
+
+    def steps(self, grid, operator):
+        over = operator.singular_values.numpy()
+        terms = Term("x", 0, np.full(operator.shape, 0.1)), Term("F", 0, 1.0, 0.1 * over)
+        return tuple(replace(step, row=(*step.row, *terms), rules=(Mean(),)) for step in grid.ddim().steps())
+
+
+@pytest.mark.parametrize("name", ["inpainting", "bicubic", "fourier-blur"])
+def test_a_rule_beside_arrays_takes_nothing_from_the_host(name, monkeypatch):
+    check(dict(OPERATORS)[name](), Beside(), monkeypatch)
 
 
 # ------------------------------------------------------------------------------------------------ what it finds

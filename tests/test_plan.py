@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import FrozenInstanceError, dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import BACKENDS, can_run
 from ccfast.engine.plan import Rule, Term
 from ccfast.kernels.reference import dot
-from ccfast.operators import AveragePooling, GaussianBlur, Inpainting, SoftMask
+from ccfast.operators import AveragePooling, GaussianBlur, Inpainting, LinearOperator, SoftMask
 from ccfast.schedules import EDM, VP
 from ccfast.solvers import DDIM, DDNM, LML, Conjugate, Solver
 from ccfast.testing import relative_error
@@ -185,6 +185,107 @@ def test_rules_against_a_loop(name, rule, backend):
         assert f"and the rule {rule.__name__}" in str(sampler.plan)
         again = sampler(y, x_init=x_init, seed=5)
         assert torch.equal(got, again), "something of a rule outlived its run"
+
+
+class OverModes(Rule):
+    """V m V^T (a x) with a of each image, computed on the device: the mean of its x."""
+
+    reads, gives = (("x", 0),), (("x", 0),)
+
+    def __init__(self, modes):
+        self.modes = modes
+
+    def fill(self, step, registers):
+        return [Term("x", 0, registers["x", 0].flatten(1).mean(1), self.modes)]
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+@pytest.mark.parametrize("build", OPERATORS.values(), ids=OPERATORS)
+def test_a_rule_gives_terms_over_the_modes(build, backend):
+    """One step by hand, for modes that are a number or a tensor; on masks they are those of every element."""
+    operator = build()
+    s = operator.singular_values
+    over = torch.where(s > 0, 0.3 + s, 0.0)
+    y, x_init = problem(operator, torch.float64)
+    denoiser, times = Denoiser(network, VP()), [0.4, 0.2]
+    base = Sampler(denoiser, operator, DDIM(), times=times, backend="reference")(y, x_init=x_init)
+    part = operator.down(x_init * x_init.mean((1, 2, 3), keepdim=True))
+    for modes, factor in ((0.7, 0.7), (over, over)):
+        solver = Written(lambda k, step, m=modes: replace(step, rules=(OverModes(m),)))
+        expected = base + operator.lift(factor * part)
+        for dtype, bound in ((torch.float64, 1e-13), (torch.float32, 2e-6)):
+            sampler = Sampler(denoiser, operator, solver, times=times, backend=backend)
+            assert relative_error(sampler(y.to(dtype), x_init=x_init.to(dtype)), expected) < bound
+    assert relative_error(base, expected) > 1e-3
+
+
+class MisfitAndMore(Misfit):
+    gives = (("x", 0),)
+
+
+@pytest.mark.parametrize(
+    ("term", "options", "message"),
+    [
+        (Term("x", 0, np.nan), {}, "row: the coefficients of x must be finite, got nan in step 0 of Written"),
+        (
+            Term("F", 0, 1.0, np.array([np.inf])),
+            {},
+            r"row: the coefficients of F must be finite, got \[inf\] in step 0",
+        ),
+        (Term("r"), {"weight": np.nan}, "row: the coefficients of the residual's weight must be finite, got nan in"),
+        (
+            Term("r"),
+            {"weight": np.ones(5)},
+            r"row: the residual's weight must .* the modes \(1, 7, 11\), got shape \(5,\)",
+        ),
+        (Term("F", 0, 1.0, np.ones((3, 1))), {}, r"row: F must have .* the modes \(1, 7, 11\), got shape \(3, 1\)"),
+        (
+            Term("F", 0, 1.0, np.ones((1, 1, 1, 1))),
+            {},
+            r"row: F must have .* modes \(1, 7, 11\), got shape \(1, 1, 1, 1\)",
+        ),
+        (Term("F", 4), {}, "row: x, F, r, h can be looked back at for 1 to 3 steps, got F4"),
+        (Term("z", 1), {}, "row: x, F, r, h can be looked back at for 1 to 3 steps, got z1"),
+        (Term("F", 1), {}, "row: F1 does not exist before step 1, got it in step 0 of Written"),
+        (
+            Term("m"),
+            {},
+            "row: step 0 of Written.* reads m, which no rule writes or keeps; the registers of every plan are x,",
+        ),
+        (
+            Term("r"),
+            {"rules": (MisfitAndMore(),)},
+            "row: a rule that writes r gives no terms, got MisfitAndMore with x in",
+        ),
+    ],
+)
+def test_rules_of_a_plan_and_their_messages(term, options, message):
+    operator, denoiser = OPERATORS["separable"](), Denoiser(network, VP())
+    with pytest.raises(ValueError, match=message):
+        Sampler(denoiser, operator, Written(lambda k, s: replace(plus(term)(k, s), **options)))
+
+
+def test_an_operator_without_singular_values_has_no_modes():
+    mask, denoiser = OPERATORS["mask"](), Denoiser(network, VP())
+    operator = LinearOperator(mask.forward, mask.adjoint, SHAPE, iterations=1)
+    with pytest.raises(ValueError, match=r"row: x must have a number over the modes, since LinearOperator.* got shape"):
+        Sampler(denoiser, operator, Written(plus(Term("x", 0, 1.0, np.ones(SHAPE)))))
+    y, x_init = problem(mask, torch.float64)
+    half = plus(Term("x", 0, 1.0, 0.5))
+    assert relative_error(run(operator, half, y, x_init)[0], run(mask, half, y, x_init)[0]) < 1e-12
+
+
+def test_arrays_of_a_plan_are_read_only():
+    operator, weight, a = OPERATORS["separable"](), np.full((1, 7, 11), 0.5), np.ones((1, 8, 12))
+    plan = Sampler(
+        Denoiser(network, VP()), operator, Written(lambda k, s: replace(plus(Term("r", 0, a))(k, s), weight=weight))
+    ).plan
+    for array in (plan.steps[0].weight, plan.steps[0].row[-1].a, plan.times):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 2.0
+    for frozen, name in ((plan, "steps"), (plan.steps[0], "p"), (plan.steps[0].row[0], "a")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(frozen, name, 0.0)
 
 
 # ------------------------------------------------------------------------------------------------ what a plan says

@@ -13,7 +13,7 @@ from ..kernels.row import Row
 from ..operators import Operator
 from .device_table import DeviceTable
 from .graphs.exchange import MismatchError
-from .plan import Plan, Step, Term
+from .plan import Number, Plan, Step, Term
 from .spectrum import Modes, SpectralTable, Spectrum
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Bound:
         images = value.ndim in (1, self._dimensions + 1) and len(value) > 1
         return value.repeat(self.copies, *(1 for _ in value.shape[1:])) if images else value
 
-    def _over_modes(self, modes: float | np.ndarray | Tensor | Spectrum) -> float | Tensor:
+    def _over_modes(self, modes: Number | Spectrum) -> float | Tensor:
         if isinstance(modes, Spectrum):
             return self._modes[id(modes.table)].of(modes, self._like)
         if isinstance(modes, Tensor):
@@ -220,10 +220,14 @@ def _modes(plan: Plan, operator: Operator) -> Mapping[int, Modes]:
 
 
 def check_elements(plan: Plan, operator: Operator) -> Plan:
-    """A plan whose coefficients of every element fit the images of the operator, or ValueError."""
+    """A plan whose coefficients of every element and mode fit the images and modes of the operator, or ValueError."""
     shape = (None, *operator.shape[1:]) if operator.any_channels else operator.shape
     for step in plan.steps:
+        if isinstance(step.weight, np.ndarray):
+            check_modes("the residual's weight", step.weight, operator)
         for term in step.row:
+            if isinstance(term.modes, np.ndarray):
+                check_modes(term.register, term.modes, operator)
             if isinstance(term.a, float):
                 continue
             own = np.shape(term.a)[-len(shape) :]
@@ -235,3 +239,15 @@ def check_elements(plan: Plan, operator: Operator) -> Plan:
                     f"signals), any dimension 1, to fit images {operator.shape}, got {np.shape(term.a)}"
                 )
     return plan
+
+
+def check_modes(name: str, modes: np.ndarray, operator: Operator) -> None:
+    """ValueError for an array that does not fit the modes of the operator."""
+    own = np.shape(modes)
+    if operator.kind == "krylov" and own:
+        raise ValueError(
+            f"row: {name} must have a number over the modes, since {operator!r} has no singular values, got shape {own}"
+        )
+    there = tuple(operator.singular_values.shape) if own else ()
+    if len(own) > len(there) or any(n not in (1, m) and m != 1 for n, m in zip(own[::-1], there[::-1], strict=False)):
+        raise ValueError(f"row: {name} must have coefficients that broadcast to the modes {there}, got shape {own}")

@@ -56,13 +56,14 @@ class Term:
         a: a number, one for every image, (B,), or one for every element: (C, H, W), or (B, C, H, W) with those of every
             image of a batch, where any dimension may be 1 ((C, L) for signals).
         modes: None, or what the coordinates V^T (a T) are multiplied with before V takes them back: a number, an array
-            that broadcasts to the operator's singular values, or a ``Spectrum``, which is a function of them.
+            that broadcasts to the operator's singular values, or a ``Spectrum``, which is a function of them. A rule
+            gives numbers and tensors, as a ``Spectrum`` would have to be moved to the device in every run.
     """
 
     register: str
     age: int = 0
     a: Number = 1.0
-    modes: float | Array | Spectrum | None = None
+    modes: Number | Spectrum | None = None
 
     @property
     def key(self) -> Key:
@@ -92,7 +93,7 @@ class Rule(ABC):
         reads: the registers that ``fill`` looks at.
         gives: the registers of the terms that it returns.
         writes: the registers that ``fill`` writes. One that writes r takes the place of H+ y - P x0hat, and runs before
-            the product h; any other runs after all registers of the step are filled.
+            the product h, so that it gives no terms; any other runs after all registers of the step are filled.
         keeps: registers of its own, which live from step to step and are changed in place. The first begins as the mean
             of the initial state, mu apart, and the others as zero.
     """
@@ -174,8 +175,17 @@ class Plan:
             for register, age in self._reads[k]:
                 if age or register not in EVERY:
                     self._check_register(k, register, age, own)
+            for rule in step.rules:
+                if "r" in rule.writes and rule.gives:
+                    raise ValueError(
+                        f"row: a rule that writes r gives no terms, got {type(rule).__name__} with "
+                        f"{', '.join(name for name, _ in rule.gives)} in step {k} of {self.solver}"
+                    )
             for term in step.row:
-                self._check_finite(k, term)
+                if not (type(term.a) is float and math.isfinite(term.a) and _is_settled(term.modes)):
+                    self._check_finite(k, f"{term.register}{term.age or ''}", term.a, term.modes)
+            if not _is_settled(step.weight):
+                self._check_finite(k, "the residual's weight", step.weight)
         for column in (self.times, self.mu, self.sigma):
             column.setflags(write=False)
 
@@ -191,21 +201,14 @@ class Plan:
         if age > k:
             raise ValueError(f"row: {name} does not exist before step {age}, got it in step {k} of {self.solver}")
 
-    def _check_finite(self, k: int, term: Term) -> None:
-        if (
-            isinstance(term.a, float)
-            and math.isfinite(term.a)
-            and (term.modes is None or isinstance(term.modes, Spectrum))
-        ):
-            return
-        for value in (term.a, term.modes):
+    def _check_finite(self, k: int, name: str, *values: Number | Spectrum | None) -> None:
+        for value in values:
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
-            if value is not None and not isinstance(value, Spectrum) and not np.all(np.isfinite(value)):
+            if not _is_settled(value) and not np.all(np.isfinite(value)):  # type: ignore[arg-type]
                 got = np.array2string(np.asarray(value), threshold=8)
                 raise ValueError(
-                    f"row: the coefficients of {term.register}{term.age or ''} must be finite, got {got} in step {k} "
-                    f"of {self.solver}"
+                    f"row: the coefficients of {name} must be finite, got {got} in step {k} of {self.solver}"
                 )
 
     # ------------------------------------------------------------------------------------ what the engine asks
@@ -281,6 +284,11 @@ class Plan:
             lines.append("".join(f"{cell:12.5g}" for cell in cells))
         lines += sorted({f"and {note}" for step in self.steps for note in _notes(step)})
         return "\n".join(lines)
+
+
+def _is_settled(value: Number | Spectrum | None) -> bool:
+    """Whether a coefficient is known to be finite without a look into an array."""
+    return value is None or isinstance(value, Spectrum) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _notes(step: Step) -> Iterator[str]:

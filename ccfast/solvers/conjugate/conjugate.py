@@ -154,8 +154,6 @@ class Conjugate(Solver):
     # ------------------------------------------------------------------------------------ parts of them
     def _check(self, grid: Grid) -> None:
         """Rules that join an option with the noise of the measurement or with the grid; ValueError."""
-        if grid.noise_std and self.lam:
-            raise ValueError(f"lam: must be 0 where the measurement is noisy, got {self.lam} with {grid.noise_std}")
         if grid.noise_std and self.centred == "rayleigh":
             raise ValueError(
                 "centred: must be False or 'prior' where the measurement is noisy, got 'rayleigh' with "
