@@ -193,8 +193,12 @@ class Bound:
 
 def number_row(step: Step) -> Row:
     """The row of a step whose terms are numbers alone."""
-    terms = ((t.key, t.a, t.modes) for t in step.row)
-    return Row((key, float(a), None if modes is None else float(modes)) for key, a, modes in terms)  # type: ignore
+    terms = []
+    for term in step.row:
+        assert term.is_number, "the terms of this row are numbers alone"
+        modes = None if term.modes is None else float(np.asarray(term.modes))
+        terms.append((term.key, float(np.asarray(term.a)), modes))
+    return Row(terms)
 
 
 def residual_row(step: Step, weight: float | Tensor) -> Row:
