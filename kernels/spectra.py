@@ -15,7 +15,10 @@ _DOUBLE = torch.empty(0, dtype=torch.float64)
 
 
 class Spectra:
-    """The spectra of one operator. Two real planes travel as one complex plane; a signal is a plane of one row.
+    """The spectra of one operator. Two channels travel as one complex plane; a signal is a plane of one row.
+
+    Only channels of one image share a complex plane, and of an odd number the last travels alone. A transform rounds
+    relative to the largest value in it and spreads NaN over it, so that a shared plane would carry both to another image.
 
     Attributes:
         sides: (H, W) of a plane.
@@ -44,8 +47,3 @@ class Spectra:
         return operator.constant(
             "packed kept", lambda: (operator.singular_values > 0).double().reshape(-1, *self.sides) / n, like
         )
-
-    def packed(self, shape: torch.Size) -> tuple[int, int]:
-        """Groups of planes that share a constant, an image or the whole batch, and real planes of each."""
-        batch, channels = shape[:2]
-        return (1, batch * channels) if self.operator.batch is None else (batch, channels)

@@ -13,6 +13,7 @@ from functools import cache
 import emulated
 import numpy as np
 import pytest
+import spoiled
 import torch
 from conftest import OPERATORS, SMOOTH
 from row_shorthand import TERMS, given, residual, update
@@ -21,6 +22,7 @@ from ccfast.engine import backends
 from ccfast.kernels import banded, cuda, native, reference
 from ccfast.kernels.row import Row
 from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, Inpainting, SeparableBlur
+from ccfast.testing import LIBRARY
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"no native code: {native.REASON}")
 if native.REASON is None:
@@ -271,6 +273,26 @@ def test_batches(member, device):
         update(bound, ROWS["general"], tensors, out, None, 1.0)
         update(reference.bind(operator), ROWS["general"], double(tensors), want, None, 1.0)
         close(out, want)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [*SMALL.values(), lambda: fourier_member(64, 64), lambda: fourier_member(12, 10), OWN[2][1], OTHER[1][1]],
+    ids=[*SMALL, "own-1-channel", "other-1-channel", "own-per-image", "other-per-image"],
+)
+def test_no_image_changes_another(member, device):
+    """However large it is, or where it is not finite; odd numbers of channels are those that leave a plane alone."""
+    operator = build(member)
+    bound = cuda.bind(operator)
+
+    def run(tensors):
+        out, r = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
+        update(bound, ROWS["general"], tensors, out, None, 1.0)
+        residual(bound, tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, r)
+        return torch.cat([out, r], 1).cpu()
+
+    library = LIBRARY[torch.float32] if operator.kind == "fourier" or member is SMALL["low-rank"] else 0.0
+    spoiled.check(run, case(operator, torch.bfloat16, device, operator.batch or 3), library)
 
 
 @pytest.mark.parametrize("member", [SMALL["own"], SMALL["own-by-2"], OWN[2][1]], ids=["blur", "by-2", "per-image"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spoiled
 import torch
 from conftest import OPERATORS, SMOOTH
 from interpreter import INTERPRETING
@@ -169,6 +170,19 @@ def test_sizes(build, dtype):
     check_residual(operator, tensors, dtype)
     for row in ROWS.values():
         check_update(operator, tensors, dtype, row)
+
+
+def test_no_image_changes_another(operator, device):
+    """To the bit, however large it is or where it is not finite: all arithmetic is ours."""
+    bound = backend.bind(operator)
+
+    def run(tensors):
+        out, r = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
+        update(bound, ROWS["general"], tensors, out, None, 1.0)
+        residual(bound, tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, r)
+        return torch.cat([out, r], 1).cpu()
+
+    spoiled.check(run, on(device, case(operator, torch.bfloat16, operator.batch or 2)), 0.0)
 
 
 def test_empty_batch(operator, device):

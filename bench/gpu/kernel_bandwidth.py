@@ -107,7 +107,9 @@ def _row(operator: Any) -> Row:
 def _spectra(row: Row, tensors: Sequence[Tensor], out: Tensor) -> int:
     """What the three kernels of a transform move besides: packed planes, twice out and in, and terms read twice."""
     pairs = zip(row.direct, row.projected, tensors, strict=True) if row.projected else ()
-    return sum(t.numel() * t.element_size() for a, b, t in pairs if a and b) + 4 * out.numel() * 4
+    again = sum(t.numel() * t.element_size() for a, b, t in pairs if a and b)
+    planes = out.shape[1] + out.shape[1] % 2  # of an image, whose last channel may travel alone
+    return again + 4 * out.shape[0] * planes * out[0, 0].numel() * 4
 
 
 def _noise(size: Size, device: torch.device, bandwidth: float) -> dict[str, Any]:

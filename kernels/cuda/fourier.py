@@ -50,7 +50,7 @@ def scratch_bytes(device: torch.device) -> int:
 
 
 class Fourier:
-    """Complex planes (groups * pairs, H, W); a group is what shares a kernel: an image, or the whole batch."""
+    """Complex planes (images * pairs, H, W), where a pair is two channels of one image."""
 
     def __init__(self, operator: FourierBlur | FourierDownsampling) -> None:
         self.operator, self.spectra = operator, Spectra(operator)
@@ -63,25 +63,25 @@ class Fourier:
     def __call__(
         self, out: Tensor, after: Tensor | None, terms: list[Tensor], table: Tensor, residual: bool, stream: int
     ) -> None:
-        groups, planes = self.spectra.packed(out.shape)
-        pairs = groups * ((planes + 1) // 2)
+        images, channels = out.shape[:2]
+        pairs = images * ((channels + 1) // 2)
         constant = self.spectra.constant(out)
         if self.own:
             chunk = max(1, scratch_bytes(out.device) // (8 * math.prod(self.sides)))
             scratch = self._buffer(min(pairs, chunk, 65535), out)
             row_roots, column_roots = (self._roots(side, out) for side in reversed(self.sides))
-            ops.fourier(out, after, terms, table, residual, constant, row_roots, column_roots, scratch, groups,
+            ops.fourier(out, after, terms, table, residual, constant, row_roots, column_roots, scratch, images,
                         self.factor, stream)  # fmt: skip
             return
         z = self._buffer(pairs, out)
-        ops.fourier_pack(z, terms, table, residual, groups, stream)
+        ops.fourier_pack(z, terms, table, residual, images, stream)
         spectrum = torch.fft.fft2(z)
         if self.spectra.low is None:
-            ops.fourier_multiply(spectrum, constant, groups, stream)
+            ops.fourier_multiply(spectrum, constant, images, stream)
         else:
-            ops.fourier_alias(spectrum, constant, groups, *self.spectra.low, stream)
+            ops.fourier_alias(spectrum, constant, images, *self.spectra.low, stream)
         ops.fourier_unpack(
-            out, after, terms, table, residual, torch.fft.ifft2(spectrum, norm="forward"), groups, stream
+            out, after, terms, table, residual, torch.fft.ifft2(spectrum, norm="forward"), images, stream
         )
 
     def _roots(self, side: int, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of fourier operators: pack two real planes as a complex one, transform, multiply, transform back, unpack."""
+"""Rows of fourier operators: pack two channels as a complex plane, transform, multiply, transform back, unpack."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Fourier:
 
     def __call__(self, out: Tensor, after: Tensor | None, c_in: float, terms: list[Tensor], *numbers: Any) -> None:
         direct, projected, *scaled = numbers
-        groups, planes = self.spectra.packed(out.shape)
-        shape = (groups * ((planes + 1) // 2), *self.spectra.sides)
-        if planes % 2 == 0 and out.dtype == torch.float32:  # what is packed fits out, which nothing reads
+        images, channels = out.shape[:2]
+        shape = (images * ((channels + 1) // 2), *self.spectra.sides)
+        if channels % 2 == 0 and out.dtype == torch.float32:  # what is packed fits out, which nothing reads
             z = torch.view_as_complex(out.view(*shape, 2))
         else:
             if self.spectrum.shape != shape:
                 self.spectrum = torch.empty(shape, dtype=torch.complex64)
             z = self.spectrum
-        ops.fourier_pack(z, terms, projected, *scaled, groups)
+        ops.fourier_pack(z, terms, projected, *scaled, images)
         transformed = torch.fft.fft2(z)
         if self.spectra.low is None:
-            ops.fourier_multiply(z, transformed, self.constant, groups)
+            ops.fourier_multiply(z, transformed, self.constant, images)
         else:
-            ops.fourier_alias(z, transformed, self.constant, groups, *self.spectra.low)
+            ops.fourier_alias(z, transformed, self.constant, images, *self.spectra.low)
         del transformed  # before the next transform takes as much memory
         back = torch.fft.ifft2(z, norm="forward")
-        ops.fourier_unpack(out, after, c_in, terms, direct, *scaled, back, groups)
+        ops.fourier_unpack(out, after, c_in, terms, direct, *scaled, back, images)
