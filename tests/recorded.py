@@ -88,8 +88,8 @@ OPTIONS = (
     solvers.Conjugate("bayes", order=2, jacobian="auto"),
     solvers.Conjugate(refresh=0.5, jacobian="none"),
     solvers.Conjugate(product="forward"),
-    solvers.PiGDM(weight="constant", eta=1.0),
-    solvers.DDNM(),
+    solvers.PiGDM(4.0, "constant", eta=0.0),
+    solvers.DDNM(eta=0.0),
     solvers.LML(0.5, 100.0),
 )
 SOLVERS = {repr(solver): solver for solver in (*(entry.solver for entry in REGISTRY), *OPTIONS)}

@@ -111,7 +111,7 @@ def test_a_weight_of_one_everywhere_is_ddnm(backend):
     for weight in (np.ones((1, 1, 1)), np.ones(SHAPE)):
         results = [
             Sampler(Denoiser(network, VP()), operator, solver, steps=STEPS, backend=backend)(y, x_init=x_init)
-            for solver in (LocalGuidance(weight), DDNM())
+            for solver in (LocalGuidance(weight), DDNM(eta=0.0))
         ]
         assert relative_error(*results) < 1e-6
 

@@ -61,5 +61,5 @@ def test_pigdm_of_azula_is_ours():
     denoiser = problem.denoiser
     grid = {"start": 0.8, "stop": 0.001, "steps": 6, "silent": True}
     theirs = PGDMSampler(to_azula(denoiser), y=problem.y, A=operator.forward, A_inv=operator.pinv, **grid)(x)
-    sampler = ccfast.Sampler(denoiser, operator, PiGDM(1.0, "constant"), steps=6, start=0.8, end=0.001)
+    sampler = ccfast.Sampler(denoiser, operator, PiGDM(1.0, "constant", eta=0.0), steps=6, start=0.8, end=0.001)
     assert relative_error(sampler(problem.y, x_init=x), theirs) < 1e-4

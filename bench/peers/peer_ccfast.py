@@ -17,7 +17,7 @@ def peers(case: Case) -> Iterator[tuple[str, Restore]]:
     count = case.evaluations
     yield "ccfast preset, 5 steps", run(case, None, 5, None)
     yield "ccfast Conjugate none, 5 steps", run(case, Conjugate(jacobian="none"), 5, None)
-    yield "ccfast PiGDM", run(case, PiGDM(1.0, "constant"), count, 0.999)
+    yield "ccfast PiGDM", run(case, PiGDM(1.0, "constant", eta=0.0), count, 0.999)
     yield "ccfast DPS", run(case, DPS(), count, 0.999)
     yield "ccfast DDRM", run(case, ccfast.solvers.DDRM(), count, 0.999)
     yield "ccfast DiffPIR", run(case, DiffPIR(), count, 0.999)

@@ -55,8 +55,8 @@ def ddrm(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:
 
 
 def ddnm(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:
-    """Published: 0.85. With noise it takes no 0."""
-    return tuple(DDNM(eta=eta) for eta in (0.15 if noise else 0.0, 0.3, 0.5, 0.7, 0.85, 1.0))
+    """Published: 0.85."""
+    return tuple(DDNM(eta=eta) for eta in (0.0, 0.3, 0.5, 0.7, 0.85, 1.0))
 
 
 def dps(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:

@@ -21,7 +21,10 @@ STEPS = 20
 TUNED = RESULTS / "bars_tuned.json"
 """Their parameters, chosen on training photographs by ``bench.quality_targets.tune_baselines``."""
 
-SOLVERS: dict[str, Callable[[dict], Solver]] = {"PiGDM": lambda chosen: PiGDM(chosen["w"]), "DDNM": lambda _: DDNM()}
+SOLVERS: dict[str, Callable[[dict], Solver]] = {
+    "PiGDM": lambda chosen: PiGDM(chosen["w"]),
+    "DDNM": lambda _: DDNM(eta=0.0),
+}
 
 Method = Callable[[Tensor], Tensor]
 

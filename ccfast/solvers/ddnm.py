@@ -1,4 +1,4 @@
-"""DDNM (Wang, Yu, Zhang, arXiv 2212.00490): the range of H+ replaced by the measurement, then DDIM."""
+"""DDNM (Wang, Yu, Zhang, ICLR 2023, arXiv 2212.00490): the range of H+ is replaced by the measurement."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine.plan import Step
-from ..engine.spectrum import SpectralTable
 from ..operators import Operator
-from ..schedules import Array
+from .ddrm import DDRM
 from .solver import Grid, Solver, check_fraction
 
 __all__ = ["DDNM"]
@@ -17,21 +16,28 @@ __all__ = ["DDNM"]
 
 @dataclass(frozen=True)
 class DDNM(Solver):
-    """x' = mu' (x0hat + r) + sqrt(sigma'^2 - s^2) eps + s z,   r = H+ y - P x0hat, eps of the unprojected x0hat.
+    """x' = mu' (x0hat + r) + sqrt(1 - eta^2) sigma' eps + eta sigma' z,   r = H+ y - P x0hat, eps of x0hat before r.
 
-    On a flow the velocity of the unprojected estimate is kept instead of its eps, so that r has weight 1.
-    No derivative of the network is taken. It is the limit w -> infinity of ``Conjugate(w, jacobian="none")``.
+    The fresh noise is the fraction eta of sigma' in every step, however short the step is; DDIM's fresh noise, which
+    vanishes with the length of the step, is another one. On a flow the velocity of x0hat is kept rather than its eps,
+    so that eps + r takes the place of eps. No derivative of the network is taken. With eta = 0 the method is the limit
+    w -> infinity of ``Conjugate(w, jacobian="none")``.
 
-    With noise in the measurement it is DDNM+ (section 3.3): the mode of singular value s brings noise sigma_y/s into
-    x', which takes the place of as much fresh noise, and where that does not suffice r is scaled down:
+    With noise in the measurement it is DDNM+ with the scaling of every mode (appendix I of the paper, and the released
+    code): the mode of singular value s brings noise of standard deviation mu' sigma_y/s into x'.
 
-        lambda_s = min(1, s s_z/(mu' sigma_y)) of r,   (s_z^2 - (mu' lambda_s sigma_y/s)^2)^(1/2) z,   s_z = s above
+        s = 0                    mu' x0hat + sqrt(1 - eta^2) sigma' eps + eta sigma' z
+        s sigma' < mu' sigma_y   mu' x0hat + sqrt(1 - eta^2) sigma' (s/sigma_y) r + eta sigma' z
+        else                     mu' (x0hat + r) + sqrt(sigma'^2 - (mu' sigma_y/s)^2) z
+
+    This is ``DDRM(eta, eta_b=1)``, as the authors note. The limit sigma_y -> 0 is therefore not the noiseless method:
+    a mode that is measured well keeps none of eps.
 
     Args:
-        eta: 0 deterministic, 1 ancestral noise. With noise in the measurement it must be > 0.
+        eta: fraction of sigma' that is fresh noise, in [0, 1]; the released code takes 0.85.
     """
 
-    eta: float = 0.0
+    eta: float = 0.85
 
     takes_noise = True
 
@@ -39,24 +45,7 @@ class DDNM(Solver):
         check_fraction("eta", self.eta)
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
-        if grid.noise_std and not self.eta:
-            raise ValueError(
-                f"eta: must be > 0 where the measurement is noisy, got {self.eta} with noise_std={grid.noise_std}: the "
-                "measurement's noise takes the place of fresh noise"
-            )
-        rows = grid.ddim(grid.ddim_noise(self.eta)).add("r", grid.data_scale)
         if grid.noise_std:
-            table = self._noisy(grid, operator)
-            rows.weigh(table, "weight").add_spectra(table, {"z": ("z", 0)})
-        return rows.steps()
-
-    def _noisy(self, grid: Grid, operator: Operator) -> SpectralTable:
-        fresh, scale = grid.ddim_noise(self.eta)[:, None], grid.data_scale[:, None]
-
-        def evaluate(s: Array) -> dict[str, Array]:
-            measured = scale * grid.noise_std / s
-            weight = np.minimum(1.0, fresh / measured)
-            rest = np.sqrt(np.maximum(fresh**2 - measured**2, 0.0))
-            return {"weight": weight, "z": rest - fresh}
-
-        return SpectralTable(evaluate, operator)
+            return DDRM(self.eta, 1.0).steps(grid, operator)
+        kept = np.sqrt(1.0 - self.eta**2) * (grid.data_scale - grid.mu_to)  # of r in eps, which is zero but on a flow
+        return grid.ddim(self.eta * grid.sigma_to).add("r", grid.mu_to + kept).steps()

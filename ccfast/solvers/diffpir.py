@@ -16,16 +16,20 @@ __all__ = ["DiffPIR"]
 
 @dataclass(frozen=True)
 class DiffPIR(Solver):
-    """x0' = argmin_u ||y - H u||^2/sigma_y^2 + (lam/rho^2) ||u - x0hat||^2,   eps' = (x - mu x0')/sigma
+    """x0' = argmin_u ||y - H u||^2 + (lam (sigma_y/2)^2/rho^2) ||u - x0hat||^2,   eps' = (x - mu x0')/sigma
 
         x' = mu' x0' + sigma' (sqrt(1 - zeta) eps' + sqrt(zeta) z)
 
-    The proximal step is exact, a factor s^2/(s^2 + lam sigma_y^2/rho^2) of every mode of r = H+ y - P x0hat. Without
-    noise that is 1 (the public code takes sigma_y = 0.001 instead).
+    The scale of ``lam`` is that of the paper's tables and of the released code, whose images lie in [-1, 1] while its
+    noise level is that of images in [0, 1]: sigma_y = ``noise_std`` is in the range of the network, [-1, 1], and enters
+    halved. The proximal step is exact, a factor s^2/(s^2 + lam (sigma_y/2)^2/rho^2) of every mode of
+    r = H+ y - P x0hat. Without noise the factor is 1 (the released code takes a noise level of 0.001 instead). Two
+    habits of the released code are not followed: it leaves the data term out of the last step, and it begins from the
+    measurement enlarged.
 
     Args:
-        lam: weight of the prior, > 0; the paper tunes it between 1 and 25.
-        zeta: part of the noise that is fresh, in variance.
+        lam: weight of the prior, > 0; the released code takes 7 for deblurring, and the paper tunes it from 1 to 25.
+        zeta: part of the noise that is fresh, in variance, in [0, 1]; the released code takes 0.3 for deblurring.
     """
 
     lam: float = 7.0
@@ -43,6 +47,6 @@ class DiffPIR(Solver):
         # eps' = eps - (mu/sigma) (x0' - x0hat)
         rows = grid.ddim(np.sqrt(self.zeta) * grid.sigma_to).add("r", grid.mu_to - kept * grid.mu / grid.sigma)
         if grid.noise_std:
-            penalty = (self.lam * grid.noise_std**2 * (grid.mu / grid.sigma) ** 2)[:, None]
+            penalty = (self.lam * (0.5 * grid.noise_std) ** 2 * (grid.mu / grid.sigma) ** 2)[:, None]
             rows.weigh(SpectralTable(lambda s: {"weight": s**2 / (s**2 + penalty)}, operator), "weight")
         return rows.steps()

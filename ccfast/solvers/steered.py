@@ -35,8 +35,8 @@ class Steered(Solver):
     """x0' = x0hat + r,   x' = mu' x0' + sqrt(sigma'^2 - s^2) eps' + s z,   s = eta sigma' sqrt(1 - rho'^2/rho^2)
 
     with r = up(y) - up(H x0hat) for a linear map ``up`` from measurements to images, such as bicubic enlargement, or
-    r = H+ y - P x0hat without one. eps' = (x - mu x0')/sigma, or the network's own eps, and then, without ``up``, this
-    is DDNM on a diffusion schedule.
+    r = H+ y - P x0hat without one. eps' = (x - mu x0')/sigma, or the network's own eps; then, without ``up`` and with
+    eta = 0, this is ``DDNM(eta=0)`` on a diffusion schedule.
 
     Args:
         up: (B, *measurement_shape) to (B, *shape), linear; it must not wait for the device. None: H+.
