@@ -17,10 +17,20 @@ pytestmark = pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted, n
 VARIANTS = list(compile.variants())
 
 
+@pytest.fixture(scope="module")
+def resources():
+    """What the compiler made of all variants, by architecture, kernel and label."""
+    return {
+        (architecture, r.kernel, r.variant): r
+        for architecture in (80, 90)
+        for r in compile.resources(VARIANTS, architecture)
+    }
+
+
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("variant", VARIANTS, ids=[f"{v.call.name} {v.label}" for v in VARIANTS])
-def test_resources(variant, architecture):
-    r = compile.resource(variant, architecture)
+def test_resources(variant, architecture, resources):
+    r = resources[architecture, variant.call.name, variant.label]
     assert (r.spills, r.stack) == (0, 0)
     # shared memory only where threads exchange elements, and no kernel here has to
     assert r.shared <= SHARED_LIMIT[architecture] * 1024
@@ -63,12 +73,21 @@ def check_widths(call, r: Resource):
 def test_a_spill_and_a_narrow_load_are_seen():
     """The gate itself: eight terms in registers on too few of them, and rows that start anywhere."""
     labels = {f"{v.call.name} {v.label}": v for v in VARIANTS}
-    odd = compile.resource(labels["mask update shared bf16 odd"], 80)
+    (odd,) = compile.resources([labels["mask update shared bf16 odd"]], 80)
     assert {32, 16, 8} <= set(odd.loads)
     assert 128 not in odd.loads
-    starved = compile.resource(labels["block eight terms 8x8 bf16"], 80, maxnreg=48)
+    (starved,) = compile.resources([labels["block eight terms 8x8 bf16"]], 80, maxnreg=48)
     assert starved.registers <= 48
     assert starved.spills > 0
+
+
+def test_code_disassembled_with_that_of_others_is_the_same():
+    """All kernels are disassembled in one call; a kernel alone has to have the same instructions."""
+    cubins = [compile.compiled(variant.call, 90).asm["cubin"] for variant in VARIANTS[:3]]
+    together = compile._disassembled(cubins, 90)
+    assert len(set(together)) == 3
+    assert [compile._disassembled([cubin], 90)[0].count("\n") for cubin in cubins] == [t.count("\n") for t in together]
+    assert all("EXIT" in listing for listing in together)
 
 
 class Driver:

@@ -47,7 +47,7 @@ def bind(operator: Operator) -> Ops:
 
 
 def resources(architecture: int) -> list[Resource]:
-    """What the compiler makes of every kernel on an architecture (80, 90, ...). Needs no GPU, takes about a minute.
+    """What the compiler makes of every kernel on an architecture (80, 90, ...). Needs no GPU.
 
     Raises:
         ImportError: triton is not installed.
@@ -57,4 +57,4 @@ def resources(architecture: int) -> list[Resource]:
         raise RuntimeError("TRITON_INTERPRET: must not be 1 where kernels are compiled, got 1")
     from . import compile
 
-    return [compile.resource(variant, architecture) for variant in compile.variants()]
+    return compile.resources(list(compile.variants()), architecture)

@@ -7,10 +7,12 @@ launcher would: pointers aligned to 16 bytes, integers of 32 bits that nothing i
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +32,7 @@ from .lincomb import lincomb
 from .mask import mask
 from .noise import normal
 
-__all__ = ["Variant", "compiled", "resource", "variants"]
+__all__ = ["Variant", "compiled", "resources", "variants"]
 
 RowArguments = tuple[Tensor, Tensor | None, tuple[Tensor, ...], Tensor, Layout]
 """out, next, terms, table, layout."""
@@ -122,15 +124,25 @@ def _empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------- compiling
-def resource(variant: Variant, architecture: int, **options: Any) -> Resource:
-    """Compile a variant, with further options of the compiler, and read back what came out."""
+def resources(variants: Sequence[Variant], architecture: int, **options: Any) -> list[Resource]:
+    """Compile variants, with further options of the compiler, and read back what came out.
+
+    The code of all is disassembled at once: the disassembler takes half a second to start, and little for a kernel.
+    """
+    binaries = [compiled(variant.call, architecture, **options) for variant in variants]
+    listings = _disassembled([binary.asm["cubin"] for binary in binaries], architecture)
+    return [
+        _resource(variant, architecture, binary, sass)
+        for variant, binary, sass in zip(variants, binaries, listings, strict=True)
+    ]
+
+
+def _resource(variant: Variant, architecture: int, binary: Any, sass: str) -> Resource:
     call = variant.call
-    binary = compiled(call, architecture, **options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
         usage = _tool("cuobjdump", "-res-usage", file.name)
-        sass = _tool("nvdisasm", "-c", file.name)
     registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
     return Resource(
         "triton",
@@ -146,6 +158,36 @@ def resource(variant: Variant, architecture: int, **options: Any) -> Resource:
         _widths(sass, "STG"),
         len(re.findall(r"\bBAR\.", sass)),
     )
+
+
+def _disassembled(cubins: Sequence[bytes], architecture: int) -> list[str]:
+    """The instructions of each cubin, whose code is laid end to end for one call of the disassembler."""
+    codes = [_code(cubin) for cubin in cubins]
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"".join(codes))
+        file.flush()
+        listing = _tool("nvdisasm", "-b", f"SM{architecture}", file.name)
+    found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?);", listing)
+    instructions = [(int(place, 16), instruction) for place, instruction in found]
+    ends = list(accumulate(map(len, codes), initial=0))
+    return [
+        "\n".join(instruction for place, instruction in instructions if start <= place < end)
+        for start, end in pairwise(ends)
+    ]
+
+
+def _code(cubin: bytes) -> bytes:
+    """The section of a kernel's instructions in a cubin, which is a 64-bit ELF file and holds one kernel."""
+    (offset,) = struct.unpack_from("<Q", cubin, 40)
+    size, count, names = struct.unpack_from("<HHH", cubin, 58)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, offset + k * size) for k in range(count)]
+    texts = []
+    for name, _, _, _, start, length in headers:
+        place = headers[names][4] + name
+        if cubin[place : cubin.index(b"\0", place)].startswith(b".text."):
+            texts.append(cubin[start : start + length])
+    (code,) = texts
+    return code
 
 
 def compiled(call: Call, architecture: int, **options: Any) -> Any:
