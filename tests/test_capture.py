@@ -29,6 +29,7 @@ OPERATORS = conftest.OPERATORS + conftest.KRYLOV_OPERATORS
 SOLVERS = [entry.solver for entry in conftest.REGISTRY]
 FURTHER = [Conjugate(lam=0.1), Conjugate(order=2, eta=0.5), Conjugate(centred="rayleigh", order=2), PiGDM(eta=0.5)]
 FURTHER += [Conjugate(refresh=1.0), Conjugate(centred="rayleigh", refresh=0.5)]
+EVERY_FUNCTION = [Conjugate(), DDS()]
 NOISY = [Conjugate(), DDRM()]
 LIBRARY = ("dense", "krylov")
 """Kinds with no kernel: P is the operator's own ``project``, torch's functions that return what they make."""
@@ -41,6 +42,21 @@ STEPS = 4
 
 def by_operator(members):
     return pytest.mark.parametrize("build", [b for _, b in members], ids=[name for name, _ in members])
+
+
+def form(operator):
+    """What decides which functions of an operator and which kernels a run calls, whatever the numbers and sizes."""
+    return type(operator), operator.kind, operator.batch is None
+
+
+def first_of_each_form(members):
+    first = {}
+    for member in members:
+        first.setdefault(form(member[1]()), member)
+    return list(first.values())
+
+
+FORMS = first_of_each_form(OPERATORS)
 
 
 def lint_twice(operator, solver, monkeypatch, backend, **options):
@@ -91,22 +107,57 @@ def check(operator, solver, monkeypatch, backend="auto", **options):
     assert not [(step, op) for step, op in allocated if step > 0], where
 
 
-@by_operator(OPERATORS)
-def test_every_solver(build, monkeypatch):
-    operator = conftest.few_iterations(build())
-    for solver in SOLVERS:
-        check(operator, solver, monkeypatch)
-
-
-@by_operator(OPERATORS)
-def test_further_solvers_noise_and_the_reference(build, monkeypatch):
-    operator = conftest.few_iterations(build())
-    for solver in FURTHER:
-        check(operator, solver, monkeypatch)
-    for solver in (Conjugate(), DDS()):
+def check_backends_and_noise(operator, monkeypatch):
+    for solver in EVERY_FUNCTION:
         check(operator, solver, monkeypatch, backend="reference")
     for solver in NOISY if operator.kind != "krylov" else [DPS()]:
         check(operator, solver, monkeypatch, noise_std=0.1)
+
+
+@by_operator(FORMS)
+def test_every_solver(build, monkeypatch):
+    """A run can be captured whichever solver and operator meet: every solver runs with an operator of every form."""
+    operator = conftest.few_iterations(build())
+    for solver in SOLVERS + FURTHER:
+        check(operator, solver, monkeypatch)
+    check_backends_and_noise(operator, monkeypatch)
+
+
+@by_operator([member for member in OPERATORS if member not in FORMS])
+def test_every_operator(build, monkeypatch):
+    """Other sizes and numbers of a form change no function that is called, and need no solver beyond two."""
+    operator = conftest.few_iterations(build())
+    for solver in EVERY_FUNCTION:
+        check(operator, solver, monkeypatch)
+    check_backends_and_noise(operator, monkeypatch)
+
+
+FUNCTIONS = ("forward", "adjoint", "pinv", "project", "down", "lift", "encode", "decode")
+
+
+@by_operator(FORMS)
+def test_two_solvers_call_every_function_of_an_operator_that_any_calls(build, monkeypatch):
+    """This is why ``test_every_operator`` asks for no other solver."""
+    operator, called = conftest.few_iterations(build()), set()
+
+    def noted(name, function):
+        def call(*arguments, **keywords):
+            called.add(name)
+            return function(*arguments, **keywords)
+
+        return call
+
+    for name in FUNCTIONS:
+        monkeypatch.setattr(operator, name, noted(name, getattr(operator, name)))
+
+    def calls(solvers):
+        called.clear()
+        y = torch.full((operator.batch or 1, *operator.measurement_shape), 0.5)
+        for solver in solvers:
+            Sampler(Denoiser(lambda x, t: x * 0.5, VP()), operator, solver, steps=STEPS)(y, seed=0)
+        return set(called)
+
+    assert calls(EVERY_FUNCTION) == calls(SOLVERS + FURTHER)
 
 
 @pytest.mark.skipif(not can_run("native"), reason="the reference backend allocates in every operation")
