@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -145,9 +147,9 @@ def test_rows_of_dpm_solver_pp():
     D2 = 2 * (delta - delta1) / (r0 + r1)
     e = np.exp(-2 * h)
     for solver, x, weights in (
-        (DPMSolverPP(2), ratio, first - 0.5 * mu * phi1 * delta),
-        (DPMSolverPP(3), ratio, first + mu * phi2 * D1 - mu * phi3 * D2),
-        (DPMSolverPP(2, sde=True), ratio * np.exp(-h), mu * (1 - e) * (np.array([1, 0, 0]) + 0.5 * delta)),
+        (DPMSolverPP(2, lower_order_final=False), ratio, first - 0.5 * mu * phi1 * delta),
+        (DPMSolverPP(3, lower_order_final=False), ratio, first + mu * phi2 * D1 - mu * phi3 * D2),
+        (DPMSolverPP(2, True, False), ratio * np.exp(-h), mu * (1 - e) * (np.array([1, 0, 0]) + 0.5 * delta)),
     ):
         update = columns(plan(solver, VP(), TIMES))
         got = [float(update[n][-1]) if n in update else 0.0 for n in ("x", "F", "F1", "F2")]
@@ -170,7 +172,7 @@ def test_coefficients_of_deis_against_quadrature_in_t(basis, name):
         mu, sigma = float(schedule.mean(s)), float(schedule.std(s))
         return (mu * schedule.std_derivative(s) - sigma * schedule.mean_derivative(s)) / mu**2
 
-    update = columns(plan(DEIS(3, basis), schedule, times, "epsilon"))
+    update = columns(plan(DEIS(3, basis, False), schedule, times, "epsilon"))
     for j in range(4):
         others = [value(n) for n in np.delete(nodes, j)]
 
@@ -182,9 +184,10 @@ def test_coefficients_of_deis_against_quadrature_in_t(basis, name):
     assert update["x"][-1] == pytest.approx(float(schedule.mean(t_to) / schedule.mean(t)), rel=1e-12)
 
 
+@pytest.mark.parametrize("lower", [True, False])
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_one_row_of_unipc_is_predictor_and_corrector(mixture, order, variant):
+def test_one_row_of_unipc_is_predictor_and_corrector(mixture, order, variant, lower):
     """Predictor and corrector of arXiv 2302.04867, the corrected state kept; one evaluation a step, where predicted."""
     schedule = VP()
     times = np.linspace(0.7, 0.05, 7)
@@ -210,7 +213,7 @@ def test_one_row_of_unipc_is_predictor_and_corrector(mixture, order, variant):
     predicted = state = start_state()
     found = [evaluate(state, 0)]
     for k in range(len(times) - 1):
-        h, p = lam[k + 1] - lam[k], min(order, k + 1)
+        h, p = lam[k + 1] - lam[k], min(order, k + 1, len(times) - 1 - k if lower else order)
         base = sigma[k + 1] / sigma[k] * state - mu[k + 1] * np.expm1(-h) * found[k]
         ratios = [(lam[k - j] - lam[k]) / h for j in range(1, p)]
         differences = [found[k - j] - found[k] for j in range(1, p)]
@@ -219,7 +222,7 @@ def test_one_row_of_unipc_is_predictor_and_corrector(mixture, order, variant):
             found.append(evaluate(predicted, k + 1))
             state = combine(h, [*ratios, 1.0], [*differences, found[k + 1] - found[k]], base, mu[k + 1])
     for prediction in ("sample", "epsilon", "velocity"):
-        sampler = Sampler(mixture.denoiser(schedule, prediction), OPERATOR, UniPC(order, variant), times=times)
+        sampler = Sampler(mixture.denoiser(schedule, prediction), OPERATOR, UniPC(order, variant, lower), times=times)
         assert relative_error(sampler(Y, x_init=start_state()), predicted) < 1e-12
 
 
@@ -240,6 +243,38 @@ def test_the_sde_samples_the_variance_with_its_order():
                 covariance = step @ covariance @ step.T + np.diag([update["z"][k] ** 2, 0.0])
             errors.append(covariance[0, 0] / marginal[-1] - 1)
         assert abs(np.log2(errors[0] / errors[1]) - order) < 0.2, errors
+
+
+@pytest.mark.parametrize("solver", [s for s in MULTISTEP if not getattr(s, "sde", False)], ids=str)
+def test_the_last_steps_of_a_short_run_lower_their_order(mixture, solver):
+    """The last step looks at one estimate and the one before at two, below 15 steps, unless asked not to."""
+
+    def depths(solver, steps):
+        made = plan(solver, VP(), np.linspace(0.9, 1e-3, steps + 1))
+        ages = [{age for register, age in step.reads if register in "xF"} for step in made.steps]
+        return [max(a) for a in ages]
+
+    correcting = isinstance(solver, UniPC)  # a corrector looks one step further back than the predictor before it
+    most = max(depths(solver, 40))
+    for steps in (1, 2, 3, 5, 14):
+        got = depths(solver, steps)
+        assert got[-1] <= (min(2, steps - 1) if correcting else 0)
+        assert max(got[-2:]) <= (3 if correcting else 1)
+    for short, steps in ((replace(solver, lower_order_final=False), 14), (solver, 15)):
+        assert depths(short, steps)[-1] == most
+    # a higher order that is asked for is not much worse than a lower one, as a plain one is
+    x = torch.randn(8, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+    def run(solver, steps):
+        times = np.linspace(0.98, 1e-3, steps + 1)
+        return Sampler(mixture.denoiser(VP()), OPERATOR, solver, times=times)(Y.repeat(8, 1, 1), x_init=x)
+
+    fine = run(DPMSolverPP(2), 1000)
+    for steps in (4, 8, 12):
+        lowered, below = (
+            relative_error(run(s, steps), fine) for s in (solver, replace(solver, order=solver.order - 1))
+        )
+        assert lowered < 1.5 * below, steps
 
 
 @pytest.mark.parametrize("solver", MULTISTEP, ids=str)
@@ -277,6 +312,9 @@ def test_a_flow_may_start_from_pure_noise(mixture):
         (lambda: DEIS(4), "order: must be 0, 1, 2 or 3, got 4"),
         (lambda: DEIS(1, "lambda"), "basis: must be 't' or 'rho', got 'lambda'"),
         (lambda: UniPC(0), "order: must be 1, 2 or 3, got 0"),
+        (lambda: UniPC(lower_order_final=1), "lower_order_final: must be True or False, got 1"),
+        (lambda: DEIS(lower_order_final="no"), "lower_order_final: must be True or False, got 'no'"),
+        (lambda: DPMSolverPP(lower_order_final=None), "lower_order_final: must be True or False, got None"),
         (lambda: UniPC(2, "bh3"), "variant: must be 'bh1' or 'bh2', got 'bh3'"),
     ],
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from ccfast import Sampler, solvers
+from ccfast import Denoiser, Sampler, solvers
 from ccfast.engine.backends import BACKENDS, can_run
 from ccfast.operators import AveragePooling, Inpainting
 from ccfast.schedules import VP
@@ -16,7 +17,7 @@ from ccfast.solvers.registry import REGISTRY, fill, table
 from ccfast.testing import GaussianMixture, relative_error
 
 SHAPE = (1, 4, 4)
-STEPS = 6
+STEPS = 8
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,44 @@ def test_a_row_says_what_a_run_does(solver_entry, denoiser):
     assert max(sampler.plan.depth.values(), default=0) == e.history
     other = sampler(y + 1.0, x_init=x_init, seed=0)
     assert torch.equal(other, sampler(y, x_init=x_init, seed=0)) is not e.measurement
+
+
+SPANS = [(VP().default_start, VP().default_end), (0.5, 0.05)]
+"""Of VP, uniform in t: the default, whose last steps are long in lambda, and one in which none is."""
+
+
+def slope(solver, span):
+    """The observed order on a Gaussian prior N(0, v): of the state, or where noise is drawn of its variance."""
+    v, errors, schedule = 0.25, [], VP()
+    for steps in (160, 320):
+        times = np.linspace(*span, steps + 1)
+        denoiser = Denoiser(lambda x, t: x, schedule, "sample", time_map=float)
+        plan = solver.plan(denoiser, AveragePooling(SHAPE, 2), times)
+        marginal = schedule.mean(times) ** 2 * v + schedule.std(times) ** 2
+        gain = schedule.mean(times) * v / marginal  # x0hat = gain x
+        # The states and estimates of this step and of three before it are linear in the first state and in the noise.
+        depth = range(4)
+        maps = {(name, age): plan.numbers(name, age) for name in "xF" for age in depth}
+        covariance = np.zeros((4, 4))
+        covariance[0, 0] = marginal[0]
+        drawn = plan.numbers("z")
+        for k in range(steps):
+            row = [maps["x", j][k] + maps["F", j][k] * gain[k - j] if j <= k else 0.0 for j in depth]
+            step = np.vstack([row, np.eye(3, 4)])
+            covariance = step @ covariance @ step.T
+            covariance[0, 0] += drawn[k] ** 2
+        errors.append(abs(covariance[0, 0] / marginal[-1] - 1.0))
+    return np.log2(errors[0] / errors[1])
+
+
+BLIND = [entry for entry in REGISTRY if not entry.measurement and type(entry.solver) is not solvers.LML]
+
+
+@pytest.mark.parametrize("entry", BLIND, ids=lambda entry: entry.name)
+def test_the_order_is_what_is_observed_on_uniform_grids(entry):
+    """The least of the slopes, rounded: neither more nor less than a user of the default grid gets."""
+    slopes = [slope(entry.solver, span) for span in SPANS]
+    assert round(min(slopes)) == int(entry.order), slopes
 
 
 @pytest.mark.elsewhere

@@ -11,7 +11,10 @@ from ._grid import Grid
 from ._quadrature import integrate
 from ._rows import Rows
 
-__all__ = ["add_estimates", "add_noises", "decaying", "lagrange", "lambdas", "usable_orders"]
+__all__ = ["FEW", "add_estimates", "add_noises", "check_lower", "decaying", "lagrange", "lambdas", "usable_orders"]
+
+FEW = 15
+"""A run of fewer steps lowers the orders of its last steps, as the public schedulers do."""
 
 
 def add_estimates(rows: Rows, grid: Grid, weights: Array) -> Rows:
@@ -39,15 +42,25 @@ def lambdas(grid: Grid) -> Array:
         return -np.log(grid.schedule.rho(grid.times))
 
 
-def usable_orders(grid: Grid, order: int) -> Array:
+def check_lower(value: object) -> None:
+    """ValueError unless lower_order_final is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"lower_order_final: must be True or False, got {value!r}")
+
+
+def usable_orders(grid: Grid, order: int, lower_order_final: bool) -> Array:
     """How many estimates (n,) each step may use: no more than there are, and none of where mu = 0 beside others.
 
-    A step to sigma = 0 is infinitely long in lambda, and takes one.
+    A step to sigma = 0 is infinitely long in lambda, and takes one. Where the final orders are lowered, a run of fewer
+    than ``FEW`` steps takes at most one estimate in its last step, two in the step before, and so on: the last steps
+    are long in lambda where the times end near the data, and a polynomial through far points extrapolates badly.
     """
     finite = np.isfinite(lambdas(grid))
-    steps = np.arange(len(grid.t))
+    count = len(grid.t)
+    steps = np.arange(count)
     since = steps - (0 if finite[0] else 1) + 1
-    return np.where(finite[1:], np.clip(since, 1, order), 1)
+    left = count - steps if lower_order_final and count < FEW else count
+    return np.where(finite[1:], np.clip(np.minimum(since, left), 1, order), 1)
 
 
 def lagrange(nodes: Array, at: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from ..engine.plan import Step
 from ..operators import Operator
 from ..schedules import Array
-from ._multistep import add_noises, lagrange
+from ._multistep import FEW, add_noises, check_lower, lagrange
 from ._quadrature import integrate
 from .solver import Grid, Solver
 
@@ -21,21 +21,26 @@ class DEIS(Solver):
     """x' = (mu'/mu) x + sum_j C_j eps_j,   C_j = mu' int_rho^rho' l_j d rho,   j = 0 .. order
 
     with eps_j of j steps ago and l_j the Lagrange polynomials through the last order + 1 times in t (tAB) or rho
-    (rhoAB), by Gauss-Legendre in ln rho. Order 0 is DDIM; order k converges with order k + 1. The first steps are of
-    lower order. Blind to the measurement after the start, as DDIM.
+    (rhoAB), by Gauss-Legendre in ln rho. Order 0 is DDIM. The local error of order k is that of a method of order
+    k + 1, and so is the error of a whole run whose first steps, which are of lower order, are short; on the default
+    grid those steps limit it to order 2. The steps after the first state do not see the measurement, as those of DDIM.
 
     Args:
         order: degree of the polynomial, 0 to 3.
         basis: "t" or "rho".
+        lower_order_final: a run of fewer than 15 steps takes at most one estimate in its last step, two in the step
+            before, and so on, as the public schedulers do; False: the plain multistep method.
     """
 
     order: int = 3
     basis: str = "t"
+    lower_order_final: bool = True
 
     takes_noise = True
     needs_singular_values = False
 
     def __post_init__(self) -> None:
+        check_lower(self.lower_order_final)
         if self.order not in (0, 1, 2, 3):
             raise ValueError(f"order: must be 0, 1, 2 or 3, got {self.order!r}")
         if self.basis not in ("t", "rho"):
@@ -47,10 +52,13 @@ class DEIS(Solver):
         schedule = grid.schedule
         rho = schedule.rho(grid.times)
         knots = grid.times if self.basis == "t" else rho
-        weights = np.zeros((self.order + 1, len(grid.t)))
-        for k in range(len(grid.t)):
-            nodes = knots[k - np.arange(min(k, self.order) + 1)]
-            # what is cut off where the step ends at rho = 0 is below the rounding error
+        count = len(grid.t)
+        lowered = self.lower_order_final and count < FEW
+        weights = np.zeros((self.order + 1, count))
+        for k in range(count):
+            estimates = min(k + 1, self.order + 1, count - k if lowered else count)
+            nodes = knots[k - np.arange(estimates)]
+            # What is cut off where the step ends at rho = 0 is below the rounding error.
             low, high = np.log(max(rho[k + 1], 1e-17 * rho[k])), np.log(rho[k])
 
             def integrand(u: Array, nodes: Array = nodes) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..engine.plan import Step
 from ..operators import Operator
-from ._multistep import add_estimates, decaying, lagrange, lambdas, usable_orders
+from ._multistep import add_estimates, check_lower, decaying, lagrange, lambdas, usable_orders
 from .solver import Grid, Solver
 
 __all__ = ["DPMSolverPP"]
@@ -24,28 +24,33 @@ class DPMSolverPP(Solver):
         SDE  (sigma'/sigma) exp(-h) x + mu' (1 - exp(-2h)) (D0 + Delta/2) + sigma' sqrt(1 - exp(-2h)) z
 
     The integral is mu' phi2 D' - mu' phi3 D'' with D'' = 2 (Delta - Delta_1)/(r_1 + r_2); the public code leaves out
-    that 2 and is of second order. Order 1 is DDIM, its SDE DDIM(eta=1). The first steps are of lower order, and a step
-    to sigma' = 0, where h is infinite, of order 1. Blind to the measurement after the start, as DDIM.
+    that 2 and is of second order. Order 1 is DDIM, and its SDE is DDIM(eta=1). The first steps are of lower order and
+    limit the order of a whole run on the default grid to 2, and a step to sigma' = 0, where h is infinite, is of order
+    1. The steps after the first state do not see the measurement, as those of DDIM.
 
     Args:
         order: 1, 2 or 3.
         sde: sample the reverse SDE instead of the ODE; order 1 or 2.
+        lower_order_final: a run of fewer than 15 steps takes at most one estimate in its last step, two in the step
+            before, and so on, as the public schedulers do; False: the plain multistep method.
     """
 
     order: int = 2
     sde: bool = False
+    lower_order_final: bool = True
 
     takes_noise = True
     needs_singular_values = False
 
     def __post_init__(self) -> None:
+        check_lower(self.lower_order_final)
         if self.order not in (1, 2, 3):
             raise ValueError(f"order: must be 1, 2 or 3, got {self.order!r}")
         if self.sde and self.order == 3:
             raise ValueError(f"order: must be 1 or 2 with sde=True, got {self.order!r}")
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
-        knots, orders = lambdas(grid), usable_orders(grid, self.order)
+        knots, orders = lambdas(grid), usable_orders(grid, self.order, self.lower_order_final)
         weights = np.zeros((self.order, len(orders)))
         for k in np.flatnonzero(orders > 1):
             h, nodes = knots[k + 1] - knots[k], knots[k - np.arange(orders[k])]

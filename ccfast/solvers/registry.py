@@ -34,12 +34,13 @@ BEGIN, END = "<!-- solvers: made by ccfast/solvers/registry.py -->", "<!-- solve
 
 @dataclass(frozen=True)
 class Entry:
-    """One row. All but the paper and the order is checked against what a run does.
+    """One row. All but the paper is checked against what a run does.
 
     Attributes:
         solver: an instance; the row shows the arguments that are not the default.
         paper: arXiv number, or venue.
-        order: of convergence to the ODE that it discretises, "-" if it discretises none.
+        order: of convergence to the ODE that it discretises, "-" if it discretises none; as observed on grids that are
+            uniform in t, the default, where the first steps, which are of lower order, limit the order of a whole run.
         projections: applications of P, or of H and H^T, in a noiseless step; "M" is DDS's number of iterations.
         noise: "yes": the steps know of noise in the measurement, "start": the first state alone does, "no": refused.
         measurement: whether the steps see the measurement; those that do not start from it.
@@ -84,12 +85,12 @@ REGISTRY = (
     Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False),
     Entry(DDIM(eta=1.0), "2006.11239", "1", "0", "start", measurement=False),
     Entry(DPMSolverPP(), "2211.01095", "2", "0", "start", measurement=False, history=1),
-    Entry(DPMSolverPP(order=3), "2211.01095", "3", "0", "start", measurement=False, history=2),
+    Entry(DPMSolverPP(order=3), "2211.01095", "2", "0", "start", measurement=False, history=2),
     Entry(DPMSolverPP(sde=True), "2211.01095", "2", "0", "start", measurement=False, history=1),
-    Entry(DEIS(), "2204.13902", "4", "0", "start", measurement=False, history=3),
-    Entry(DEIS(order=2, basis="rho"), "2204.13902", "3", "0", "start", measurement=False, history=2),
-    Entry(UniPC(), "2302.04867", "3", "0", "start", measurement=False, history=2),
-    Entry(UniPC(order=3), "2302.04867", "4", "0", "start", measurement=False, history=3),
+    Entry(DEIS(), "2204.13902", "2", "0", "start", measurement=False, history=3),
+    Entry(DEIS(order=2, basis="rho"), "2204.13902", "2", "0", "start", measurement=False, history=2),
+    Entry(UniPC(), "2302.04867", "2", "0", "start", measurement=False, history=2),
+    Entry(UniPC(order=3), "2302.04867", "3", "0", "start", measurement=False, history=3),
     Entry(BDIA(), "2307.10829", "2", "0", "start", measurement=False, history=1),
     Entry(LML(kappa=0.5, lam=100.0), "2505.24222", "1", "0", "start", measurement=False, history=1),
 )

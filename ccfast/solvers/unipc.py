@@ -9,7 +9,7 @@ import numpy as np
 from ..engine.plan import Step
 from ..operators import Operator
 from ..schedules import Array
-from ._multistep import add_estimates, decaying, lambdas, usable_orders
+from ._multistep import add_estimates, check_lower, decaying, lambdas, usable_orders
 from .solver import Grid, Solver
 
 __all__ = ["UniPC"]
@@ -27,29 +27,35 @@ class UniPC(Solver):
 
         next x' = (sigma'/sigma) (x + (s - x)) - ...
 
-    is one row over the states and outputs of up to p steps ago. Order p + 1 (the first steps, of lower order, included
-    for p < 3). The last state is the predictor's, as in the public code. A step from mu = 0 or to sigma = 0, infinitely
-    long in lambda, is of order 1 and uncorrected. Blind to the measurement after the start, as DDIM.
+    is one row over the states and outputs of up to p steps ago. The order is p + 1 on a grid that is fine enough in
+    lambda (the first steps, which are of lower order, included for p < 3), and about p on the default grid, which is
+    coarse in lambda near the data. The last state is the predictor's, as in the public code. A step from mu = 0 or to
+    sigma = 0, which is infinitely long in lambda, is of order 1 and uncorrected. The steps after the first state do not
+    see the measurement, as those of DDIM. The public code lowers the last orders whatever the number of steps.
 
     Args:
         order: p, 1, 2 or 3.
         variant: "bh2", B = exp(-h) - 1, or "bh1", B = -h; they differ only where a c is alone.
+        lower_order_final: a run of fewer than 15 steps takes at most one estimate in its last step, two in the step
+            before, and so on, as the public schedulers do; False: the plain multistep method.
     """
 
     order: int = 2
     variant: str = "bh2"
+    lower_order_final: bool = True
 
     takes_noise = True
     needs_singular_values = False
 
     def __post_init__(self) -> None:
+        check_lower(self.lower_order_final)
         if self.order not in (1, 2, 3):
             raise ValueError(f"order: must be 1, 2 or 3, got {self.order!r}")
         if self.variant not in ("bh1", "bh2"):
             raise ValueError(f"variant: must be 'bh1' or 'bh2', got {self.variant!r}")
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
-        knots, orders = lambdas(grid), usable_orders(grid, self.order)
+        knots, orders = lambdas(grid), usable_orders(grid, self.order, self.lower_order_final)
         weights = np.zeros((self.order + 1, len(orders)))  # of the estimates of j steps ago
         for k, order in enumerate(orders):
             h = knots[k + 1] - knots[k]
