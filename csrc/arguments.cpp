@@ -45,6 +45,7 @@ void set_scale(Term& term, const Tensor& scale, const Tensor& like) {
     }
     check(fits, "scales: must be (B,), an image or a batch of images to fit ", sizes_of(like), ", got ",
           sizes_of(scale));
+    check_storage("scales", scale);
 }
 
 void set_scales(Row& row, const Scales& scales, const Tensor& like) {
@@ -73,10 +74,10 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
     for (const Tensor& tensor : terms) {
         const int k = row.count++;
         const Name name{"terms", k};
-        check_term(name, tensor, terms[0]);
         Term& term = row.terms[k];
-        term.data = tensor.const_data_ptr();
         term.dtype = dtype_on_cpu(name, tensor);
+        check_term(name, tensor, terms[0]);
+        term.data = tensor.const_data_ptr();
         strides_of(tensor, term.stride);
         term.direct = direct.empty() ? 0.0f : static_cast<float>(direct[k]);
         term.projected = projected.empty() ? 0.0f : static_cast<float>(projected[k]);
@@ -92,19 +93,31 @@ Row make_row(const Tensor& out, const Maybe<Tensor>& next, double c_in, const Te
     Row row = make_row(terms, direct, projected, scales);
     const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
         refuse_grad(tensor);
-        check_output(name, tensor, terms[0]);
         dtype = dtype_on_cpu(name, tensor);
+        check_output(name, tensor, terms[0]);
         data = tensor.mutable_data_ptr();
+        const Written written(name, tensor);
         for (int k = 0; k < row.count; ++k) {
-            const bool itself =
-                in_place && row.terms[k].dtype == Dtype::float32 && dtype == Dtype::float32 && terms[k].is_contiguous();
-            check(!data || row.terms[k].data != data || itself, name, ": must not be terms[", k, "]");
+            const bool itself = in_place && row.terms[k].data == data && row.terms[k].dtype == Dtype::float32 &&
+                                dtype == Dtype::float32 && terms[k].is_contiguous();
+            if (!itself) written.check_apart({"terms", k}, terms[k]);
         }
+        if (scales.tensors)
+            for (std::size_t k = 0; k < scales.count(); ++k)
+                written.check_apart({"scales", static_cast<int>(k)}, (*scales.tensors)[k]);
     };
     output("out", out, row.out, row.out_dtype);
-    if (next) output("next", *next, row.next, row.next_dtype);
+    if (next) {
+        output("next", *next, row.next, row.next_dtype);
+        Written("next", *next).check_apart("out", out);
+    }
     row.c_in = static_cast<float>(c_in);
     return row;
+}
+
+void check_apart(const Tensor& out, const Maybe<Tensor>& next, Name name, const Tensor& tensor) {
+    Written("out", out).check_apart(name, tensor);
+    if (next) Written("next", *next).check_apart(name, tensor);
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(ccfast, m) { m.def("any_requires_grad(Tensor[] tensors) -> bool"); }

@@ -2,7 +2,7 @@
 //
 // out = sum_k direct_k c_k terms_k + P(sum_k projected_k c_k terms_k), next = c_in out in the dtype of next; c_k is 1
 // but for the places in `scaled`, where `scales` holds one number an image, (B,), or one an element. Of lincomb alone
-// `out` may be one of the terms.
+// `out` and `next` may be terms.
 #pragma once
 
 #include "checks.h"
@@ -28,15 +28,28 @@ struct Scales {
 
 Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected, const Scales& scales);
 
-// The same with its outputs. in_place: out may be a contiguous float32 term, for an op that reads no other element of
-// it than the one it writes.
+// The same with its outputs, which overlap neither each other nor what is read. in_place: an output may be a contiguous
+// float32 term, for an op that reads no other element of it than the one it writes.
 Row make_row(const Tensor& out, const Maybe<Tensor>& next, double c_in, const Tensors& terms, const Numbers& direct,
              const Numbers& projected, const Scales& scales, bool in_place = false);
 
+// The outputs of a row must not overlap what else it reads.
+void check_apart(const Tensor& out, const Maybe<Tensor>& next, Name name, const Tensor& tensor);
+
 template <class T>
-const T* constant(Name name, const Tensor& tensor, ScalarType dtype, std::int64_t count) {
+const T* constant(Name name, const Tensor& tensor, ScalarType dtype, SizeList sizes) {
     refuse_grad(tensor);
-    return data_of<T>(name, tensor, dtype, count, tensor.is_cpu(), "on the CPU");
+    check_data(name, tensor, dtype, tensor.is_cpu(), "on the CPU");
+    check_sizes(name, tensor, sizes);
+    return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+// A place to work in, of any shape.
+inline float* workspace(Name name, const Tensor& tensor, std::int64_t count) {
+    refuse_grad(tensor);
+    check_data(name, tensor, ScalarType::Float, tensor.is_cpu(), "on the CPU");
+    check_elements(name, tensor, count);
+    return static_cast<float*>(tensor.mutable_data_ptr());
 }
 
 }  // namespace ccf

@@ -36,12 +36,13 @@ DeviceRow make_row(const Tensors& terms, const Tensor& table, bool residual, con
     check(row.shape.planes() <= INT32_MAX, "terms: must have fewer planes, got ", sizes_of(terms[0]));
     for (const Tensor& tensor : terms) {
         const Name name{"terms", row.count};
+        dtype_on(device, name, tensor);
         check_term(name, tensor, terms[0]);
         row.terms[row.count++] = make_term(name, tensor, row.shape, device);
     }
     check(!residual || row.count == 3, "terms: of a residual must be three (ybar, x, F), got ", row.count);
     row.residual = residual;
-    row.table = constant<float>("table", table, ScalarType::Float, residual ? 2 : 2 * row.count + 1, device);
+    row.table = constant<float>("table", table, ScalarType::Float, {residual ? 2 : 2 * row.count + 1}, device);
     return row;
 }
 
@@ -54,11 +55,11 @@ Call::Call(const Tensor& out, const Maybe<Tensor>& next, const Tensors& terms, c
            std::int64_t handle)
     : Call(terms, table, residual, handle) {
     const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
-        check_output(name, tensor, terms[0]);
         dtype = dtype_on(device, name, tensor);
+        check_output(name, tensor, terms[0]);
         data = tensor.mutable_data_ptr();
-        for (int k = 0; k < row.count; ++k)
-            check(!data || row.terms[k].data != data, name, ": must not be terms[", k, "]");
+        writes(name, tensor, terms);
+        check_apart("table", table);
     };
     output("out", out, row.out, row.out_dtype);
     if (next) output("next", *next, row.next, row.next_dtype);

@@ -60,8 +60,17 @@ private:
 };
 
 template <class T>
-const T* constant(Name name, const Tensor& tensor, ScalarType dtype, std::int64_t count, const Device& device) {
-    return data_of<T>(name, tensor, dtype, count, device.holds(tensor), "on the GPU of the first term");
+const T* constant(Name name, const Tensor& tensor, ScalarType dtype, SizeList sizes, const Device& device) {
+    check_data(name, tensor, dtype, device.holds(tensor), "on the GPU of the first term");
+    check_sizes(name, tensor, sizes);
+    return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+// A place to work in, of any shape.
+inline float* workspace(Name name, const Tensor& tensor, std::int64_t count, const Device& device) {
+    check_data(name, tensor, ScalarType::Float, device.holds(tensor), "on the GPU of the first term");
+    check_elements(name, tensor, count);
+    return static_cast<float*>(tensor.mutable_data_ptr());
 }
 
 // A row, its device, and its stream: what every op begins with.
@@ -69,13 +78,23 @@ struct Call {
     Device device;
     DeviceRow row;
     void* stream;
+    std::vector<Written> written;  // its outputs, which overlap neither each other nor what is read
 
     Call(const Tensors& terms, const Tensor& table, bool residual, std::int64_t handle);
     Call(const Tensor& out, const Maybe<Tensor>& next, const Tensors& terms, const Tensor& table, bool residual,
          std::int64_t handle);
 
-    std::int64_t elements() const { return row.shape.planes() * row.shape.plane(); }
-    bool empty() const { return !elements(); }
+    // Another tensor that is read, or one that is written besides.
+    void check_apart(Name name, const Tensor& tensor) const {
+        for (const Written& output : written) output.check_apart(name, tensor);
+    }
+    void writes(Name name, const Tensor& tensor, const Tensors& terms) {
+        check_apart(name, tensor);
+        written.emplace_back(name, tensor);
+        for (int k = 0; k < row.count; ++k) written.back().check_apart({"terms", k}, terms[k]);
+    }
+
+    bool empty() const { return !row.shape.planes() || !row.shape.plane(); }
 };
 
 }  // namespace ccf::cuda

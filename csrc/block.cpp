@@ -8,7 +8,7 @@ void block(Tensor out, Maybe<Tensor> next, double c_in, Tensors terms, Numbers d
            Maybe<Tensors> scales, Maybe<Integers> scaled, std::int64_t height, std::int64_t width) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
     check_divides("height, width", height, width, row.shape, out);
-    cpu::block(row, height, width);
+    if (!row.empty()) cpu::block(row, height, width);
 }
 
 }  // namespace

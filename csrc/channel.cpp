@@ -7,7 +7,9 @@ namespace {
 void channel(Tensor out, Maybe<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
              Maybe<Tensors> scales, Maybe<Integers> scaled, Tensor direction) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
-    cpu::channel(row, constant<float>("direction", direction, ScalarType::Float, row.shape.channels));
+    const auto* v = constant<float>("direction", direction, ScalarType::Float, {row.shape.channels});
+    check_apart(out, next, "direction", direction);
+    if (!row.empty()) cpu::channel(row, v);
 }
 
 }  // namespace

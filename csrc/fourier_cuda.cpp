@@ -21,16 +21,17 @@ Spectral make_spectral(const Tensor& data, const Shape& shape, std::int64_t grou
                        const Device& device) {
     const std::int64_t stride = group_stride("constant", data, groups, shape);
     const auto dtype = complex ? ScalarType::ComplexFloat : ScalarType::Float;
-    return {constant<void>("constant", data, dtype, data.size(0) * shape.plane(), device), stride, 1, nullptr, nullptr};
+    const SizeList sizes{data.size(0), shape.height, shape.width};
+    return {constant<void>("constant", data, dtype, sizes, device), stride, 1, nullptr, nullptr};
 }
 
 const void* make_roots(Name name, const Tensor& roots, std::int64_t side, const Device& device) {
-    return constant<void>(name, roots, ScalarType::ComplexFloat, cuda::root_count(static_cast<int>(side)), device);
+    return constant<void>(name, roots, ScalarType::ComplexFloat, {cuda::root_count(static_cast<int>(side))}, device);
 }
 
 void fourier(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Tensor data, Tensor row_roots,
              Tensor column_roots, Tensor scratch, std::int64_t groups, std::int64_t factor, std::int64_t stream) {
-    const Call call(out, next, terms, table, residual, stream);
+    Call call(out, next, terms, table, residual, stream);
     if (call.empty()) return;
     const Shape& shape = call.row.shape;
     check(cuda::has_transform(shape.height) && cuda::has_transform(shape.width),
@@ -44,22 +45,30 @@ void fourier(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool r
     spectral.column_roots = make_roots("column_roots", column_roots, shape.height, call.device);
     check(scratch.dim() == 3 && scratch.size(0) > 0 && scratch.size(0) <= UINT16_MAX,
           "scratch: must be (pairs, H, W) with 1 to 65535 pairs, got ", sizes_of(scratch));
-    constant<void>("scratch", scratch, ScalarType::ComplexFloat, scratch.size(0) * shape.plane(), call.device);
+    const SizeList sizes{scratch.size(0), shape.height, shape.width};
+    constant<void>("scratch", scratch, ScalarType::ComplexFloat, sizes, call.device);
+    call.writes("scratch", scratch, terms);
+    call.check_apart("table", table), call.check_apart("constant", data);
+    call.check_apart("row_roots", row_roots), call.check_apart("column_roots", column_roots);
     cuda::fourier(call.row, make_groups(shape, groups), spectral, scratch.mutable_data_ptr(),
                   static_cast<int>(scratch.size(0)), call.stream);
 }
 
 void* make_spectrum(const Tensor& spectrum, const Shape& shape, const Groups& groups, const Device& device) {
-    constant<void>("spectrum", spectrum, ScalarType::ComplexFloat, groups.all_pairs() * shape.plane(), device);
+    const SizeList sizes{groups.all_pairs(), shape.height, shape.width};
+    constant<void>("spectrum", spectrum, ScalarType::ComplexFloat, sizes, device);
     return spectrum.mutable_data_ptr();
 }
 
 void fourier_pack(Tensor spectrum, Tensors terms, Tensor table, bool residual, std::int64_t groups,
                   std::int64_t stream) {
-    const Call call(terms, table, residual, stream);
+    Call call(terms, table, residual, stream);
     if (call.empty()) return;
     const Groups made = make_groups(call.row.shape, groups);
-    cuda::fourier_pack(call.row, made, make_spectrum(spectrum, call.row.shape, made, call.device), call.stream);
+    void* const data = make_spectrum(spectrum, call.row.shape, made, call.device);
+    call.writes("spectrum", spectrum, terms);
+    call.check_apart("table", table);
+    cuda::fourier_pack(call.row, made, data, call.stream);
 }
 
 void fourier_unpack(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Tensor spectrum,
@@ -67,7 +76,9 @@ void fourier_unpack(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table,
     const Call call(out, next, terms, table, residual, stream);
     if (call.empty()) return;
     const Groups made = make_groups(call.row.shape, groups);
-    cuda::fourier_unpack(call.row, made, make_spectrum(spectrum, call.row.shape, made, call.device), call.stream);
+    void* const data = make_spectrum(spectrum, call.row.shape, made, call.device);
+    call.check_apart("spectrum", spectrum);
+    cuda::fourier_unpack(call.row, made, data, call.stream);
 }
 
 Shape device_spectrum_shape(const Tensor& spectrum) {
@@ -75,6 +86,7 @@ Shape device_spectrum_shape(const Tensor& spectrum) {
     const Shape shape = spectrum_shape(spectrum);
     check(shape.plane() < cuda::largest_plane, "spectrum: must have fewer than ", cuda::largest_plane,
           " pixels a plane, got ", sizes_of(spectrum));
+    check(shape.planes() <= INT32_MAX, "spectrum: must have fewer planes, got ", sizes_of(spectrum));
     return shape;
 }
 
@@ -84,7 +96,9 @@ void fourier_multiply(Tensor spectrum, Tensor multiplier, std::int64_t groups, s
     const Device device(spectrum);
     const Groups made = make_groups(shape, groups);
     const Spectral spectral = make_spectral(multiplier, shape, groups, false, device);
-    cuda::fourier_multiply(shape, made, spectral, make_spectrum(spectrum, shape, made, device), device.stream(stream));
+    void* const data = make_spectrum(spectrum, shape, made, device);
+    Written("spectrum", spectrum).check_apart("constant", multiplier);
+    cuda::fourier_multiply(shape, made, spectral, data, device.stream(stream));
 }
 
 void fourier_alias(Tensor spectrum, Tensor basis, std::int64_t groups, std::int64_t low_height, std::int64_t low_width,
@@ -95,8 +109,10 @@ void fourier_alias(Tensor spectrum, Tensor basis, std::int64_t groups, std::int6
     const Device device(spectrum);
     const Groups made = make_groups(shape, groups);
     const Spectral spectral = make_spectral(basis, shape, groups, true, device);
-    cuda::fourier_alias(shape, made, spectral, static_cast<int>(low_height), static_cast<int>(low_width),
-                        make_spectrum(spectrum, shape, made, device), device.stream(stream));
+    void* const data = make_spectrum(spectrum, shape, made, device);
+    Written("spectrum", spectrum).check_apart("constant", basis);
+    cuda::fourier_alias(shape, made, spectral, static_cast<int>(low_height), static_cast<int>(low_width), data,
+                        device.stream(stream));
 }
 
 }  // namespace

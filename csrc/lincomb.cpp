@@ -6,7 +6,8 @@ namespace {
 
 void lincomb(Tensor out, Maybe<Tensor> next, double c_in, Tensors terms, Numbers direct, Maybe<Tensors> scales,
              Maybe<Integers> scaled) {
-    cpu::lincomb(make_row(out, next, c_in, terms, direct, {}, {scales, scaled}, true));
+    const Row row = make_row(out, next, c_in, terms, direct, {}, {scales, scaled}, true);
+    if (!row.empty()) cpu::lincomb(row);
 }
 
 }  // namespace

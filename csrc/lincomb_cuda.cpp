@@ -5,12 +5,20 @@ namespace ccf {
 namespace {
 
 using cuda::Call;
-using cuda::constant;
+
+const float* make_field(const Tensor& field, const Call& call, const Tensors& terms) {
+    check(same_sizes(field, terms[0]), "field: must be of the terms' shape ", sizes_of(terms[0]), ", got ",
+          sizes_of(field));
+    check_data("field", field, ScalarType::Float, call.device.holds(field), "on the GPU of the first term");
+    return static_cast<const float*>(field.const_data_ptr());
+}
 
 void combine(Tensor field, Tensors terms, Tensor table, bool residual, std::int64_t stream) {
-    const Call call(terms, table, residual, stream);
+    Call call(terms, table, residual, stream);
     if (call.empty()) return;
-    constant<float>("field", field, ScalarType::Float, call.elements(), call.device);
+    make_field(field, call, terms);
+    call.writes("field", field, terms);
+    call.check_apart("table", table);
     cuda::combine(call.row, static_cast<float*>(field.mutable_data_ptr()), call.stream);
 }
 
@@ -19,9 +27,8 @@ void finish(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool re
             std::int64_t stream) {
     const Call call(out, next, terms, table, residual, stream);
     if (call.empty()) return;
-    const float* data =
-        field ? constant<float>("field", *field, ScalarType::Float, call.elements(), call.device) : nullptr;
-    cuda::finish(call.row, data, call.stream);
+    if (field) call.check_apart("field", *field);
+    cuda::finish(call.row, field ? make_field(*field, call, terms) : nullptr, call.stream);
 }
 
 }  // namespace

@@ -10,15 +10,21 @@ Mask make_mask(const Tensor& mask, const Shape& shape, const Tensor& out) {
     const std::int64_t channels = mask.size(own ? 1 : 0);
     check((!own || mask.size(0) == shape.batch) && (channels == 1 || channels == shape.channels),
           "mask: must fit out, got ", sizes_of(mask), " for ", sizes_of(out));
-    const std::int64_t image = channels * shape.plane();
-    const auto* data = constant<float>("mask", mask, ScalarType::Float, (own ? shape.batch : 1) * image);
-    return {data, own ? image : 0, channels == 1 ? 0 : shape.plane()};
+    for (std::int64_t d = 1; d < out.dim() - 1; ++d)  // the sides
+        check(mask.size(mask.dim() - d) == out.size(out.dim() - d), "mask: must fit out, got ", sizes_of(mask), " for ",
+              sizes_of(out));
+    refuse_grad(mask);
+    check_data("mask", mask, ScalarType::Float, mask.is_cpu(), "on the CPU");
+    return {static_cast<const float*>(mask.const_data_ptr()), own ? channels * shape.plane() : 0,
+            channels == 1 ? 0 : shape.plane()};
 }
 
 void mask(Tensor out, Maybe<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
           Maybe<Tensors> scales, Maybe<Integers> scaled, Tensor mask) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
-    cpu::mask(row, make_mask(mask, row.shape, out));
+    const Mask made = make_mask(mask, row.shape, out);
+    check_apart(out, next, "mask", mask);
+    if (!row.empty()) cpu::mask(row, made);
 }
 
 }  // namespace

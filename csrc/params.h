@@ -39,6 +39,8 @@ struct Row {
     void* next;  // contiguous, or null
     Dtype next_dtype;
     float c_in;
+
+    constexpr bool empty() const { return !shape.planes() || !shape.plane(); }
 };
 
 // 0/1 field, contiguous in (height, width); stride 0 where one serves all images or all channels.
@@ -61,6 +63,7 @@ struct BandedAxis {
 };
 
 // Real planes are packed in pairs as complex ones: groups of `planes` real planes, (planes + 1) / 2 complex ones each.
+// All planes of a group belong to one image, since two planes of a pair change each other by rounding and by NaN.
 struct Packing {
     float* spectrum;  // (groups, pairs, height, width) complex, interleaved
     std::int64_t groups, planes;

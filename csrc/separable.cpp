@@ -8,10 +8,12 @@ namespace {
 Band make_band(Name name, const Tensor& taps, const Tensor& starts, std::int64_t rows, std::int64_t columns) {
     check(taps.dim() == 2, name, ": must be (rows, width), got ", sizes_of(taps));
     const std::int64_t width = taps.size(1);
-    const Band band{constant<float>(name, taps, ScalarType::Float, rows * width),
-                    constant<std::int64_t>(name, starts, ScalarType::Long, rows), rows, width};
+    check(width > 0 && width <= columns, name, ": must have 1 to ", columns, " taps a row, got ", width);
+    const Band band{constant<float>(name, taps, ScalarType::Float, {rows, width}),
+                    constant<std::int64_t>(name, starts, ScalarType::Long, {rows}), rows, width};
     for (std::int64_t i = 0; i < rows; ++i)
-        check(band.start[i] >= 0 && band.start[i] + width <= columns, name, ": row ", i, " leaves the matrix");
+        check(band.start[i] >= 0 && band.start[i] <= columns - width, name, ": row ", i, " leaves the matrix, from ",
+              band.start[i], " on");
     return band;
 }
 
@@ -21,17 +23,28 @@ BandedAxis make_axis(Name name, const Tensors& parts, std::int64_t high) {
     const std::int64_t low = parts[1].numel();
     check(low > 0, name, ": must have a row");
     return {make_band(name, parts[0], parts[1], low, high), make_band(name, parts[2], parts[3], high, low),
-            constant<float>(name, parts[4], ScalarType::Float, low * low)};
+            constant<float>(name, parts[4], ScalarType::Float, {low, low})};
 }
 
 void separable(Tensor out, Maybe<Tensor> next, double c_in, Tensors terms, Numbers direct, Numbers projected,
                Maybe<Tensors> scales, Maybe<Integers> scaled, Tensors rows, Tensors columns, Tensor scratch) {
     const Row row = make_row(out, next, c_in, terms, direct, projected, {scales, scaled});
+    if (row.empty()) return;
     const BandedAxis vertical = make_axis("rows", rows, row.shape.height);
     const BandedAxis horizontal = make_axis("columns", columns, row.shape.width);
     const std::int64_t low = vertical.down.rows * horizontal.down.rows;
-    constant<float>("scratch", scratch, ScalarType::Float, row.shape.planes() * low);
-    cpu::separable(row, vertical, horizontal, static_cast<float*>(scratch.mutable_data_ptr()));
+    float* const work = workspace("scratch", scratch, row.shape.planes() * low);
+    const Written written("scratch", scratch);
+    const auto apart = [&](Name name, const Tensor& tensor) {
+        check_apart(out, next, name, tensor);
+        written.check_apart(name, tensor);
+    };
+    check_apart(out, next, "scratch", scratch);
+    for (int k = 0; k < 5; ++k) apart({"rows", k}, rows[k]), apart({"columns", k}, columns[k]);
+    for (int k = 0; k < row.count; ++k) written.check_apart({"terms", k}, terms[k]);
+    for (std::size_t k = 0; k < Scales{scales, scaled}.count(); ++k)
+        written.check_apart({"scales", static_cast<int>(k)}, (*scales)[k]);
+    cpu::separable(row, vertical, horizontal, work);
 }
 
 }  // namespace

@@ -22,9 +22,9 @@ CyclicBand make_band(const char* name, int place, const Tensors& parts, const In
     check(taps.dim() == 2 && taps.size(0) > 0 && taps.size(0) <= extent, name,
           ": taps must be (width, rows), width 1 to the extent ", extent, ", got ", sizes_of(taps));
     const std::int64_t width = taps.size(0), tiles = (rows + tile - 1) / tile;
-    return {constant<float>({name, 3 * place}, taps, ScalarType::Float, width * rows, device),
-            constant<std::int32_t>({name, 3 * place + 1}, start, ScalarType::Int, rows, device),
-            constant<std::int32_t>({name, 3 * place + 2}, base, ScalarType::Int, tiles, device),
+    return {constant<float>({name, 3 * place}, taps, ScalarType::Float, {width, rows}, device),
+            constant<std::int32_t>({name, 3 * place + 1}, start, ScalarType::Int, {rows}, device),
+            constant<std::int32_t>({name, 3 * place + 2}, base, ScalarType::Int, {tiles}, device),
             static_cast<int>(rows),
             static_cast<int>(columns),
             static_cast<int>(width),
@@ -52,7 +52,7 @@ void check_tiles(const CyclicBand& rows, const CyclicBand& columns) {
 
 void separable(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Tensors rows,
                Tensors columns, Integers rows_layout, Integers columns_layout, Tensor low, std::int64_t stream) {
-    const Call call(out, next, terms, table, residual, stream);
+    Call call(out, next, terms, table, residual, stream);
     if (call.empty()) return;
     const BandedAxes vertical = make_axes("rows", rows, rows_layout, call.row.shape.height, call.device);
     const BandedAxes horizontal = make_axes("columns", columns, columns_layout, call.row.shape.width, call.device);
@@ -60,8 +60,11 @@ void separable(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool
     check_tiles(vertical.inverse, horizontal.inverse);
     check_tiles(vertical.up, horizontal.up);
     const std::int64_t count = call.row.shape.planes() * vertical.down.rows * horizontal.down.rows;
-    constant<float>("low", low, ScalarType::Float, 2 * count, call.device);
-    cuda::separable(call.row, vertical, horizontal, static_cast<float*>(low.mutable_data_ptr()), call.stream);
+    float* const work = workspace("low", low, 2 * count, call.device);
+    call.writes("low", low, terms);
+    call.check_apart("table", table);
+    for (int k = 0; k < 9; ++k) call.check_apart({"rows", k}, rows[k]), call.check_apart({"columns", k}, columns[k]);
+    cuda::separable(call.row, vertical, horizontal, work, call.stream);
 }
 
 }  // namespace

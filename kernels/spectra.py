@@ -18,7 +18,7 @@ class Spectra:
     """The spectra of one operator. Two channels travel as one complex plane; a signal is a plane of one row.
 
     Only channels of one image share a complex plane, and of an odd number the last travels alone. A transform rounds
-    relative to the largest value in it and spreads NaN over it, so that a shared plane would carry both to another image.
+    relative to the largest value in it and spreads NaN over it, so that a shared plane would carry both to another one.
 
     Attributes:
         sides: (H, W) of a plane.

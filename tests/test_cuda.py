@@ -397,15 +397,27 @@ def test_errors(device):
     narrow = z[..., :16].contiguous()
     fails = [
         (r"powers of two from 64 to 2048, got \(1, 1, 64, 32\)", ops.fourier, (*row, m, m, m, z, 1, 1, stream)),
-        (r"table: must have 3 elements, got shape \(2\)", ops.finish, (out, None, [x], table[:2], False, None, stream)),
-        (r"out: must not be terms\[0\]", ops.finish, (x, *row[1:], None, stream)),
+        (r"table: must be of shape \(3\), got \(2\)", ops.finish, (out, None, [x], table[:2], False, None, stream)),
+        (r"out: must not overlap terms\[0\]", ops.finish, (x, *row[1:], None, stream)),
         (r"out: must be contiguous", ops.finish, (out.mT.contiguous().mT, *row[1:], None, stream)),
         (r"terms: must be 1 to 8 tensors, got 0", ops.finish, (out, None, [], table, False, None, stream)),
         (r"must be three \(ybar, x, F\), got 1", ops.finish, (out, None, [x], table, True, None, stream)),
         (r"terms\[0\]: must be float32, bfl", ops.finish, (out, None, [x.double()], table, False, None, stream)),
-        (r"groups: must divide 1 planes, got 2", ops.fourier_pack, (z, *row[2:], 2, stream)),
-        (r"must have 2048 elements, got shape \(1, 64, 16\)", ops.fourier_pack, (narrow, *row[2:], 1, stream)),
-        (r"constant: must be \(1 or groups, H, W\), got \(64, 32\)", ops.fourier_multiply, (z, m[0], 1, stream)),
+        (
+            r"groups: must be a multiple of 1 images that divides 1 planes, got 2",
+            ops.fourier_pack,
+            (z, *row[2:], 2, stream),
+        ),
+        (
+            r"spectrum: must be of shape \(1, 64, 32\), got \(1, 64, 16\)",
+            ops.fourier_pack,
+            (narrow, *row[2:], 1, stream),
+        ),
+        (
+            r"constant: must be \(1 or groups, H, W\) with 1 groups of planes \(64, 32\), got \(64, 32\)",
+            ops.fourier_multiply,
+            (z, m[0], 1, stream),
+        ),
         (r"must divide the sides of \(1, 64, 32\), got 3, 32", ops.fourier_alias, (z, z, 1, 3, 32, stream)),
         (r"must be nine tensors and six numbers, got 0 and 0", ops.separable, (*row, [], [], [], [], m, stream)),
     ]

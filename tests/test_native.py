@@ -444,7 +444,7 @@ def small_calls():
     bicubic = separable_row(Bicubic((3, 8, 8), 2))
     if not isinstance(bicubic, Banded):
         bicubic = Banded([native.separable.parts(axis) for axis in axes(Bicubic((1, 32, 32), 2), circular=False)])
-    z = torch.zeros(3, 8, 8, dtype=torch.complex64)
+    z = torch.zeros(4, 8, 8, dtype=torch.complex64)  # two images, of three channels each
     words = torch.arange(2)
     scratch = torch.zeros(2, 3, *bicubic.low)
     big = [draw(2, 3, 2 * bicubic.low[0], 2 * bicubic.low[1], dtype=torch.float32)]
@@ -456,10 +456,10 @@ def small_calls():
         (ops.block, (*row, projected, *scales, 2, 4)),
         (ops.channel, (*row, projected, *scales, torch.ones(3))),
         (ops.separable, (big_out, None, 1.0, big, [1.0], [1.0], [], [], bicubic.rows, bicubic.columns, scratch)),
-        (ops.fourier_pack, (z, [x, half], projected, *scales, 1)),
-        (ops.fourier_multiply, (z, z.clone(), torch.ones(1, 8, 8), 1)),
-        (ops.fourier_alias, (z, z.clone(), torch.ones(1, 8, 8, dtype=torch.complex64), 1, 4, 4)),
-        (ops.fourier_unpack, (*row, *scales, z, 1)),
+        (ops.fourier_pack, (z, [x, half], projected, *scales, 2)),
+        (ops.fourier_multiply, (z, z.clone(), torch.ones(1, 8, 8), 2)),
+        (ops.fourier_alias, (z, z.clone(), torch.ones(1, 8, 8, dtype=torch.complex64), 2, 4, 4)),
+        (ops.fourier_unpack, (*row, *scales, z, 2)),
         (ops.normal, (out, words, words, words, 0)),
     ]
 
@@ -468,7 +468,7 @@ def test_opcheck():
     """Schemas, fakes and functionalization of every op, on small inputs."""
     calls = small_calls()
     assert {op for op, _ in calls} == {
-        getattr(ops, n) for n in ops.__all__ if n not in ("Scratch", "build_info", "philox")
+        getattr(ops, n) for n in ops.__all__ if n not in ("Scratch", "build_info", "philox", "writes_only")
     }
     for op, args in calls:
         torch.library.opcheck(op, args)
@@ -520,7 +520,7 @@ def test_gradient_raises():
         ({"scales": ([torch.ones(1)] * 2, [0, 0])}, "scaled: must differ, got 0 twice"),
         ({"scales": ([torch.ones(1)], [])}, "scaled: must be one place for each of scales, got 0"),
         ({"scales": ([torch.ones(1).double()], [0])}, "scales: must be float32 on the CPU"),
-        ({"mask": torch.ones(1, 8, 9)}, "mask: must have 64 elements"),
+        ({"mask": torch.ones(1, 8, 9)}, "mask: must fit out"),
         ({"mask": torch.ones(2, 3, 8, 8)}, "mask: must fit out"),
         ({"mask": torch.ones(2, 8, 8)}, "mask: must fit out"),
     ],
@@ -547,8 +547,93 @@ def test_output_is_no_term():
         lambda: ops.lincomb(x, None, 1.0, [x.mT], [1.0], None, None),
         lambda: ops.lincomb(half, None, 1.0, [half], [1.0], None, None),
     ):
-        with pytest.raises(RuntimeError, match=r"out: must not be terms\[0\]"):
+        with pytest.raises(RuntimeError, match=r"out: must not overlap terms\[0\]"):
             call()
+
+
+def freed(tensor):
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+def identity(taps=1, start=0):
+    """An axis of four rows whose H is the identity, with more taps or another start in the rows of H."""
+    ones, rows = torch.ones(4, 1), torch.arange(4)
+    return [ones.expand(4, taps).contiguous(), rows + start, ones, rows, torch.eye(4)]
+
+
+def wrong_calls():
+    """(message, op, arguments): buffers that do not fit, each of which was taken in silence or crashed."""
+    x, out, memory = torch.ones(1, 1, 4, 4), torch.empty(1, 1, 4, 4), torch.zeros(64)
+    row, projected, words = ([x], [1.0]), [1.0], torch.zeros(1, dtype=torch.int64)
+    row_out, none, mask = (out, None, 1.0), (None, None), torch.ones(1, 4, 4)
+    z = torch.zeros(1, 4, 4, dtype=torch.complex64)
+    part, beside = memory[:16].view(1, 1, 4, 4), memory[8:24].view(1, 1, 4, 4)
+    last = memory[31:32].view(1, 1, 1, 1).expand(1, 1, 4, 4)
+    within = memory[16:32].view(1, 1, 4, 4)
+    return [
+        ("terms.0.: must lie inside its storage", ops.lincomb, (*row_out, [freed(x.clone())], [1.0], *none)),
+        ("out: must lie inside its storage", ops.lincomb, (freed(out.clone()), None, 1.0, *row, *none)),
+        ("mask: must lie inside its", ops.mask, (*row_out, *row, projected, *none, freed(mask.clone()))),
+        ("scales: must lie inside its", ops.lincomb, (*row_out, *row, [freed(torch.ones(1))], [0])),
+        ("out: must not overlap terms.0.", ops.lincomb, (beside, None, 1.0, [part], [1.0], *none)),
+        ("out: must not overlap terms.0.", ops.lincomb, (within, None, 1.0, [last], [1.0], *none)),
+        ("out: must not overlap scales.0.", ops.lincomb, (within, None, 1.0, *row, [memory[20:21]], [0])),
+        ("next: must not overlap out", ops.lincomb, (out, out, 1.0, *row, *none)),
+        ("next: must not overlap terms.0.", ops.mask, (out, part, 1.0, [beside], [1.0], projected, *none, mask)),
+        ("out: must not overlap mask", ops.mask, (part, None, 1.0, *row, projected, *none, beside[0])),
+        ("out: must not overlap spectrum", ops.fourier_multiply, (z, z, mask, 1)),
+        ("multiplier: must be .1 or groups", ops.fourier_multiply, (z, z.clone(), torch.ones(1, 2, 8), 1)),
+        ("spectrum: must be of shape .1, 4, 4", ops.fourier_pack, (z.view(1, 2, 8), *row, *none, 1)),
+        ("direction: must be of shape .1.", ops.channel, (*row_out, *row, projected, *none, torch.ones(1, 1))),
+        ("groups: must be a multiple of 2 images", ops.fourier_pack, (z, [x.repeat(2, 1, 1, 1)], [1.0], *none, 1)),
+        ("rows: row 0 leaves the matrix, from 9223372036854775803 on", ops.separable,
+         (*row_out, *row, projected, *none, identity(4, 2**63 - 2 - 3), identity(), out.clone())),
+        ("columns: must have 1 to 4 taps", ops.separable,
+         (*row_out, *row, projected, *none, identity(), identity(0), out.clone())),
+        ("scratch: must not overlap terms.0.", ops.separable,
+         (*row_out, *row, projected, *none, identity(), identity(), x)),
+        ("step: must be in .0, 2.32., got 4294967296", ops.normal, (out, words, words, words, 2**32)),
+        ("samples: must be in .0, 2.32., got -1", ops.normal, (out, words, words - 1, words, 0)),
+        ("terms.0.: must be on cpu as out, got meta", ops.lincomb, (*row_out, [x.to("meta")], [1.0], *none)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", range(len(wrong_calls()) if native.REASON is None else 0))
+def test_buffers_that_do_not_fit(place):
+    message, op, arguments = wrong_calls()[place]
+    with pytest.raises(RuntimeError, match=message):
+        op(*arguments)
+
+
+def test_buffers_that_lie_between_each_other_fit():
+    """An output may lie in a gap of what is read, and both may be parts of one tensor."""
+    memory = torch.arange(2.0 * 3 * 2 * 4).view(2, 3, 2, 4)
+    first, want = memory[:1, 0:1], memory[:1, ::2].sum(1, keepdim=True)
+    ops.lincomb(memory[:1, 1:2], None, 1.0, [first, memory[:1, 2:3]], [1.0, 1.0], None, None)
+    assert torch.equal(memory[:1, 1:2], want)
+    ends = torch.zeros(3, 1, 2, 4)
+    ops.lincomb(ends[1:2], None, 1.0, [ends[::2][:1]], [1.0], [ends[::2, 0, 0, 0][:1]], [0])
+
+
+def test_nothing_is_computed_of_nothing():
+    """Widths, heights, channels and batches of 0: no op divides by them."""
+    for shape in ((1, 1, 4, 0), (1, 1, 0, 4), (1, 0, 4, 4), (0, 1, 4, 4), (1, 2, 0)):
+        x, out = torch.ones(shape), torch.empty(shape)
+        sides = (1, 2) if len(shape) == 3 else (2, 2)
+        row, none = (out, None, 1.0, [x], [1.0]), (None, None)
+        ops.lincomb(*row, *none)
+        ops.block(*row, [1.0], *none, *sides)
+        ops.mask(*row, [1.0], *none, torch.ones(shape[1:]))
+        ops.channel(*row, [1.0], *none, torch.ones(shape[1]))
+
+
+def test_a_forward_derivative_is_refused():
+    x, out = torch.ones(1, 1, 4), torch.empty(1, 1, 4)
+    with torch.enable_grad(), torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x)
+        with pytest.raises(RuntimeError, match="its ops cannot be differentiated"):
+            ops.lincomb(out, None, 1.0, [dual], [1.0], None, None)
 
 
 # ---------------------------------------------------------------------------------------- whole runs

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..native import ops as _library  # noqa: F401, loads it
+from ..native.ops import writes_only
 
 __all__ = [
     "combine",
@@ -54,10 +54,6 @@ def _library_knows(device: int) -> bool:
     return found == torch.cuda.current_stream(device).cuda_stream
 
 
-def _writes_only(*args: object) -> None:
-    """Every op writes to tensors that it is given and returns nothing, so there is no shape to infer."""
-
-
 for _op in (fourier, fourier_pack, fourier_multiply, fourier_alias, fourier_unpack, separable, combine, finish):
     if _op is not None:
-        torch.library.register_fake(_op, _writes_only)
+        torch.library.register_fake(_op, writes_only(_op))

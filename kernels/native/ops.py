@@ -5,7 +5,11 @@ Importing this module raises ImportError where the package was installed without
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch.autograd import forward_ad
 
 from ..._C import build_info, philox
 
@@ -23,6 +27,7 @@ __all__ = [
     "normal",
     "philox",
     "separable",
+    "writes_only",
 ]
 
 # The overload itself, since looking it up costs as much as a small kernel.
@@ -40,7 +45,12 @@ normal = torch.ops.ccfast.normal.default
 
 # What the library cannot see through torch's stable ABI; it asks where grad mode is on.
 _python = torch.library.Library("ccfast", "IMPL")
-_python.impl("any_requires_grad", lambda tensors: any(t.requires_grad for t in tensors), "CompositeExplicitAutograd")
+_python.impl("any_requires_grad", lambda tensors: any(map(_differentiated, tensors)), "CompositeExplicitAutograd")
+
+
+def _differentiated(tensor: torch.Tensor) -> bool:
+    """Whether a derivative is taken with respect to a tensor, backward or forward."""
+    return tensor.requires_grad or forward_ad.unpack_dual(tensor).tangent is not None
 
 
 class Scratch:
@@ -57,8 +67,25 @@ class Scratch:
         return self._own
 
 
-def _writes_only(*args: object) -> None:
-    """Every op writes to tensors that it is given and returns nothing, so there is no shape to infer."""
+def writes_only(op: Any) -> Callable[..., None]:
+    """The fake of an op, which writes to tensors that it is given and returns nothing: there is no shape to infer.
+
+    A tensor on the meta device beside others brings a call here, which would otherwise do nothing and say nothing.
+    """
+    names = [argument.name for argument in op._schema.arguments]
+
+    def fake(*arguments: object, **named: object) -> None:
+        first = None
+        for name, given in [*zip(names, arguments, strict=False), *named.items()]:
+            for k, tensor in enumerate(given if isinstance(given, list | tuple) else (given,)):
+                if not isinstance(tensor, torch.Tensor):
+                    continue
+                where = f"{name}[{k}]" if isinstance(given, list | tuple) else name
+                first = first or (where, tensor.device)
+                if tensor.device != first[1]:
+                    raise RuntimeError(f"{where}: must be on {first[1]} as {first[0]}, got {tensor.device}")
+
+    return fake
 
 
 for _op in (
@@ -73,4 +100,4 @@ for _op in (
     fourier_unpack,
     normal,
 ):
-    torch.library.register_fake(_op, _writes_only)
+    torch.library.register_fake(_op, writes_only(_op))
