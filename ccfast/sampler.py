@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from ._arguments import Door, check_kinds, is_finite, per_image_draws, solver_an
 from .denoiser import Denoiser
 from .engine import backends
 from .engine.buffers import Buffers
+from .engine.clipping import check_clip
 from .engine.graphs.policy import Graphs
 from .engine.graphs.store import store_of
 from .engine.memory import MemoryEstimate, estimate_memory
 from .engine.network import Network
-from .engine.plan import Plan
+from .engine.plan import Clip, Plan
 from .engine.program import Callback, Program
 from .engine.restoration import Draws, Request, restore, take_back
 from .operators import Operator
@@ -62,6 +64,9 @@ class Sampler:
             are none. ``stats()`` tells what became of each call, ``ccfast.engine.graphs.store`` what a graph serves.
             Settings of torch that change results (tf32 and the like) are those at capture.
         hard_consistency: end with x + H+ (y - H x), so that H x = y to rounding.
+        clip: clip every x0hat of the loop: None, to (low, high), or "dynamic", which divides what lies beyond the 0.995
+            quantile of |x0hat|, at least 1, by that quantile (arXiv 2205.11487). eps follows from what is clipped, and
+            products with the Jacobian are those of the clipped estimate.
         check_finite: check y before and the result after the loop (the loop itself never waits for the device).
 
     Raises:
@@ -85,6 +90,7 @@ class Sampler:
         graph: bool | str = "auto",
         hard_consistency: bool = False,
         check_finite: bool = True,
+        clip: Clip = None,
     ) -> None:
         check_kinds(denoiser, operator)
         solver, grid = solver_and_times(denoiser, operator, solver, steps, (start, end), times, noise_std)
@@ -94,7 +100,8 @@ class Sampler:
             )
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
-        plan = solver.plan(denoiser, operator, grid, noise_std)
+        self.clip = check_clip(clip)
+        plan = replace(solver.plan(denoiser, operator, grid, noise_std), clip=self.clip)
         self._network = Network(denoiser, device, autocast, compile_network)
         self.device = self._network.device
         self._program = Program(plan, self._network, backends.resolve(backend, self.device), operator)
@@ -195,7 +202,7 @@ class Sampler:
         Raises:
             ValueError: the solver has no exact inverse.
         """
-        plan = self.solver.inverse(self.denoiser, np.array(self.plan.times))
+        plan = replace(self.solver.inverse(self.denoiser, np.array(self.plan.times)), clip=self.clip)
         self._door.check_tensor("x", x)
         self.operator.check_image(x)
         program = Program(plan, self._network, self._program.backend, self.operator)

@@ -20,7 +20,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
@@ -32,7 +32,7 @@ from .spectrum import Spectrum
 if TYPE_CHECKING:
     from .registers import Registers
 
-__all__ = ["DEPTH", "Number", "Plan", "Rule", "Step", "Term"]
+__all__ = ["DEPTH", "Clip", "Number", "Plan", "Rule", "Step", "Term"]
 
 AGED, PRESENT = ("x", "F", "r", "h"), ("ybar", "z")
 """The registers that can be looked back at, and those of the present step alone."""
@@ -44,6 +44,10 @@ DEPTH = 3
 
 Number = float | Array | Tensor
 """A coefficient: a number, an array of the plan, or a tensor that a rule has computed on the device."""
+
+
+Clip = tuple[float, float] | Literal["dynamic"] | None
+"""How x0hat is clipped: to (low, high), by dynamic thresholding, or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ class Plan:
         mu, sigma: (n + 1,) of the path at those times.
         product: how h is taken: a name of ``ccfast.engine.jacobian.PRODUCTS``.
         noise_std: of the measurement, in the data range; it shrinks the initial state.
+        clip: how x0hat is clipped before anything is made of it; ``ccfast.engine.clipping`` has the formulas.
         kernels: what runs the row of each step and why, once a sampler has bound the plan; empty before.
 
     Raises:
@@ -162,6 +167,7 @@ class Plan:
     sigma: Array
     product: str = "reverse"
     noise_std: float = 0.0
+    clip: Clip = None
     kernels: tuple[str, ...] = field(default=(), compare=False)
     _reads: tuple[frozenset[Key], ...] = field(init=False, repr=False, compare=False)
 
@@ -270,6 +276,9 @@ class Plan:
         lines = [f"{self.solver}: {len(self.steps)} steps, t = {self.times[0]:g} to {self.times[-1]:g}"]
         if self.noise_std:
             lines[0] += f", noise_std {self.noise_std:g}"
+        if self.clip is not None:
+            how = "by dynamic thresholding" if self.clip == "dynamic" else f"to {self.clip[0]:g} .. {self.clip[1]:g}"
+            lines[0] += f", x0hat clipped {how} by the reference"
         columns: dict[tuple[Key, bool], str] = {}
         for step in self.steps:
             for term in step.row:

@@ -16,6 +16,7 @@ from ..kernels.row import Backend
 from ..operators import Operator
 from .bound import BESIDE, PREPARE, Bound
 from .buffers import Buffers
+from .clipping import clipped
 from .jacobian import PRODUCTS
 from .network import Network
 from .plan import Plan, Rule, Term
@@ -87,7 +88,7 @@ class Program:
 
     def _layout(self) -> tuple[Any, ...] | None:
         plan = self.plan
-        shared = self.backend.device_table and not plan.noise_std
+        shared = self.backend.device_table and not plan.noise_std and plan.clip is None
         for step in plan.steps:
             weight = step.weight if isinstance(step.weight, float) else None
             shared = shared and weight == 1.0 and not step.rules and all(term.is_number for term in step.row)
@@ -142,6 +143,9 @@ class Program:
             registers["x", 0], registers["F", 0] = b.state, output.detach()
             if "F" in b.depth and output.data_ptr() == leaf.data_ptr():
                 registers["F", 0] = output.detach().clone()  # it lies in the input, which the next step overwrites
+            within = None if self.plan.clip is None else clipped(self.plan.clip, step, b.state, registers["F", 0])
+            if within is not None:
+                registers["F", 0] = within.output
             if output.dtype is not dtype:
                 dtype, chosen = output.dtype, bound.chosen(registers.operator, output.dtype, elements)
             if need.r:
@@ -161,7 +165,9 @@ class Program:
                     by.residual([*map(get, BESIDE)], step.p, step.q, r, weighted, numbers)
             if need.h:
                 r = registers["r", 0]
-                registers["h", 0] = self.product.take(self.network, leaf, b.times[k], output, r, b.scratch)
+                pulled = r if within is None else within.pulled(r)
+                h = self.product.take(self.network, leaf, b.times[k], output, pulled, b.scratch)
+                registers["h", 0] = h if within is None else within.product(step, r, pulled, h)
             if need.z and b.noise is not None:
                 registers["z", 0] = draw(b.noise, k + 1)
             terms: list[Term] = []
