@@ -3,7 +3,7 @@
 For each way of ``Conjugate(product=...)``, and for no product at all, on ten held-out 128x128 crops and three tasks:
 PSNR, distance of the result from that of reverse mode, processor seconds as a multiple of reverse mode's (the best of
 three, interleaved, one thread) and what autograd keeps; and for one task, in a process of its own each, the peak of
-the resident memory during a run above what was resident before it. Writes bench/results/products_<prior>.json.
+the resident memory during a run above what was resident before it. Writes bench/results/jacobian_products_<prior>.json.
 
     python bench/jacobian_products.py photo --only memory   # again the memory alone, in a file that is there (seconds)
 """
@@ -103,7 +103,7 @@ def main() -> None:
     if arguments.peak:
         print(peak(arguments.prior, arguments.peak))
         return
-    path = Path(__file__).parent / "results" / f"products_{arguments.prior}.json"
+    path = Path(__file__).parent / "results" / f"jacobian_products_{arguments.prior}.json"
     torch.set_num_threads(1)
     if arguments.only:
         result = json.loads(path.read_text())

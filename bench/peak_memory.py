@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ccfast.app.benchmark.cases import Case
-from ccfast.app.benchmark.steps import StepProblem, stand_in
+from ccfast.app.benchmark.steps import PreparedStep, stand_in
 
 __all__ = ["LiveMemory", "memory_states", "state_buffers"]
 
@@ -80,9 +80,9 @@ def state_buffers(case: Case, backend: str = "auto") -> float:
 
         return call
 
-    problem = StepProblem(case, uncounted(stand_in))
-    restore = problem.of_backend(backend)
-    y, x_init, grad = problem.y, problem.x_init, torch.autograd.grad
+    prepared = PreparedStep(case, uncounted(stand_in))
+    restore = prepared.of_backend(backend)
+    y, x_init, grad = prepared.y, prepared.x_init, torch.autograd.grad
     torch.autograd.grad = uncounted(grad)
     try:
         with memory:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.markers import Block
+from bench.page_block import PageBlock
 from bench.speed_targets import judge
 from ccfast.app.benchmark.measure import Record
 from ccfast.app.benchmark.text_report import cells, duration
@@ -26,7 +26,7 @@ the kernel, measured after images have driven its code out of the caches), and t
 and arithmetic (its own time where all data is in the cache, scaled to the size). On two threads it comes out above the
 time of one image itself, which fits the caches: the measured call follows more data than one image has. Missed:"""
 
-BLOCK = Block("bench", "make figures")
+BLOCK = PageBlock("bench", "make figures")
 _COLUMNS = ("op", "operator", "threads", "time", "GB/s", "of triad", "eager", "compile", "published", "of a step")
 
 

@@ -14,8 +14,8 @@ from bench.rivals import published
 from ccfast.app.benchmark import environment
 from ccfast.app.benchmark.cases import registry
 from ccfast.app.benchmark.measure import GATE
-from ccfast.app.benchmark.prepared_cases import make_problem, triad
-from ccfast.app.benchmark.steps import StepProblem
+from ccfast.app.benchmark.prepared_cases import prepare, triad
+from ccfast.app.benchmark.steps import PreparedStep
 
 NAMES = {"noise": ("native", "eager", "torch"), "step": ("native", "eager", "compile", "published")}
 ROWS = [
@@ -28,7 +28,7 @@ ROWS = [
 
 @lru_cache(maxsize=1)
 def problem(case):
-    return StepProblem(case) if case.op == "step" else make_problem(case)
+    return PreparedStep(case) if case.op == "step" else prepare(case)
 
 
 def runs_of_step(step, name):
@@ -50,7 +50,7 @@ def test_speed(case, name, benchmark):
     benchmark.group = str(case)
     with environment.threads(torch.get_num_threads()), torch.no_grad():
         ready = problem(case)
-        if isinstance(ready, StepProblem):
+        if isinstance(ready, PreparedStep):
             run = runs_of_step(ready, name)
         elif name == "triad":
             run = triad(ready.bytes)

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from bench import markers, speed_table, speed_targets
+from bench import page_block, speed_table, speed_targets
 from bench.peak_memory import LiveMemory, memory_states, state_buffers
 from bench.rivals import published
 from bench.runner import everything, run_all
@@ -18,7 +18,7 @@ from ccfast.app import cli
 from ccfast.app.benchmark import command, cpu_load, environment, prepared_cases
 from ccfast.app.benchmark.cases import KINDS, LOCAL, Case, registry
 from ccfast.app.benchmark.measure import Harness, floor, floors, own
-from ccfast.app.benchmark.steps import Clock, StepProblem, stand_in
+from ccfast.app.benchmark.steps import Clock, PreparedStep, stand_in
 from ccfast.app.benchmark.text_report import text_table
 from ccfast.app.benchmark.timing import interleave, repeated
 from ccfast.engine.backends import can_run
@@ -40,32 +40,32 @@ def test_registry():
 
 @pytest.mark.parametrize("case", [r for r in registry(SIDE, (2,)) if r.op not in ("step", "plan")], ids=str)
 def test_gate_of_operations(case):
-    problem = prepared_cases.make_problem(case)
+    prepared = prepared_cases.prepare(case)
     with torch.no_grad():
-        errors = problem.check(problem.rivals(compiled=False))
+        errors = prepared.check(prepared.rivals(compiled=False))
     assert "eager" in errors
-    assert problem.bytes >= 2 * SIDE * SIDE * 3 * 4
+    assert prepared.bytes >= 2 * SIDE * SIDE * 3 * 4
 
 
 @pytest.mark.parametrize("case", [r for r in registry(SIDE, (2,)) if r.op == "step"], ids=str)
 def test_gate_of_steps(case):
-    problem = StepProblem(case)
-    restores = {name: problem.of_backend(name) for name in ("auto", "reference")}
-    if (rival := published(problem)) is not None:
+    prepared = PreparedStep(case)
+    restores = {name: prepared.of_backend(name) for name in ("auto", "reference")}
+    if (rival := published(prepared)) is not None:
         restores["published"] = rival.exact
-        problem.check({"as published": rival.restore}, 0.2)
+        prepared.check({"as published": rival.restore}, 0.2)
     assert (rival is None) == (case.kind == "fourier")
-    problem.check(restores, 1e-5)
+    prepared.check(restores, 1e-5)
 
 
 def test_wrong_results_are_not_timed():
-    problem = prepared_cases.make_problem(Case("residual", "mask", 1, SIDE))
-    wrong = problem.rivals(compiled=False)["eager"]() + 1e-3
+    prepared = prepared_cases.prepare(Case("residual", "mask", 1, SIDE))
+    wrong = prepared.rivals(compiled=False)["eager"]() + 1e-3
     with pytest.raises(prepared_cases.GateError, match="residual-mask-1x3x32x32: wrong is off by"):
-        problem.check({"wrong": lambda: wrong})
+        prepared.check({"wrong": lambda: wrong})
     with pytest.raises(prepared_cases.GateError, match="nothing is off by nan"):
-        problem.check({"nothing": lambda: torch.full_like(wrong, torch.nan)})
-    step = StepProblem(Case("step", "block", 1, SIDE))
+        prepared.check({"nothing": lambda: torch.full_like(wrong, torch.nan)})
+    step = PreparedStep(Case("step", "block", 1, SIDE))
     with pytest.raises(prepared_cases.GateError, match="lazy is off by"):
         step.check({"lazy": lambda y, x_init: x_init}, 1e-5)
 
@@ -73,7 +73,7 @@ def test_wrong_results_are_not_timed():
 def test_compile_computes_the_same():
     """The strongest rival: a whole step with torch.func.vjp in one graph."""
     with environment.threads(1):
-        step = StepProblem(Case("step", "block", 1, SIDE))
+        step = PreparedStep(Case("step", "block", 1, SIDE))
         step.check({"compile": step.compiled()}, 1e-5)
 
 
@@ -258,7 +258,7 @@ def test_runner(result):
 
 def test_result_names_no_machine(result):
     text = json.dumps(result)
-    for name in (environment.os.uname().nodename, str(markers.PAGE.parent), str(speed_table.Path.home()) + "/"):
+    for name in (environment.os.uname().nodename, str(page_block.PAGE.parent), str(speed_table.Path.home()) + "/"):
         assert name not in text
 
 
@@ -278,13 +278,13 @@ def test_tables_and_targets(result):
 
 def test_the_page_shows_the_result():
     """No figure in it was typed by hand."""
-    assert speed_table.BLOCK.inside(markers.PAGE.read_text()) == speed_table.render(speed_table.load())
+    assert speed_table.BLOCK.inside(page_block.PAGE.read_text()) == speed_table.render(speed_table.load())
 
 
 def test_the_page_is_written(result, monkeypatch, tmp_path):
     page = tmp_path / "results.md"
     page.write_text(f"before\n{speed_table.BLOCK.begin}old\n{speed_table.BLOCK.end}after\n")
-    monkeypatch.setattr(markers, "PAGE", page)
+    monkeypatch.setattr(page_block, "PAGE", page)
     speed_table.write(result)
     text = page.read_text()
     assert text.startswith("before\n")
@@ -293,8 +293,8 @@ def test_the_page_is_written(result, monkeypatch, tmp_path):
     assert "| step | bicubic x4 |" in text
 
 
-def test_the_page_needs_its_markers():
-    with pytest.raises(ValueError, match="must hold the markers"):
+def test_the_page_needs_its_comments():
+    with pytest.raises(ValueError, match="must hold the comments"):
         speed_table.BLOCK.inside("nothing")
 
 

@@ -110,7 +110,7 @@ def test_installed_package(build, unpacked, tmp_path):
     for folder, prefix in (("kernels", "kernels/"), ("ccfast", "")):
         sources = [path.relative_to(unpacked / folder) for path in (unpacked / folder).rglob("*.py")]
         assert {f"{prefix}{path}" for path in sources} - {"kernels.py"} <= inside
-    assert {"py.typed", "_C.pyi", "presets/table.json", "priors/DATA.md"} <= inside
+    assert {"py.typed", "_C.pyi", "presets/presets.json", "priors/DATA.md"} <= inside
     assert any(name.endswith(".safetensors") for name in inside)
     assert "kernels.py" not in inside
     check = "import ccfast.kernels.native; print(ccfast.kernels.native.__file__); ccfast.show_config()"

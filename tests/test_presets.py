@@ -31,7 +31,7 @@ SHAPE = (3, 32, 32)
 def table(monkeypatch):
     common = {"mode": "one_projection", "start": 0.2, "end": 0.0}
     entries = [{**entry, **common, "noise_std": 0.0} for entry in ENTRIES] + [{**entry, **common} for entry in NOISY]
-    monkeypatch.setattr(presets, "table", lambda: entries)
+    monkeypatch.setattr(presets, "read_entries", lambda: entries)
 
 
 def test_the_nearest_entry_is_found(table):
@@ -53,7 +53,7 @@ def test_the_nearest_entry_is_found(table):
 
 def test_a_mode_that_refuses_noise_is_not_given_to_a_noisy_measurement(monkeypatch):
     entry = {**ENTRIES[0], "mode": "rayleigh", "start": 0.2, "end": 0.0, "noise_std": 0.0}
-    monkeypatch.setattr(presets, "table", lambda: [entry])
+    monkeypatch.setattr(presets, "read_entries", lambda: [entry])
     operator = AveragePooling(SHAPE, 4)
     assert presets.lookup("p", operator, 5).solver == Conjugate(30.0, centred="rayleigh")
     assert presets.lookup("p", operator, 5, 0.1) is None
@@ -96,7 +96,7 @@ def test_strength():
 
 def test_the_committed_table():
     """Every prior, task, number of steps and noise has its entry, and a Sampler finds it."""
-    entries = json.loads(presets.TABLE.read_text())["entries"]
+    entries = json.loads(presets.ENTRIES_FILE.read_text())["entries"]
     keys = [tuple(entry[name] for name in preset_sweep.ORDER) for entry in entries]
     assert keys == sorted(
         [(prior, task, noise_std, n) for prior in PRIORS for task in preset_sweep.TASKS

@@ -52,7 +52,7 @@ def test_it_predicts_noise(prior):
 
 
 def test_five_steps_on_held_out_crops(prior):
-    """With the presets. All bars of the project, also those not reached, are in bench/results/bars_<prior>.json."""
+    """With the presets. Every target, met or missed, is in bench/results/quality_<prior>.json."""
     x, generator = heldout.crops(), torch.Generator().manual_seed(0)
     half = Inpainting(torch.rand(1, 128, 128, generator=generator) < 0.5, SHAPE)
     y = half.forward(x)

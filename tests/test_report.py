@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.markers import PAGE
+from bench.page_block import PAGE
 from bench.report import (
     page,
     results_pictures,

@@ -1,11 +1,12 @@
 """Find the presets: ``python -m training.preset_sweep photo --photos FOLDER``.
 
-For every task, number of steps and level of noise, restores crops of *training* photographs (``crops``) and keeps the
-w, mode, start and end with the largest score (``preset_search``). The first task of a class starts from a coarse grid,
-every other one from the nearest entry that is there: of its class, then of its prior, near in strength, with its noise,
-of five steps, near in steps. Other strengths, and the larger noise, are tried at five steps only. Writes
-``ccfast/presets/table.json``, an entry a task, as it goes; a sweep that is started again leaves finished entries alone
-unless ``--again`` is given.
+For every task, number of steps and level of noise, the sweep restores crops of *training* photographs
+(``training.crops``) and keeps the w, mode, start and end with the largest score (``training.preset_search``). The first
+task of an operator class is searched from a coarse grid, every other one from the nearest entry that is there (see
+``guess``). The tasks of ``OTHER_STRENGTHS``, and the larger noise, are searched at five steps only.
+
+Entries are written into ``ccfast/presets/presets.json`` one by one. A sweep that is started again leaves finished
+entries alone unless ``--again`` is given.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tqdm import tqdm
 import ccfast
 from ccfast.app.degradations import parse_operator
 from ccfast.operators import Operator
-from ccfast.presets import TABLE, distance, strength
+from ccfast.presets import ENTRIES_FILE, distance, strength
 
 from .crops import SIZE, training_crops
 from .patches import fetch
@@ -44,7 +45,11 @@ ORDER = ("prior", "task", "noise_std", "steps")
 
 
 def guess(entries: list[dict], key: dict, operator: Operator) -> dict | None:
-    """The entry to begin from, the nearest of the operator's class; None without one."""
+    """The entry that the search for ``key`` begins from; None where the operator's class has no entry yet.
+
+    An entry of the same prior goes before others, then one near in strength, then one with the same noise, then one of
+    five steps, then one near in the number of steps.
+    """
     same = [entry for entry in entries if entry["operator"] == type(operator).__name__]
     if not same:
         return None
@@ -54,14 +59,14 @@ def guess(entries: list[dict], key: dict, operator: Operator) -> dict | None:
             e["prior"] != key["prior"],
             distance(e["strength"], strength(operator)),
             e["noise_std"] != key["noise_std"],
-            e["steps"] != STEPS[0],  # other numbers may be older
+            e["steps"] != STEPS[0],  # entries of other numbers of steps may be older
             distance(e["steps"], key["steps"]),
         ),
     )
 
 
 def place(entry: dict) -> Candidate:
-    """Of an entry, in its grid."""
+    """The place of an entry in the grid of its prior."""
     grid = GRIDS[entry["prior"]]
     return Candidate(NAMES.index(entry["mode"]), grid.weights.index(entry["w"]), grid.starts.index(entry["start"]))
 
@@ -69,7 +74,7 @@ def place(entry: dict) -> Candidate:
 def find(
     key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch.Tensor, grid: Grid, known: list[Candidate]
 ) -> dict:
-    """The entry for one prior, task, noise and number of steps; ``known``: what was found before."""
+    """The entry for one prior, task, noise and number of steps, all in ``key``; ``known`` holds earlier finds."""
     operator = parse_operator(key["task"], (3, SIZE, SIZE))
     task = Task(denoiser, operator, truth, key["steps"], key["noise_std"])
     near = guess(entries, key, operator)
@@ -81,7 +86,7 @@ def find(
         and grid.valid(begin, denoiser.schedule, key["steps"])
         and near["prior"] == key["prior"]
     ):
-        # the entry at five steps is near: its mode, or the one that gains most from steps, and its end
+        # The entry at five steps is near, so that its end is kept, and its mode or the one that gains most from steps.
         grid, rounds = replace(grid, ends=(near["end"],), modes=(near["mode"], NAMES[REFRESHED])), 0
     with tqdm(desc=" ".join(map(str, key.values())), leave=False) as bar:
         candidate, end, value = search(task, grid, begin, rounds, bar.update, known)
@@ -122,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior", choices=tuple(GRIDS))
     parser.add_argument("--photos", type=Path, required=True, help="folder of the unpacked packages; fetched if absent")
-    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--out", type=Path, default=ENTRIES_FILE)
     parser.add_argument("--count", type=int, default=9, help="number of crops")
     parser.add_argument(
         "--steps", type=int, nargs="+", default=list(STEPS), help="five first: the others start from it"

@@ -19,7 +19,7 @@ from ccfast.app.benchmark.steps import compiled_step, stand_in
 from ccfast.operators import Bicubic
 from ccfast.testing import relative_error
 
-__all__ = ["CONTENDERS", "NETWORKS", "Problem", "run_records"]
+__all__ = ["CONTENDERS", "NETWORKS", "PreparedRun", "run_records"]
 
 STEPS, W = 5, 2.0
 GATE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -42,7 +42,7 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], torch.dtype]] = {
 
 
 @dataclass
-class Problem:
+class PreparedRun:
     """One network and one batch; each contender is a function that restores ``y`` from ``x_init``."""
 
     network: Callable[..., Tensor]
@@ -97,7 +97,7 @@ class Problem:
         return lambda: rival(self.y, self.x_init)
 
 
-CONTENDERS: dict[str, Callable[[Problem], Callable[[], Tensor]]] = {
+CONTENDERS: dict[str, Callable[[PreparedRun], Callable[[], Tensor]]] = {
     "eager": lambda p: p.restorer("reference", False),
     "ccfast": lambda p: p.restorer("auto", False),
     "published": lambda p: p.published(),
@@ -154,13 +154,10 @@ def _of_network(
             why = _left_out(contender, device, deadline, compiled)
             if why is None:
                 try:
-                    problem = Problem(network, dtype, batch, side, device)
-                    record |= _measured(contender, make(problem), problem, truths)
-                except (
-                    RuntimeError,
-                    ValueError,
-                    ImportError,
-                ) as error:  # memory, capture, compiler, scipy; wrong result
+                    prepared = PreparedRun(network, dtype, batch, side, device)
+                    record |= _measured(contender, make(prepared), prepared, truths)
+                # RuntimeError: no memory, a failed capture or compilation, a wrong result. ImportError: no scipy.
+                except (RuntimeError, ValueError, ImportError) as error:
                     why = f"{type(error).__name__}: {str(error)[:200]}"
                 finally:
                     torch.compiler.reset()
@@ -177,17 +174,19 @@ def _left_out(contender: str, device: torch.device, deadline: float, compiled: b
     return None if compiled or "compiled" not in contender else "not compiled in this run"
 
 
-def _measured(contender: str, run: Callable[[], Tensor], problem: Problem, truths: dict[int, Tensor]) -> dict[str, Any]:
+def _measured(
+    contender: str, run: Callable[[], Tensor], prepared: PreparedRun, truths: dict[int, Tensor]
+) -> dict[str, Any]:
     begun = time.monotonic()
     x = run().clone()
     ready = time.monotonic() - begun
-    error = relative_error(x, truths.setdefault(problem.batch, x))
-    if not error <= GATE[problem.dtype] and contender != "published":  # its float32 bases lose digits, as published
-        raise GateError(f"{contender}: off by {error:.1e}, allowed are {GATE[problem.dtype]:.1e}")
+    error = relative_error(x, truths.setdefault(prepared.batch, x))
+    if not error <= GATE[prepared.dtype] and contender != "published":  # its float32 bases lose digits, as published
+        raise GateError(f"{contender}: off by {error:.1e}, allowed are {GATE[prepared.dtype]:.1e}")
     peak = {}
-    if problem.device.type == "cuda":
+    if prepared.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    took = seconds(run, problem.device, rounds=5)
-    if problem.device.type == "cuda":
+    took = seconds(run, prepared.device, rounds=5)
+    if prepared.device.type == "cuda":
         peak = {"peak_bytes": torch.cuda.max_memory_allocated()}
     return {"seconds": took, "first_call": ready, "error": error} | peak

@@ -1,1 +1,1 @@
-"""What the bundled priors reach on held-out pictures, beside baselines, held against the bars of the project."""
+"""The quality that the bundled priors reach on held-out pictures, beside baselines and the targets of the project."""

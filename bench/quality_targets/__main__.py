@@ -1,10 +1,11 @@
 """Quality of a bundled prior on held-out pictures: ``python -m bench.quality_targets photo``.
 
-For each task: H+ y, a harmonic fill for masks, the Wiener filter for blurs, one five-step sample with the default
-solver and preset, the mean of several samples, and PiGDM and DDNM at twenty steps with the same prior and their own
-tuned parameters (``bench.quality_targets.tune_baselines``). PSNR, SSIM, GMSD and the Laplacian energy, on ten
-128x128 crops and on five 256x256 pictures, noiseless; and the prior's PSNR as a denoiser. Prints a table and the bars
-that are met, and writes both to bench/results/bars_<prior>.json.
+Every task is restored, without noise, on ten 128x128 crops and on five 256x256 pictures. Its rows are H+ y, a harmonic
+fill for masks, the Wiener filter for blurs, one five-step sample with the default solver and preset, the mean of
+several samples, and PiGDM and DDNM at twenty steps with the same prior and parameters of their own, tuned by
+``bench.quality_targets.tune_baselines``. A row has PSNR, SSIM, GMSD and the Laplacian energy. The prior's PSNR as a
+denoiser is measured too. The command prints the rows and the targets that are met, and writes both to
+bench/results/quality_<prior>.json.
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ def main() -> None:
     if not arguments.crops_only:
         sets["256 pictures"] = torch.stack([heldout.square(name) for name in heldout.PHOTOGRAPHS])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    path = RESULTS / f"bars_{arguments.prior}.json"
+    path = RESULTS / f"quality_{arguments.prior}.json"
     old = json.loads(path.read_text())["rows"] if path.exists() else []
     record: dict = {
         "commit": commit.stdout.strip(),
         "torch": torch.__version__,
         "samples": arguments.samples,
         "denoising_psnr": denoising(denoiser, sets["128 crops"]),
-        "bars": {},
+        "targets": {},
         "rows": [],
     }
     for name, truth in sets.items():
@@ -73,7 +74,7 @@ def main() -> None:
         rows += evaluate(denoiser, name, truth, arguments.samples, arguments.tasks)
         rows.sort(key=lambda row: TASKS.index(row["task"]))
         record["rows"] += rows
-        record["bars"][name] = [bar._asdict() for bar in judge(rows)]
+        record["targets"][name] = [target._asdict() for target in judge(rows)]
         print("\n".join(map(str, judge(rows))))
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")

@@ -18,7 +18,7 @@ __all__ = ["SOLVERS", "STEPS", "TUNED", "harmonic_fill", "methods", "wiener"]
 
 STEPS = 20
 """Network evaluations of the samplers compared with."""
-TUNED = RESULTS / "bars_tuned.json"
+TUNED = RESULTS / "tuned_baselines.json"
 """Their parameters, chosen on training photographs by ``bench.quality_targets.tune_baselines``."""
 
 SOLVERS: dict[str, Callable[[dict], Solver]] = {

@@ -9,19 +9,19 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from bench.markers import Block
+from bench.page_block import PageBlock
 from bench.quality_targets.scores import NOISE_LEVELS, RESULTS, TASKS
 from ccfast.priors import PRIORS
 
 __all__ = ["BLOCK", "render"]
 
-BLOCK = Block("bars", "python -m bench.quality_targets.quality_table")
+BLOCK = PageBlock("quality", "python -m bench.quality_targets.quality_table")
 SET = "128 crops"
 
 
 def render() -> str:
-    """Markdown: the ten crops, then each prior as a denoiser, then the bars that are missed on any set of pictures."""
-    records = {prior: json.loads((RESULTS / f"bars_{prior}.json").read_text()) for prior in PRIORS}
+    """Markdown with the scores on the ten crops, each prior as a denoiser, and the targets that any set misses."""
+    records = {prior: json.loads((RESULTS / f"quality_{prior}.json").read_text()) for prior in PRIORS}
     parts = [part for prior, record in records.items() for part in _scores(prior, record)]
     head = " | ".join(f"std {level}/255" for level in NOISE_LEVELS)
     rows = [f"| denoising PSNR, dB | {head} |", "| --- |" + " --- |" * len(NOISE_LEVELS)]
@@ -47,14 +47,13 @@ def _scores(prior: str, record: dict[str, Any]) -> Iterator[str]:
 
 
 def _missed(records: dict[str, dict[str, Any]]) -> Iterator[str]:
-    bars = [(p, name, bar) for p, r in records.items() for name, found in r["bars"].items() for bar in found]
-    missed = [(prior, name, bar) for prior, name, bar in bars if not bar["met"]]
-    yield f"Of {len(bars)} bars that the project set itself, {len(missed)} are missed:"
+    targets = [(p, name, one) for p, r in records.items() for name, found in r["targets"].items() for one in found]
+    missed = [(prior, name, target) for prior, name, target in targets if not target["met"]]
+    yield f"Of {len(targets)} targets that the project set itself, {len(missed)} are missed:"
     yield ""
-    for prior, name, bar in missed:
-        yield (
-            f"- `{prior}`, {name}, {bar['task']}: {bar['what']} is {bar['measured']:.4g}, asked for {bar['bound']:.4g}"
-        )
+    for prior, name, target in missed:
+        measured, bound = f"{target['measured']:.4g}", f"{target['bound']:.4g}"
+        yield f"- `{prior}`, {name}, {target['task']}: {target['what']} is {measured}, asked for {bound}"
 
 
 if __name__ == "__main__":

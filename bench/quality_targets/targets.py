@@ -1,4 +1,4 @@
-"""The bars, held against the rows that were measured on one set of pictures."""
+"""The targets of quality, each compared with the rows that were measured on one set of pictures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from bench.quality_targets.baselines import STEPS
 
-__all__ = ["Bar", "judge"]
+__all__ = ["QualityTarget", "judge"]
 
 DETAIL = ("bicubic:4", "blur:3.0")
 
 
-class Bar(NamedTuple):
-    """A bound, and what was measured."""
+class QualityTarget(NamedTuple):
+    """A bound that the project set itself on one task, what was measured, and whether that keeps the bound."""
 
     task: str
     what: str
@@ -26,8 +26,8 @@ class Bar(NamedTuple):
         return f"{word}  {self.task:<12} {self.what}: {self.measured:.4g} (asked: {self.bound:.4g})"
 
 
-def judge(rows: list[dict[str, Any]]) -> Iterator[Bar]:
-    """All bars of the rows of one set of pictures."""
+def judge(rows: list[dict[str, Any]]) -> Iterator[QualityTarget]:
+    """Every target that the rows of one set of pictures have figures for."""
     by_task: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
         by_task.setdefault(row["task"], {})[row["method"]] = row
@@ -35,9 +35,9 @@ def judge(rows: list[dict[str, Any]]) -> Iterator[Bar]:
         yield from _of_task(task, methods)
 
 
-def _of_task(task: str, methods: dict[str, dict[str, Any]]) -> Iterator[Bar]:
-    def least(what: str, measured: float, bound: float) -> Bar:
-        return Bar(task, what, round(measured, 4), bound, measured >= bound)
+def _of_task(task: str, methods: dict[str, dict[str, Any]]) -> Iterator[QualityTarget]:
+    def least(what: str, measured: float, bound: float) -> QualityTarget:
+        return QualityTarget(task, what, round(measured, 4), bound, measured >= bound)
 
     own, pinv = methods["ccfast, 5 steps"], methods["H+ y"]
     many = next(row for name, row in methods.items() if "mean of" in name)

@@ -1,4 +1,4 @@
-"""Parameters of the baselines, which this command writes into results/bars_tuned.json:
+"""Parameters of the baselines, which this command writes into results/tuned_baselines.json:
 
     python -m bench.quality_targets.tune_baselines photo --photos FOLDER
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bench.markers import Block
+from bench.page_block import PageBlock
 
 from .page import DOCS, load
 from .section_photographs import gaps
 
 __all__ = ["BLOCK", "render"]
 
-BLOCK = Block("report", "make report")
+BLOCK = PageBlock("report", "make report")
 PICTURES = (
     ("photographs_photo_evaluations_0", "Quality on held-out photographs against network evaluations"),
     ("posterior", "Distance to exact posteriors against network evaluations"),

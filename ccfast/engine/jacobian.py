@@ -8,8 +8,8 @@ gradient of a scalar plus a multiple of x), so that J^T r = J r, which needs no 
     "rounded_difference"  the same for a network in bfloat16 or float16, whose rounding it amplifies a hundredfold
 
 Trained networks are only nearly symmetric: ``bench/jacobian_products.py`` measures what that costs, the distance from
-reverse mode, quality, seconds and peak resident memory on a bundled prior (``bench/results/products_photo.json``). x
-here is the network's scaled input c_in x.
+reverse mode, quality, seconds and peak resident memory on a bundled prior
+(``bench/results/jacobian_products_photo.json``). x here is the network's scaled input c_in x.
 
 When each is right: "reverse" unless something speaks against it. "finite_difference" where memory is short, or the
 network has no gradients (compiled, exported, quantised, inference mode) and computes in float32. "forward" where a

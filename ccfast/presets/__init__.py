@@ -1,6 +1,7 @@
-"""Presets: solver parameters and times found by the documented sweep, for a prior, an operator and a number of steps.
+"""Presets: the parameters and the times of a solver for a prior, an operator and a number of steps.
 
-The table is ``table.json`` beside this file; ``python -m training.preset_sweep`` writes it from *training* photographs.
+A preset is an entry of ``presets.json`` beside this file. ``python -m training.preset_sweep`` finds the entries by
+restoring *training* photographs; no held-out picture takes part.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..solvers import Conjugate
 
 __all__ = ["MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
 
-TABLE = Path(__file__).parent / "table.json"
+ENTRIES_FILE = Path(__file__).parent / "presets.json"
 
 MODES: dict[str, dict[str, str | float]] = {
     "auto": {"jacobian": "auto"},
@@ -31,13 +32,13 @@ MODES: dict[str, dict[str, str | float]] = {
     "one_projection_refresh": {"jacobian": "one_projection", "refresh": 1.0},
     "none_refresh": {"jacobian": "none", "refresh": 1.0},
 }
-"""What an entry calls the mode of ``Conjugate`` -> its options."""
+"""The options of ``Conjugate`` that the ``mode`` of an entry stands for."""
 NOISELESS = ("rayleigh",)
-"""Modes that refuse noise in the measurement."""
+"""The modes that refuse noise in the measurement."""
 
 
 class Preset(NamedTuple):
-    """What a Sampler takes for ``solver=None``, ``start=None`` and ``end=None``."""
+    """The solver and the times of the first and last state that a Sampler takes where the user names none."""
 
     solver: Conjugate
     start: float
@@ -47,11 +48,11 @@ class Preset(NamedTuple):
 def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 0.0) -> Preset | None:
     """The preset nearest to an operator and a number of steps, None for a prior or an operator without entries.
 
-    Entries of the operator's class are preferred to others of its kind; among them those with noise where the
-    measurement has some, and those without where it has none; then the one nearest in noise, in strength (see
-    ``strength``) and in steps, in this order, all as ratios.
+    Entries of the operator's class are preferred to others of its kind. Among them, entries with noise are preferred
+    where the measurement has noise, and entries without where it has none. The nearest of these in noise, then in
+    ``strength``, then in the number of steps is taken; every distance is that of a ratio from 1.
     """
-    entries = [e for e in table() if e["prior"] == name and not (noise_std and e["mode"] in NOISELESS)]
+    entries = [e for e in read_entries() if e["prior"] == name and not (noise_std and e["mode"] in NOISELESS)]
     near = [entry for entry in entries if entry["operator"] == type(operator).__name__]
     near = near or [entry for entry in entries if entry["kind"] == operator.kind]
     near = [entry for entry in near if (entry["noise_std"] > 0) == (noise_std > 0)] or near
@@ -68,15 +69,16 @@ def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 
 
 
 def conjugate(w: float | str, mode: str) -> Conjugate:
-    """The solver with a weight and a mode of ``MODES``."""
+    """The solver with the guidance weight ``w`` and a mode of ``MODES``."""
     return Conjugate(w, **MODES[mode])  # pyright: ignore[reportArgumentType]
 
 
 def strength(operator: Operator) -> float:
-    """How much an operator hides, one number >= 1 to compare operators of one class by.
+    """How much an operator hides: a number >= 1 by which operators of one class are compared.
 
-    For masks 1 + the mean distance, in pixels, of a hidden pixel from an observed one (50 % at random: about 2; a box
-    of side n: about 1 + n/6). For other operators the number of pixels for every singular value that is not zero.
+    A mask has 1 + the mean distance, in pixels, of a hidden pixel from an observed one (about 2 where every second
+    pixel is hidden at random, about 1 + n/6 for a box of side n). Any other operator has the number of pixels over the
+    number of singular values that are not zero.
     """
     if isinstance(operator, Inpainting):
         return 1.0 + mean_hole_depth(operator.singular_values)
@@ -92,15 +94,16 @@ def mean_hole_depth(mask: Tensor) -> float:
     count, depth = float(hidden.sum()), 0.0
     while hidden.any():
         depth += float(hidden.sum())
-        padding = (1, 1, 1, 1)  # beyond the border nothing is observed
+        padding = (1, 1, 1, 1)  # nothing is observed beyond the border
         hidden = -functional.max_pool2d(-functional.pad(hidden, padding, value=1.0), 3, stride=1)
     return depth / count if count else 0.0
 
 
 def distance(a: float, b: float) -> float:
+    """|ln(a/b)| of two positive numbers: how far their ratio is from 1."""
     return abs(math.log(a / b))
 
 
 @lru_cache(maxsize=1)
-def table() -> list[dict]:
-    return json.loads(TABLE.read_text())["entries"]
+def read_entries() -> list[dict]:
+    return json.loads(ENTRIES_FILE.read_text())["entries"]

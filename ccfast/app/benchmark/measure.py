@@ -17,8 +17,8 @@ from ...priors import load_prior
 from ...sampler import Sampler
 from .cases import KINDS, Case
 from .cpu_load import LIMIT, BusyError, ForeignLoad
-from .prepared_cases import Run, make_problem, triad
-from .steps import Restore, StepProblem
+from .prepared_cases import Run, prepare, triad
+from .steps import PreparedStep, Restore
 from .timing import Sampling, interleave, repeated, summary
 
 __all__ = ["Harness", "Record", "Rival", "own"]
@@ -58,7 +58,7 @@ def floors(case: Case) -> dict[str, Run]:
     if case.op == "noise" or not can_run("native"):
         return {}
     small = {"call": replace(case, batch=1, side=TINY), "cached": replace(case, batch=1, side=case.side // 2)}
-    runs = {name: make_problem(other).rivals(compiled=False)["native"] for name, other in small.items()}
+    runs = {name: prepare(other).rivals(compiled=False)["native"] for name, other in small.items()}
     sweep = triad(SWEEP)
     return {**runs, "sweep": sweep, "swept call": partial(_both, sweep, runs["call"])}
 
@@ -116,7 +116,7 @@ class Harness:
 
     rounds: int = 21
     compiled: bool = True
-    rivals: Mapping[str, Callable[[StepProblem], Rival | None]] = field(default_factory=dict)
+    rivals: Mapping[str, Callable[[PreparedStep], Rival | None]] = field(default_factory=dict)
     busy: bool = False
     attempts: int = 3
 
@@ -141,12 +141,12 @@ class Harness:
 
     def with_prior(self, case: Case) -> Record:
         """Seconds of a step with the bundled prior, inside and outside the network, and the share outside."""
-        problem = StepProblem(case, load_prior("photo").network, steps=3 if case.batch == 1 else 2)
-        restore = problem.of_backend("auto")
+        prepared = PreparedStep(case, load_prior("photo").network, steps=3 if case.batch == 1 else 2)
+        restore = prepared.of_backend("auto")
 
         def split() -> dict[str, float]:
-            problem.outside(restore)
-            return {"inside": median(problem.clock.inside), "outside": median(problem.clock.outside)}
+            prepared.outside(restore)
+            return {"inside": median(prepared.clock.inside), "outside": median(prepared.clock.outside)}
 
         split()
         (seconds, cores) = self._undisturbed(split)
@@ -154,38 +154,38 @@ class Harness:
 
     # ------------------------------------------------------------------------------------ what is measured how
     def _operation(self, case: Case) -> Record:
-        problem = make_problem(case)
+        prepared = prepare(case)
         with torch.no_grad():
-            runs = problem.rivals(self.compiled)
-            errors = problem.check(runs)
-            everything = {**runs, **problem.ungated, **floors(case), "triad": triad(problem.bytes)}
+            runs = prepared.rivals(self.compiled)
+            errors = prepared.check(runs)
+            everything = {**runs, **prepared.ungated, **floors(case), "triad": triad(prepared.bytes)}
             record = self._time({name: repeated(run) for name, run in everything.items()})
         parts = floor(record["seconds"], case)
         record["floor"] = parts and parts._asdict()
-        speed = problem.bytes / record["seconds"][own(record)]["median"] / 1e9
-        return record | {"errors": errors, "bytes": problem.bytes, "gb_per_s": speed}
+        speed = prepared.bytes / record["seconds"][own(record)]["median"] / 1e9
+        return record | {"errors": errors, "bytes": prepared.bytes, "gb_per_s": speed}
 
     def _step(self, case: Case) -> Record:
         """Outside the network; "compile" is the whole step with a network of one multiplication, fused into it."""
-        problem = StepProblem(case)
-        runs, errors = self._contenders(problem, GATE)
+        prepared = PreparedStep(case)
+        runs, errors = self._contenders(prepared, GATE)
         samplings: dict[str, Sampling] = {
-            name: partial(problem.whole if name == "compile" else problem.outside, restore)
+            name: partial(prepared.whole if name == "compile" else prepared.outside, restore)
             for name, restore in runs.items()
         }
         return self._time(samplings) | {"errors": errors}
 
     def _photo(self, case: Case) -> Record:
         """Whole steps with the bundled prior, network and VJP included."""
-        problem = StepProblem(case, load_prior("photo").network, steps=3)
-        runs, errors = self._contenders(problem, PRIOR_GATE)
-        samplings: dict[str, Sampling] = {name: partial(problem.whole, restore) for name, restore in runs.items()}
+        prepared = PreparedStep(case, load_prior("photo").network, steps=3)
+        runs, errors = self._contenders(prepared, PRIOR_GATE)
+        samplings: dict[str, Sampling] = {name: partial(prepared.whole, restore) for name, restore in runs.items()}
         return self._time(samplings) | {"errors": errors}
 
     def _plan(self, case: Case) -> Record:
         """Making a sampler of five steps: "ccfast" without noise, "noise" where the solver can."""
-        problem = StepProblem(case)
-        make = partial(Sampler, problem.denoiser, problem.operator, problem.solver)
+        prepared = PreparedStep(case)
+        make = partial(Sampler, prepared.denoiser, prepared.operator, prepared.solver)
         runs: dict[str, Callable[[], object]] = {"ccfast": make}
         note = {}
         try:
@@ -193,22 +193,22 @@ class Harness:
             runs["noise"] = partial(make, noise_std=0.05)
         except ValueError as error:
             note["no_noise"] = str(error)
-        runs |= {name: rival.plan for name, rival in self._others(problem).items()}
+        runs |= {name: rival.plan for name, rival in self._others(prepared).items()}
         return self._time({name: repeated(run) for name, run in runs.items()}) | note
 
-    def _contenders(self, problem: StepProblem, limit: float) -> tuple[dict[str, Restore], dict[str, float]]:
+    def _contenders(self, prepared: PreparedStep, limit: float) -> tuple[dict[str, Restore], dict[str, float]]:
         """Everything that restores, past its gate, and the errors of what is timed."""
-        runs = {name: problem.of_backend(backend) for name, backend in _BACKENDS.items() if can_run(backend)}
+        runs = {name: prepared.of_backend(backend) for name, backend in _BACKENDS.items() if can_run(backend)}
         if self.compiled:
-            runs["compile"] = problem.compiled()
-        others = self._others(problem)
-        errors = problem.check(runs, limit)
-        problem.check({name: rival.exact for name, rival in others.items()}, limit)
+            runs["compile"] = prepared.compiled()
+        others = self._others(prepared)
+        errors = prepared.check(runs, limit)
+        prepared.check({name: rival.exact for name, rival in others.items()}, limit)
         timed = {name: rival.restore for name, rival in others.items()}
-        return runs | timed, errors | problem.check(timed, math.inf)
+        return runs | timed, errors | prepared.check(timed, math.inf)
 
-    def _others(self, problem: StepProblem) -> dict[str, Rival]:
-        made = {name: make(problem) for name, make in self.rivals.items()}
+    def _others(self, prepared: PreparedStep) -> dict[str, Rival]:
+        made = {name: make(prepared) for name, make in self.rivals.items()}
         return {name: rival for name, rival in made.items() if rival is not None}
 
     # ------------------------------------------------------------------------------------ timing

@@ -22,7 +22,7 @@ from ...testing import TOLERANCE, relative_error
 from ...times import uniform
 from .cases import Case
 
-__all__ = ["GateError", "Problem", "Run", "make_problem", "total", "triad"]
+__all__ = ["GateError", "PreparedCase", "Run", "prepare", "total", "triad"]
 
 Run = Callable[[], Tensor]
 """Runs once; returns the tensor that holds the result."""
@@ -33,7 +33,7 @@ class GateError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Problem:
+class PreparedCase:
     """Inputs of a case and its rivals.
 
     Attributes:
@@ -95,7 +95,7 @@ def triad(moved: int) -> Run:
     return partial(torch.add, b, c, alpha=0.7, out=a)
 
 
-def make_problem(case: Case) -> Problem:
+def prepare(case: Case) -> PreparedCase:
     """Random inputs that stay the same from run to run."""
     makers = {"residual": _residual, "noise": _noise}
     with torch.no_grad():
@@ -103,7 +103,7 @@ def make_problem(case: Case) -> Problem:
 
 
 # ------------------------------------------------------------------------------------------------ the operations
-def _residual(case: Case) -> Problem:
+def _residual(case: Case) -> PreparedCase:
     operator, p, q = case.operator(), 1.25, -0.75
     tensors = _draw(case, "ybar", "x", "F")
 
@@ -116,10 +116,10 @@ def _residual(case: Case) -> Problem:
     truth = torch.empty(case.shape, dtype=torch.float64)
     reference.bind(operator).residual([t.double() for t in tensors.values()], p, q, truth)
     moved = _bytes(case, ["x", "F", "ybar", "r"]) + _mask_bytes(operator)
-    return Problem(case, tensors, moved, bind, algebra, truth)
+    return PreparedCase(case, tensors, moved, bind, algebra, truth)
 
 
-def _update(case: Case) -> Problem:
+def _update(case: Case) -> PreparedCase:
     """A row of a plan; the network's next input as well where that is no copy of the state."""
     operator = case.operator()
     solver: Solver = {
@@ -150,7 +150,7 @@ def _update(case: Case) -> Problem:
     reference.bind(operator).update(row, [t.double() for t in tensors.values()], truth, None, 1.0)
     moved = _bytes(case, [*names, "x", *(["input"] if after is not None else [])])
     moved += _mask_bytes(operator) if row.projected else 0
-    return Problem(case, tensors, moved, bind, algebra, truth)
+    return PreparedCase(case, tensors, moved, bind, algebra, truth)
 
 
 def total(terms: Sequence[Tensor]) -> Tensor:
@@ -158,7 +158,7 @@ def total(terms: Sequence[Tensor]) -> Tensor:
     return reduce(torch.add, terms)
 
 
-def _noise(case: Case) -> Problem:
+def _noise(case: Case) -> PreparedCase:
     """Against torch's normal_, which draws another stream, not the same one on every backend."""
     seeds = reference.seed_words([7] * case.batch, torch.device("cpu"))
     places, draws = torch.arange(case.batch), torch.zeros(case.batch, dtype=torch.int64)
@@ -169,7 +169,7 @@ def _noise(case: Case) -> Problem:
 
     truth = reference.normal(torch.empty(case.shape), seeds, places, draws, 1).double()
     rivals: dict[str, Run] = {"torch": torch.empty(case.shape).normal_}
-    return Problem(case, {}, _bytes(case, ["x"]), bind, None, truth, rivals)
+    return PreparedCase(case, {}, _bytes(case, ["x"]), bind, None, truth, rivals)
 
 
 def _draw(case: Case, *names: str) -> dict[str, Tensor]:

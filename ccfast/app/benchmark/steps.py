@@ -23,7 +23,7 @@ from ...testing import relative_error
 from .cases import Case
 from .prepared_cases import GateError, total
 
-__all__ = ["Clock", "Restore", "StepProblem", "W", "compiled_step", "stand_in"]
+__all__ = ["Clock", "PreparedStep", "Restore", "W", "compiled_step", "stand_in"]
 
 STEPS, W = 5, 15.0
 """Of the run that is timed: its steps, and the guidance weight."""
@@ -81,7 +81,7 @@ class Clock:
             torch.autograd.grad = grad
 
 
-class StepProblem:
+class PreparedStep:
     """One operator, the default solver, and a network; rivals are whole runs.
 
     Args:

@@ -1,4 +1,4 @@
-"""The bars of the bundled priors: the baselines, the scores, the judgement, and the committed results."""
+"""The targets of quality of the bundled priors: the baselines, the scores, the judgement, and the committed results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ccfast
-from bench.markers import PAGE
+from bench.page_block import PAGE
 from bench.quality_targets import __main__ as command
 from bench.quality_targets import quality_table
 from bench.quality_targets.baselines import STEPS, TUNED, harmonic_fill, methods, wiener
@@ -68,7 +68,7 @@ def test_the_judge():
         row("bicubic:4", "ccfast, 5 steps, mean of 16", 27.31),
         *rivals,
     ]
-    found = {bar.what: bar for bar in judge(rows)}
+    found = {target.what: target for target in judge(rows)}
     assert not found["PSNR over H+ y"].met
     assert found["GMSD under H+ y"].met
     assert not found["Laplacian energy"].met
@@ -95,16 +95,16 @@ def test_one_task_end_to_end():
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_committed_results_are_whole(prior):
-    """Every task has its tuned baselines and its rows, and the bars are those that the rows give."""
+    """Every task has its tuned baselines and its rows, and the targets are judged as the rows demand."""
     assert set(json.loads(TUNED.read_text())[prior]) == set(TASKS)
-    record = json.loads((command.RESULTS / f"bars_{prior}.json").read_text())
+    record = json.loads((command.RESULTS / f"quality_{prior}.json").read_text())
     denoiser, operator = ccfast.load_prior(prior), Inpainting(torch.ones(3, 8, 8))
     assert {r["method"] for r in record["rows"]} >= {name for name, _ in methods(denoiser, TASKS[0], operator, 16)}
-    for name, bars in record["bars"].items():
+    for name, targets in record["targets"].items():
         rows = [r for r in record["rows"] if r["set"] == name]
         assert {r["task"] for r in rows} == set(TASKS)
-        assert [bar._asdict() for bar in judge(rows)] == bars
+        assert [target._asdict() for target in judge(rows)] == targets
 
 
-def test_the_readme_shows_the_results():
+def test_the_page_shows_the_results():
     assert quality_table.BLOCK.inside(PAGE.read_text()) == quality_table.render()
