@@ -126,14 +126,19 @@ class Denoiser:
         output = self.network(x, t, **self.network_kwargs)
         return self.trim(output, x)
 
-    def trim(self, output: object, x: Tensor) -> Tensor:
-        """Check what a network returned for x, and drop learned variance."""
+    def trim(self, output: object, x: Tensor, whole: bool = False) -> Tensor:
+        """Check what a network returned for x, and drop learned variance, or with ``whole`` ask for it and keep it."""
         if not isinstance(output, Tensor):
             raise TypeError(f"network {self!r}: must return a tensor, got {type(output).__name__}")
-        if output.shape == x.shape:
+        if output.shape == x.shape and not whole:
             return output
         if output.ndim == x.ndim and output.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
-            return output[:, : x.shape[1]]
+            return output if whole else output[:, : x.shape[1]]
+        if whole:
+            raise ValueError(
+                f"network {self!r}: must return twice the channels of {tuple(x.shape)}, with a learned variance, got "
+                f"{tuple(output.shape)}; DDPM('small') and DDPM('large') need none"
+            )
         raise ValueError(
             f"network {self!r}: must return shape {tuple(x.shape)} (or twice the channels), got {tuple(output.shape)}"
         )

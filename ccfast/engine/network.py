@@ -75,12 +75,12 @@ class Network:
             self._callable = torch.compile(target) if self._compile else target
             self._version = version
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """F for a scaled input and network times (B,)."""
+    def __call__(self, x: Tensor, t: Tensor, whole: bool = False) -> Tensor:
+        """F for a scaled input and network times (B,); ``whole``: with the channels of a learned variance."""
         context = torch.autocast(x.device.type, self.autocast) if self.autocast else nullcontext()
         with context:
             output = self._callable(x, t, **self.denoiser.network_kwargs)
-        return self.denoiser.trim(output, x)
+        return self.denoiser.trim(output, x, whole)
 
     def eager(self, x: Tensor, t: Tensor) -> Tensor:
         """The same without torch.compile, for tracing."""

@@ -3,7 +3,7 @@
     x     the state                                   ybar  H+ y
     F     the network's output, x0hat = p x + q F     z     fresh unit noise
     r     the residual, H+ y - P x0hat                and what a rule keeps or writes beside them
-    h     (dF/d(c_in x))^T r
+    h     (dF/d(c_in x))^T r                          G     the second half of the output's channels, a learned variance
 
 x, F, r and h can be looked back at: (register, age) is what it was ``age`` steps ago. Each term is
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEPTH", "Clip", "Number", "Plan", "Rule", "Step", "Term"]
 
-AGED, PRESENT = ("x", "F", "r", "h"), ("ybar", "z")
+AGED, PRESENT = ("x", "F", "r", "h"), ("ybar", "z", "G")
 """The registers that can be looked back at, and those of the present step alone."""
 
 EVERY = frozenset((*AGED, *PRESENT))

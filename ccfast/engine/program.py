@@ -34,7 +34,7 @@ class Need(NamedTuple):
     """What a step has to fill.
 
     Attributes:
-        r, h, z: whether it fills these registers.
+        r, h, z, G: whether it fills these registers.
         tracked: whether the network's evaluation is recorded for a derivative.
         residual: the rules that write r.
         rules: the others.
@@ -43,6 +43,7 @@ class Need(NamedTuple):
     r: bool
     h: bool
     z: bool
+    G: bool
     tracked: bool
     residual: tuple[Rule, ...]
     rules: tuple[Rule, ...]
@@ -84,7 +85,7 @@ class Program:
         h = "h" in filled
         before = tuple(rule for rule in rules if "r" in rule.writes)
         after = tuple(rule for rule in rules if "r" not in rule.writes)
-        return Need("r" in filled, h, "z" in filled, h and self.product.graph, before, after)
+        return Need("r" in filled, h, "z" in filled, "G" in filled, h and self.product.graph, before, after)
 
     def _layout(self) -> tuple[Any, ...] | None:
         plan = self.plan
@@ -139,7 +140,9 @@ class Program:
             step, need = self.plan.steps[k], self.needs[k]
             leaf = (b.state if b.input is None else b.input).detach().requires_grad_(need.tracked)
             with torch.set_grad_enabled(need.tracked):
-                output = self.network(leaf, b.times[k])
+                output = self.network(leaf, b.times[k], need.G)
+            if need.G:
+                output, registers["G", 0] = output.chunk(2, dim=1)[0], output.detach().chunk(2, dim=1)[1]
             registers["x", 0], registers["F", 0] = b.state, output.detach()
             if "F" in b.depth and output.data_ptr() == leaf.data_ptr():
                 registers["F", 0] = output.detach().clone()  # it lies in the input, which the next step overwrites

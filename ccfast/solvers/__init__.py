@@ -4,6 +4,7 @@ from .bdia import BDIA
 from .conjugate import Conjugate
 from .ddim import DDIM
 from .ddnm import DDNM
+from .ddpm import DDPM
 from .ddrm import DDRM
 from .dds import DDS
 from .deis import DEIS
@@ -21,6 +22,7 @@ __all__ = [
     "BDIA",
     "DDIM",
     "DDNM",
+    "DDPM",
     "DDRM",
     "DDS",
     "DEIS",

@@ -14,6 +14,7 @@ from .bdia import BDIA
 from .conjugate import Conjugate
 from .ddim import DDIM
 from .ddnm import DDNM
+from .ddpm import DDPM
 from .ddrm import DDRM
 from .dds import DDS
 from .deis import DEIS
@@ -83,7 +84,9 @@ REGISTRY = (
     Entry(REDDiff(), "2305.04391", "-", "1", "start"),
     Entry(Steered(), "2310.00224", "-", "1", "no"),
     Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False),
-    Entry(DDIM(eta=1.0), "2006.11239", "1", "0", "start", measurement=False),
+    Entry(DDIM(eta=1.0), "2010.02502", "1", "0", "start", measurement=False),
+    Entry(DDPM(), "2006.11239", "1", "0", "start", measurement=False),
+    Entry(DDPM(variance="large"), "2006.11239", "1", "0", "start", measurement=False),
     Entry(DPMSolverPP(), "2211.01095", "2", "0", "start", measurement=False, history=1),
     Entry(DPMSolverPP(order=3), "2211.01095", "2", "0", "start", measurement=False, history=2),
     Entry(DPMSolverPP(sde=True), "2211.01095", "2", "0", "start", measurement=False, history=1),
