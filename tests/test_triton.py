@@ -52,6 +52,15 @@ AWKWARD = [
 ]
 KINDS = ("mask", "block", "channel")
 ALL = [*((name, build) for name, build in OPERATORS if build().kind in KINDS), *AWKWARD]
+FORMS = {
+    "mask-shared": lambda: Inpainting(mask(1, 6, 9), shape=(3, 6, 9)),
+    "mask-per-image": lambda: Inpainting(mask(2, 3, 6, 9)),
+    "block": lambda: AveragePooling((3, 6, 9), 3),
+    "block-signal": lambda: AveragePooling((2, 12), 4),
+    "channel": lambda: Grayscale((3, 5, 7)),
+    "other-kind": lambda: Halved((4, 5, 6)),
+}
+"""Every form of P that a kernel has, small."""
 SIZES = [("mask", lambda: Inpainting(mask(1, 512, 512), shape=(3, 512, 512))),
          ("mask-per-image", lambda: Inpainting(mask(2, 3, 768, 1024))),
          ("block", lambda: AveragePooling((3, 768, 768), 4)),
@@ -86,6 +95,11 @@ def no_grad():
 @pytest.fixture(params=[build for _, build in ALL], ids=[name for name, _ in ALL])
 def operator(request):
     return request.param()
+
+
+def one_dtype(operator, shift=0):
+    """One for each operator, in turn; the interpreter takes too long for all, which ``test_dtypes`` meets."""
+    return DTYPES[(sum(operator.shape) + shift) % 3]
 
 
 @pytest.fixture
@@ -124,17 +138,32 @@ def check_update(operator, tensors, dtype, row):
 
 
 # ---------------------------------------------------------------------------------------- values
-@pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16", "fp16"])
-def test_rows(operator, dtype, device):
+def check_rows(operator, dtype, device):
     tensors = on(device, case(operator, dtype))
     check_residual(operator, tensors, dtype)
     for row in ("common", "one_projection", "general", "projections"):
         check_update(operator, tensors, dtype, ROWS[row])
 
 
+def test_rows(operator, device):
+    """Every row of terms must come out as the reference has it, over any shape that the indices run over."""
+    check_rows(operator, one_dtype(operator), device)
+
+
+def test_strides(operator, device):
+    """Tensors may be views: channels last, half of a wider output (not aligned), and every second pixel."""
+    check_strides(operator, one_dtype(operator, 1), device)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16", "fp16"])
-def test_strides(operator, dtype, device):
-    """Channels last, half of the channels of a wider output (not aligned), and every second pixel."""
+@pytest.mark.parametrize("build", FORMS.values(), ids=FORMS)
+def test_dtypes(build, dtype, device):
+    """The dtype of the network is a matter of loads and stores, which are those of a form of P whatever its shape."""
+    check_rows(build(), dtype, device)
+    check_strides(build(), dtype, device)
+
+
+def check_strides(operator, dtype, device):
     tensors = case(operator, dtype)
     shape = tensors["F"].shape
     tensors["F"] = torch.cat([tensors["F"], tensors["F"]], 1)[:, : shape[1]]
@@ -172,8 +201,12 @@ def test_sizes(build, dtype):
         check_update(operator, tensors, dtype, row)
 
 
+@pytest.mark.usefixtures("few_programs")
 def test_no_image_changes_another(operator, device):
-    """To the bit, however large it is or where it is not finite: all arithmetic is ours."""
+    """To the bit, however large it is or where it is not finite: all arithmetic is ours.
+
+    The blocks are large, so that one program has elements of several images.
+    """
     bound = backend.bind(operator)
 
     def run(tensors):
