@@ -19,17 +19,17 @@ def key(name):
     return (register, int(age or 0)), bool(projected)
 
 
-def given(coefficients, tensors, fields=None):
+def given(coefficients, tensors, modes=None):
     """(row, tensors): the first two arguments of an ``update``.
 
     Args:
         coefficients: number, or tensor of every image or element, by term.
         tensors: by register.
-        fields: coefficients over the modes, by register.
+        modes: coefficients over the modes, by register.
     """
     terms = [(*key(name), c) for name, c in coefficients.items()]
     terms = [(place, c, 1.0 if projected else None) for place, projected, c in terms]
-    row = Row(terms + [(key(name)[0], 1.0, f) for name, f in (fields or {}).items()])
+    row = Row(terms + [(key(name)[0], 1.0, m) for name, m in (modes or {}).items()])
     return row, [tensors[register + (str(age) if age else "")] for register, age in row.registers]
 
 
@@ -47,12 +47,11 @@ def spectra(plan):
     return values | ({"weight": step.weight.values} if isinstance(step.weight, Spectrum) else {})
 
 
-def residual(ops, x, output, ybar, p, q, out, weight=None, coordinates=None, table=None):
-    """H+ y - P (p x + q F) by the operations of a backend, with a weight over the modes where there is one."""
-    weighted = None if weight is None else (weight, coordinates)
-    ops.residual([ybar, x, output], p, q, out, weighted, table)
+def residual(ops, x, output, ybar, p, q, out, **others):
+    """H+ y - P (p x + q F) by the operations of a backend; ``others`` are its ``weighted`` and its ``table``."""
+    ops.residual([ybar, x, output], p, q, out, others.get("weighted"), others.get("table"))
 
 
-def update(ops, coefficients, tensors, out, after, c_in, fields=None, table=None):
+def update(ops, coefficients, tensors, out, after, c_in, modes=None, table=None):
     """The row of these terms, by the operations of a backend."""
-    ops.update(*given(coefficients, tensors, fields), out, after, c_in, table)
+    ops.update(*given(coefficients, tensors, modes), out, after, c_in, table)

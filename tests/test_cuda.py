@@ -307,12 +307,12 @@ def test_what_the_kernels_take():
     operator, image = build(SMALL["own"]), torch.ones(2)
     tensors = case(operator, torch.float32, torch.device("cpu"))
 
-    def why(coefficients, *dtypes, fields=None):
-        return cuda.takes(operator, given(coefficients, tensors, fields)[0], dtypes, 100)
+    def why(coefficients, *dtypes, modes=None):
+        return cuda.takes(operator, given(coefficients, tensors, modes)[0], dtypes, 100)
 
     assert why(ROWS["general"], torch.float32, torch.bfloat16) is None
     assert "the state is torch.float64" in why(ROWS["general"], torch.float64)
-    assert "over the modes" in why({"x": 1.0}, torch.float32, fields={"F": torch.ones(3)})
+    assert "over the modes" in why({"x": 1.0}, torch.float32, modes={"F": torch.ones(3)})
     assert "of each image or element" in why({"x": image}, torch.float32)
     nine = Row([((name, age), 1.0, None) for name in "xFr" for age in range(3)])
     assert "1 to 8 terms, and the row has 9" in cuda.takes(operator, nine, (torch.float32,), 100)
@@ -330,9 +330,9 @@ def test_idempotent(device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("height", "width", "factor"), [(1024, 1024, 1), (2048, 2048, 1), (1024, 2048, 4)])
+@pytest.mark.parametrize(("height", "width", "factor"), [(2048, 2048, 1), (1024, 256, 4)])
 def test_large(height, width, factor, device):
-    """The rounding of the largest transforms: as small as that of float32 itself."""
+    """The rounding of the largest transforms must be as small as that of float32 itself, in rows and in columns."""
     operator = fourier_member(height, width, 1, factor)
     x = draw(1, *operator.shape, dtype=torch.float32).to(device)
     out, want = torch.empty_like(x), operator.project(x.cpu().double())

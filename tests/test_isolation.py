@@ -67,12 +67,12 @@ def test_rows(operator, backend):
         lambda t: filled(lambda out: residual(ops, t["x"], t["F"], t["ybar"], 1.7, -0.6, out)), tensors, bound
     )
     rows = [(row, None) for row in ROWS.values()]
-    rows += [(cast(row, torch.float32), cast(fields, torch.float32)) for row, fields in varied(operator, tensors)]
-    for row, fields in rows:
+    rows += [(cast(row, torch.float32), cast(modes, torch.float32)) for row, modes in varied(operator, tensors)]
+    for row, modes in rows:
         spoiled.check(
-            lambda t, row=row, fields=fields: filled(lambda out: update(ops, row, t, out, None, 1.0, fields)),
+            lambda t, row=row, modes=modes: filled(lambda out: update(ops, row, t, out, None, 1.0, modes)),
             tensors,
-            BOUND if fields else bound,
+            BOUND if modes else bound,
         )
 
 

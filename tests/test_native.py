@@ -203,7 +203,7 @@ def test_update(operator, dtype):
 
 
 def varied(operator, tensors):
-    """Rows with coefficients of each image and each element, and fields over the modes, where there are any."""
+    """Rows with coefficients of each image and each element, and over the modes, where there are any."""
     shape = tensors["x"].shape
     image, some, whole = draw(shape[0], seed=7), draw(*shape[1:], seed=8), draw(*shape, seed=9)
     narrow = whole[:, :1, ..., :1]
@@ -212,9 +212,9 @@ def varied(operator, tensors):
     yield {"x": some, "r": narrow, "Pr": whole, "PF": some[:1], "h": 0.5}, None
     yield {name: image if k % 2 else 0.3 * k for k, name in enumerate(TERMS)}, None
     s = operator.singular_values
-    fields = {name: torch.where(s > 0, 0.2 + 0.3 * k + s / s.max(), 0.0) for k, name in enumerate("xFrz")}
-    yield {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3, "Ph": -2.1}, fields
-    yield {"x": 0.9, "z": image, "h": some}, {"r": fields["r"], "h": fields["x"]}
+    modes = {name: torch.where(s > 0, 0.2 + 0.3 * k + s / s.max(), 0.0) for k, name in enumerate("xFrz")}
+    yield {"x": 0.9, "F": -0.4, "r": 0.7, "h": 1.3, "Ph": -2.1}, modes
+    yield {"x": 0.9, "z": image, "h": some}, {"r": modes["r"], "h": modes["x"]}
 
 
 def cast(coefficients, dtype):
@@ -223,17 +223,17 @@ def cast(coefficients, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_with_tensors(operator, dtype, monkeypatch):
-    """Tensors among the coefficients, and fields, without the reference's functions."""
+    """Tensors among the coefficients, of images and over the modes, without the reference's functions."""
     tensors = case(operator, dtype)
     shape, wide = tensors["x"].shape, double(tensors)
-    for row, fields in varied(operator, tensors):
+    for row, modes in varied(operator, tensors):
         want, want_following = (torch.empty(shape, dtype=torch.float64) for _ in range(2))
-        update(reference.bind(operator), row, wide, want, want_following, 0.8, fields)
+        update(reference.bind(operator), row, wide, want, want_following, 0.8, modes)
         out, following = poisoned(shape, torch.float32), poisoned(shape, dtype)
         with monkeypatch.context() as patch:
             patch.setattr(reference, "update", None)
             bound = native.bind(operator)
-            update(bound, cast(row, torch.float32), tensors, out, following, 0.8, cast(fields, torch.float32))
+            update(bound, cast(row, torch.float32), tensors, out, following, 0.8, cast(modes, torch.float32))
         # a dense V of the operator's own has rounding of its own
         close(out, want, max(tolerance(operator), 2e-6))
         close(following, want_following, max(tolerance(operator), 2e-6))
@@ -248,10 +248,11 @@ def test_weighted_residual(operator, dtype, monkeypatch):
     y = draw(len(x), *operator.measurement_shape, seed=5)
     coordinates, ybar = operator.encode(y), operator.pinv(y)
     want = torch.empty(x.shape, dtype=torch.float64)
-    residual(reference.bind(operator), x.double(), F.double(), ybar, 1.7, -0.6, want, weight, coordinates)
+    residual(reference.bind(operator), x.double(), F.double(), ybar, 1.7, -0.6, want, weighted=(weight, coordinates))
     out = poisoned(x.shape, dtype)
     monkeypatch.setattr(reference, "residual", None)
-    residual(native.bind(operator), x, F, ybar.float(), 1.7, -0.6, out, weight.float(), coordinates.float())
+    weighted = weight.float(), coordinates.float()
+    residual(native.bind(operator), x, F, ybar.float(), 1.7, -0.6, out, weighted=weighted)
     close(out, want, 5e-6)
 
 
@@ -748,7 +749,7 @@ def test_a_run_does_not_depend_on_threads_and_batch(build, solver):
 @pytest.mark.parametrize("solver", [LML(0.5, 1e3), Conjugate(5.0, order=2), DDNM(eta=0.5), DDRM()], ids=repr)
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
 def test_runs_with_tensors_agree(build, solver):
-    """Coefficients of each image, or noise and with it fields over the modes: no row is left to the reference."""
+    """Coefficients of each image, or noise and with it coefficients over the modes: no row is left to the reference."""
     operator, noise = build(), 0.0 if isinstance(solver, LML) else 0.1
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
     want = sampler(operator, "reference", solver, noise_std=noise)(y, seed=3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import guided_ode
 import numpy as np
 import pytest
@@ -141,7 +139,7 @@ def test_all_coefficients_against_quadrature_in_another_variable(name, start, en
         assert m.W[1, i] == pytest.approx(-change if name == "flow" else change, rel=1e-7, abs=1e-12)
 
 
-def test_fields_over_many_singular_values_are_interpolated_to_1e_7():
+def test_coefficients_over_many_singular_values_are_interpolated_to_1e_7():
     kernel = np.exp(-(np.arange(-15, 16) ** 2) / 8.0)[:, None] * np.exp(-(np.arange(-13, 14) ** 2) / 6.0)
     operator = FourierBlur((1, 95, 96), kernel / kernel.sum(), cutoff=1e-6)
     s = operator.singular_values.numpy()
@@ -198,16 +196,13 @@ def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
         operator.pinv(y).flatten().numpy(),
         schedule,
         x_init.flatten().numpy(),
-        start,
-        end,
-        1.0,
-        steps=500,
-        weight=weight,
+        (start, end),
+        weight,
     )
     centred = {"centred": "prior"}
     for options, order in (({}, 1), ({"order": 2}, 2), (centred, 1), ({**centred, "order": 2}, 2)):
         errors = []
-        for steps in (80, 160):
+        for steps in (40, 80):
             sampler = Sampler(
                 prior.denoiser(schedule),
                 operator,
@@ -216,7 +211,7 @@ def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
                 noise_std=noise,
             )
             errors.append(np.linalg.norm(sampler(y, x_init=x_init).flatten().numpy() - truth) / np.linalg.norm(truth))
-        assert errors[1] < (0.01 if order == 1 else 5e-4), (options, errors)
+        assert errors[1] < (0.02 if order == 1 else 2e-3), (options, errors)
         assert abs(np.log2(errors[0] / errors[1]) - order) < 0.2, (options, errors)
 
 
@@ -428,19 +423,24 @@ def test_one_operator_for_every_image_and_samples(prior):
     assert relative_error(sampler.sample(y, 2, seed=[3, 4], together=2)[0], together) < 1e-12
 
 
-def test_a_noisy_plan_of_five_steps_takes_under_50_milliseconds():
-    """Best of ten, on this thread's clock: other processes do not count."""
+def test_a_noisy_plan_asks_for_few_values_of_the_integrands(monkeypatch):
+    """What a plan costs is counted: two panels of 16 points in a step, over 512 nodes and not over all 4096 modes."""
     operator = FourierBlur((3, 64, 64), torch.rand(9, 9, generator=torch.Generator().manual_seed(0)) / 40, cutoff=0.001)
-    denoiser = Denoiser(lambda x, t: x, VP())
+    assert operator.singular_values.numel() == 4096
+    denoiser, values, rate = Denoiser(lambda x, t: x, VP()), [], Guidance.rate
+
+    def counted(self, rho, s):
+        rates = rate(self, rho, s)
+        values.append(rates.size)
+        return rates
+
+    monkeypatch.setattr(Guidance, "rate", counted)
     times = VP().check_times(np.linspace(0.4, 0.001, 6))
     for solver in (Conjugate(), Conjugate("bayes", order=2, eta=0.5)):
-        spent = []
-        for _ in range(10):
-            started = time.thread_time()
-            plan = solver.plan(denoiser, operator, times, 0.05)
-            spent.append(time.thread_time() - started)
+        values.clear()
+        plan = solver.plan(denoiser, operator, times, 0.05)
         assert {len(spectrum.table.nodes) for spectrum in plan.spectra} == {NODES}
-        assert min(spent) < 0.05, spent
+        assert 0 < sum(values) <= 5 * 2 * 16 * NODES
     assert "with coefficients over 512 singular values" in str(plan)
 
 

@@ -63,8 +63,8 @@ def test_orders_of_convergence_to_the_guided_ode(prior, name, w):
     y, x_init = problem(prior, name)
     projector = OPERATOR.project(torch.eye(16, dtype=torch.float64).reshape(16, *SHAPE)).reshape(16, 16).numpy()
     ybar, x = OPERATOR.pinv(y).flatten().numpy(), x_init.flatten().numpy()
-    arguments = (prior, projector, ybar, schedule, x, start, end, w)
-    truth = {jacobian: guided_ode.solve(*arguments, jacobian, 500) for jacobian in (True, False)}
+    arguments = (prior, projector, ybar, schedule, x, (start, end), w)
+    truth = {jacobian: guided_ode.solve(*arguments, jacobian) for jacobian in (True, False)}
     for order, options in (
         (2, {"order": 2}),
         (2, {"order": 2, "jacobian": "none"}),
@@ -76,10 +76,10 @@ def test_orders_of_convergence_to_the_guided_ode(prior, name, w):
         exact = truth[options.get("jacobian") != "none"]
         errors = [
             np.linalg.norm(run(prior, name, Conjugate(w, **options), y, x_init, steps).flatten().numpy() - exact)
-            for steps in (80, 160)
+            for steps in (40, 80)
         ]
         assert abs(np.log2(errors[0] / errors[1]) - order) < 0.2, (options, errors)
-        assert errors[1] / np.linalg.norm(exact) < (0.02 if order == 1 else 6e-4), (options, errors)
+        assert errors[1] / np.linalg.norm(exact) < (0.04 if order == 1 else 2.4e-3), (options, errors)
 
 
 @pytest.mark.parametrize("options", [{"order": 2}, {"eta": 0.8}, {"order": 2, "eta": 0.8}, {"centred": "prior"},

@@ -39,7 +39,7 @@ def test_weights_are_small_and_the_network_takes_any_size_divisible_by_eight(pri
 
 def test_it_predicts_noise(prior):
     """On held-out crops the error of eps is well below that of eps = 0 at every level, and x0hat beats x/mu."""
-    x0, generator = heldout.crops(), torch.Generator().manual_seed(0)
+    x0, generator = heldout.crops()[::2], torch.Generator().manual_seed(0)
     noise = torch.randn(x0.shape, generator=generator)
     for rho in (0.06, 0.34, 1.2, 6.0, 50.0):
         t = float(prior.schedule.time(rho))
@@ -52,8 +52,11 @@ def test_it_predicts_noise(prior):
 
 
 def test_five_steps_on_held_out_crops(prior):
-    """With the presets. Every target, met or missed, is in bench/results/quality_<prior>.json."""
-    x, generator = heldout.crops(), torch.Generator().manual_seed(0)
+    """With the presets, on the centre of every photograph.
+
+    All ten crops, with every target, met or missed, are in bench/results/quality_<prior>.json.
+    """
+    x, generator = heldout.crops()[::2], torch.Generator().manual_seed(0)
     half = Inpainting(torch.rand(1, 128, 128, generator=generator) < 0.5, SHAPE)
     y = half.forward(x)
     restored = Sampler(prior, half, steps=5)(y, seed=0)

@@ -291,14 +291,14 @@ def test_what_the_kernels_take():
     operator = Grayscale((3, 5, 7))
     tensors = case(operator, torch.float32)
 
-    def why(coefficients, *dtypes, elements=100, fields=None):
-        return backend.takes(operator, given(coefficients, tensors, fields)[0], dtypes, elements)
+    def why(coefficients, *dtypes, elements=100, modes=None):
+        return backend.takes(operator, given(coefficients, tensors, modes)[0], dtypes, elements)
 
     image = torch.ones(2)
     assert why(ROWS["general"], torch.float32, torch.bfloat16) is None
     assert "the state is torch.float64" in why(ROWS["general"], torch.float64)
     assert "do not read torch.float64" in why(ROWS["general"], torch.float32, torch.float64)
-    assert "over the modes" in why({"x": 1.0}, torch.float32, fields={"F": torch.ones(3)})
+    assert "over the modes" in why({"x": 1.0}, torch.float32, modes={"F": torch.ones(3)})
     assert "of each image or element" in why({"x": image}, torch.float32)
     assert "elements, and there are 2147483648" in why({"x": 1.0}, torch.float32, elements=2**31)
     nine = Row([((name, age), 1.0, None) for name in "xFr" for age in range(3)])
