@@ -337,7 +337,9 @@ def test_bicubic_definition(factor):
             return 1.5 * x**3 - 2.5 * x**2 + 1
         return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
 
-    taps = np.array([weight((i - 2 * factor + 0.5) / factor) for i in range(4 * factor)])
+    # the middle of block i is pixel factor i + (factor - 1) / 2, which is half a pixel before a tap for even factors
+    half = 0.5 if factor % 2 == 0 else 0.0
+    taps = np.array([weight((i - 2 * factor + half) / factor) for i in range(4 * factor)])
     taps /= taps.sum()
     x = draw((2, 2, 3 * factor, 5 * factor))
     want = x.numpy()
@@ -541,7 +543,7 @@ SHAPE = (3, 8, 12)
         (
             lambda: SeparableBlur(SHAPE, [1.0], boundary="wrap"),
             ValueError,
-            "boundary must be one of zero, reflect, circular, got 'wrap'",
+            "boundary must be one of zero, reflect, mirror, replicate, circular, valid, got 'wrap'",
         ),
         (lambda: SeparableBlur(SHAPE, [1.0], cutoff=-1), ValueError, "cutoff must be a finite number >= 0, got -1"),
         (
@@ -549,7 +551,7 @@ SHAPE = (3, 8, 12)
             ValueError,
             "cutoff must leave a singular value, got 2.0 with a largest one of 1",
         ),
-        (lambda: SeparableBlur(SHAPE, [0.0], cutoff=0), ValueError, "cutoff must leave a singular value"),
+        (lambda: SeparableBlur(SHAPE, [0.0], cutoff=0), ValueError, "kernel must have a tap that is not zero"),
         (
             lambda: Separable(SHAPE, [Factor(*[torch.ones(2, 2)] * 3)]),
             ValueError,
@@ -570,7 +572,11 @@ SHAPE = (3, 8, 12)
             ValueError,
             r"cutoff must leave a frequency, got 10.0 with a largest \|k_hat\| of 9",
         ),
-        (lambda: FourierBlur(SHAPE, torch.zeros(3, 3), cutoff=0), ValueError, "cutoff must leave a frequency"),
+        (
+            lambda: FourierBlur(SHAPE, torch.zeros(3, 3), cutoff=0),
+            ValueError,
+            "kernel must have a tap that is not zero",
+        ),
         (
             lambda: FourierDownsampling(SHAPE, torch.ones(3, 3), 2, cutoff=-1),
             ValueError,

@@ -79,11 +79,17 @@ def fourier_product(first: Spectral, then: Spectral, cutoff: float) -> Operator:
     """A blur after decimation is one with the kernel spread out before it, of a spectrum that repeats itself."""
     (a, factor), (b, other) = spectrum(first), spectrum(then)
     response = a * b.repeat(1, 1, *(big // small for big, small in zip(a.shape[2:], b.shape[2:], strict=True)))
+    largest = response.abs().flatten(1).amax(1).min()
+    if largest < max(cutoff, torch.finfo(torch.float64).tiny):
+        raise ValueError(
+            f"Compose: cutoff must leave a frequency of the product, got {cutoff} with a largest |k_hat| of "
+            f"{largest:.3g}"
+        )
     kernel = impulse_kernel(response)
     kernel = kernel if first.batch or then.batch else kernel[0]
     if factor * other == 1:
-        return FourierBlur(first.shape, kernel, cutoff)
-    return FourierDownsampling(first.shape, kernel, factor * other, cutoff)
+        return FourierBlur(first.shape, kernel, cutoff, normalize=False)
+    return FourierDownsampling(first.shape, kernel, factor * other, cutoff, normalize=False)
 
 
 def channel_product(first: Operator, then: Operator, cutoff: float) -> Operator | None:

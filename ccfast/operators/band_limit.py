@@ -44,5 +44,5 @@ class BandLimit(FourierBlur):
                 f"{name}: low and high must enclose a frequency of the signal (a multiple of {rate / shape[-1]:.6g} "
                 f"up to {rate / 2:g} in the last dimension), got {low} and {high}"
             )
-        super().__init__(shape, impulse_kernel(kept[None])[0], cutoff=0.5)
+        super().__init__(shape, impulse_kernel(kept[None])[0], cutoff=0.5, normalize=False)
         self.response, self.singular_values = kept[None].to(torch.complex128), kept  # without the rounding

@@ -21,8 +21,14 @@ def cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
 class Bicubic(Separable):
     """Downsampling by an integer factor with the cubic kernel a = -0.5 stretched by factor, reflected at the borders.
 
-    In one dimension (Hx)_i = sum_k kernel[k] x[factor i + factor // 2 + k - 2 factor], k = 0 .. 4 factor - 1, with
-    kernel[k] ~ cubic((k - 2 factor + 0.5) / factor) of sum one.
+    In one dimension, with d the distance of pixel j from the middle of the block of factor pixels that output i covers,
+
+        (Hx)_i = sum_j w(d) x_j,    d = j - (factor i + (factor - 1) / 2),    w(d) ~ cubic(d / factor) of sum one
+
+    over |d| < 2 factor, where x continues with its edge repeated. It is what MATLAB's imresize does with an antialiased
+    "bicubic", borders included. Pillow (BICUBIC) and torch (interpolate with mode="bicubic", antialias=True) take the
+    same weights, but leave out those beyond the border and scale the others up. They differ from this on the outermost
+    two pixels of each side, by at most 15 % of the range of the image for factors up to 8, and nowhere else.
 
     Args:
         shape: of one image, (C, H, W) or (C, L).
@@ -36,9 +42,12 @@ class Bicubic(Separable):
         name = type(self).__name__
         shape = check_shape(name, shape)
         self.factor = check_factor(name, factor, shape)
-        kernel = cubic((np.arange(4 * factor) - 2 * factor + 0.5) / factor)
+        count = (
+            4 * factor - factor % 2
+        )  # the middle of a block is a pixel for odd factors, and lies between two for even
+        kernel = cubic((np.arange(count) - (count - 1) / 2) / factor)
         taps = (kernel / kernel.sum()).tobytes()
-        center = 2 * factor - factor // 2
+        center = (count - factor) // 2
         # no cutoff: what remains of H is well conditioned, only zeros but for rounding are dropped
         factors = [correlation_factor(name, taps, n, center, factor, "reflect", 0.0) for n in shape[1:]]
         super().__init__(shape, factors)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .operator import Operator, check_array, check_cutoff, check_shape, complex_dtype, wide
+from ._convolution import check_convention, check_kernel, correlation_taps
+from .operator import Operator, check_cutoff, check_shape, complex_dtype, wide
 
 __all__ = ["FourierBlur"]
 
@@ -15,15 +16,27 @@ __all__ = ["FourierBlur"]
 class FourierBlur(Operator):
     """(Hx)[i, j] = sum_ab kernel[a, b] x[i + a - kh // 2, j + b - kw // 2], indices modulo the image.
 
+    This is a correlation, the rule of cv2.filter2D, of torch.nn.functional.conv2d and of scipy.ndimage.correlate.
+    ``convention="convolution"`` flips the kernel, as scipy.signal.convolve and scipy.ndimage.convolve do and as a
+    measured point spread function asks for,
+
+        (Hx)[i, j] = sum_ab kernel[a, b] x[i - a + kh // 2, j - b + kw // 2]
+
+    and differs where the kernel is not symmetric. The border is circular; ``Blur`` takes kernels with any other.
+
     In the unitary Fourier basis H multiplies by k_hat. Real coordinates: V is the Hartley basis cas(2 pi f.x), so
     that down(x) = Re - Im of the spectrum, S = |k_hat| and U = H V S^-1; these are orthonormal because |k_hat| is
     even in f. Coordinates have the shape of the image and are zero where |k_hat| is below the cutoff.
 
     Args:
         shape: of one image, (C, H, W) or (C, L).
-        kernel: (kh, kw), or (B, kh, kw) with one kernel for each image; (k,) or (B, k) for signals. May be larger
-            than the image: it wraps around.
+        kernel: (kh, kw), or (B, kh, kw) with one kernel for each image; (k,) or (B, k) for signals. It may be larger
+            than the image, around which it then wraps.
         cutoff: frequencies with |k_hat| below it count as zero.
+        convention: "correlation" or "convolution".
+        normalize: True divides every kernel by its sum. None keeps it, with a warning if it does not sum to one; False
+            keeps it without.
+        boundary: "circular", the only one that a Fourier transform knows.
 
     Raises:
         ValueError: an argument against these rules, or a cutoff that leaves nothing.
@@ -34,11 +47,21 @@ class FourierBlur(Operator):
     parts = ("singular_values", "response")
     exchangeable = True
 
-    def __init__(self, shape: tuple[int, ...], kernel: Any, cutoff: float = 0.03) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        kernel: Any,
+        cutoff: float = 0.03,
+        *,
+        convention: str = "correlation",
+        normalize: bool | None = None,
+        boundary: str = "circular",
+    ) -> None:
         name = type(self).__name__
         shape = check_shape(name, shape)
+        check_circular(name, boundary)
         super().__init__(shape, shape)
-        self.response, self.batch = truncated_response(name, kernel, shape[1:], cutoff)
+        self.response, self.batch = truncated_response(name, kernel, shape[1:], cutoff, convention, normalize)
         s = even(self.response.abs())
         self.singular_values = s[0] if self.batch is None else s
 
@@ -95,23 +118,25 @@ class FourierBlur(Operator):
 
 
 # ---------------------------------------------------------------------------------------- spectra of kernels
-def truncated_response(name: str, kernel: Any, sides: tuple[int, ...], cutoff: float) -> tuple[Tensor, int | None]:
-    """k_hat (1 or B, 1, *sides), complex128, exactly zero where |k_hat| < cutoff; and B, None for a common kernel."""
-    kernel, cutoff = check_array(name, "kernel", kernel), check_cutoff(name, cutoff)
-    batch = kernel.shape[0] if kernel.ndim == len(sides) + 1 else None
-    if kernel.ndim - len(sides) not in (0, 1) or kernel.numel() == 0:
+def check_circular(name: str, boundary: str) -> None:
+    """ValueError unless the border is circular, with the operator that takes others."""
+    if boundary != "circular":
         raise ValueError(
-            f"{name}: kernel must have {len(sides)} dimensions (one more with a kernel for each image) and not be "
-            f"empty, got shape {tuple(kernel.shape)}"
+            f"{name}: boundary must be 'circular', got {boundary!r}; Blur(shape, kernel, boundary={boundary!r}) takes "
+            "any border, and may be followed by a stride with Compose"
         )
+
+
+def truncated_response(
+    name: str, kernel: Any, sides: tuple[int, ...], cutoff: float, convention: str, normalize: bool | None
+) -> tuple[Tensor, int | None]:
+    """k_hat (1 or B, 1, *sides), complex128, exactly zero where |k_hat| < cutoff; and B, None for a common kernel."""
+    cutoff, convention = check_cutoff(name, cutoff), check_convention(name, convention)
+    kernel = check_kernel(name, kernel, len(sides), normalize, per_image=True)
+    batch = kernel.shape[0] if kernel.ndim == len(sides) + 1 else None
     kernel = kernel if batch is not None else kernel[None]
-    # the impulse response, kernel tap a at index -(a - k // 2), wrapped; then k_hat is its Fourier transform
-    for dim, n in enumerate(sides, start=1):
-        taps = kernel.shape[dim]
-        index = (taps // 2 - torch.arange(taps)) % n
-        wrapped = torch.zeros(*kernel.shape[:dim], n, *kernel.shape[dim + 1 :], dtype=torch.float64)
-        kernel = wrapped.index_add(dim, index, kernel)
-    response = torch.fft.fftn(kernel[:, None], dim=tuple(range(2, kernel.ndim + 1)))
+    middle = tuple(taps // 2 for taps in kernel.shape[1:])
+    response = response_of(*correlation_taps(kernel, middle, convention), sides)
     size = even(response.abs())
     largest = size.flatten(1).amax(1)
     if ((largest < cutoff) | (largest == 0)).any():
@@ -121,6 +146,16 @@ def truncated_response(name: str, kernel: Any, sides: tuple[int, ...], cutoff: f
     # without a cutoff, zeros but for rounding still count as zero
     rounding = largest.reshape(-1, *[1] * (size.ndim - 1)) * size[0].numel() * torch.finfo(torch.float64).eps
     return torch.where(size < rounding.clamp(min=cutoff), 0.0, response), batch
+
+
+def response_of(kernel: Tensor, center: tuple[int, ...], sides: tuple[int, ...]) -> Tensor:
+    """k_hat (B, 1, *sides) of the circular correlation with kernels (B, ...) that have this centre."""
+    # the impulse response holds tap a at index center - a, wrapped; k_hat is its Fourier transform
+    for dim, (n, middle) in enumerate(zip(sides, center, strict=True), start=1):
+        index = (middle - torch.arange(kernel.shape[dim])) % n
+        wrapped = torch.zeros(*kernel.shape[:dim], n, *kernel.shape[dim + 1 :], dtype=torch.float64)
+        kernel = wrapped.index_add(dim, index, kernel)
+    return torch.fft.fftn(kernel[:, None], dim=tuple(range(2, kernel.ndim + 1)))
 
 
 def impulse_kernel(response: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fourier import even, fft, half_spectrum, hartley, irfft, truncated_response
+from .fourier import check_circular, even, fft, half_spectrum, hartley, irfft, truncated_response
 from .operator import Operator, check_factor, check_shape, wide
 
 __all__ = ["FourierDownsampling"]
@@ -16,8 +16,9 @@ __all__ = ["FourierDownsampling"]
 class FourierDownsampling(Operator):
     """Circular blur as FourierBlur, then every factor-th pixel from 0 on along each spatial dimension.
 
-    The frequencies that alias to the low-resolution frequency p are a. H H^T is diagonal in the low-resolution
-    Fourier basis:
+    The blur is a correlation, and a convolution with ``convention="convolution"``, which flips the kernel, as for
+    ``FourierBlur``. Let a be the frequencies that alias to the low-resolution frequency p. H H^T is diagonal in the
+    low-resolution Fourier basis:
 
         s_p = factor^(-d/2) n_p,    n_p = sqrt(sum_a |k_hat_a|^2),    v_p = conj(k_hat_a) / n_p over the aliases
 
@@ -26,8 +27,7 @@ class FourierDownsampling(Operator):
 
     Args:
         shape: of one image, (C, H, W) or (C, L).
-        kernel: (kh, kw), or (B, kh, kw) with one kernel for each image; (k,) or (B, k) for signals. May be larger
-            than the image: it wraps around.
+        kernel, convention, normalize, boundary: as for ``FourierBlur``.
         factor: ratio of the sides.
         cutoff: frequencies with |k_hat| below it count as zero, before aliasing.
 
@@ -40,12 +40,23 @@ class FourierDownsampling(Operator):
     parts = ("singular_values", "response")
     exchangeable = True
 
-    def __init__(self, shape: tuple[int, ...], kernel: Any, factor: int, cutoff: float = 0.03) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        kernel: Any,
+        factor: int,
+        cutoff: float = 0.03,
+        *,
+        convention: str = "correlation",
+        normalize: bool | None = None,
+        boundary: str = "circular",
+    ) -> None:
         name = type(self).__name__
         shape = check_shape(name, shape)
+        check_circular(name, boundary)
         self.factor = check_factor(name, factor, shape)
         super().__init__(shape, (shape[0], *(n // factor for n in shape[1:])))
-        response, self.batch = truncated_response(name, kernel, shape[1:], cutoff)
+        response, self.batch = truncated_response(name, kernel, shape[1:], cutoff, convention, normalize)
         self.response = self._split(response)
         norm = even(self.response.abs().square().sum(self._aliases)).sqrt()
         s = norm * factor ** (-0.5 * (len(shape) - 1))

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .operator import Operator, check_array, check_cutoff, check_shape, wide
+from ._convolution import border_index, check_boundary, check_convention, check_kernel, correlation_taps
+from .operator import Operator, check_cutoff, check_shape, wide
 
 __all__ = ["Separable", "SeparableBlur"]
-
-BOUNDARIES = ("zero", "reflect", "circular")
 
 
 class Factor(NamedTuple):
@@ -37,21 +36,18 @@ def thin_svd(name: str, matrix: np.ndarray, cutoff: float) -> Factor:
 
 
 def correlation_matrix(kernel: np.ndarray, n: int, center: int, stride: int, boundary: str) -> np.ndarray:
-    """The (n // stride, n) matrix of (Hx)_i = sum_k kernel[k] x[stride * i + k - center], any length of kernel."""
-    rows = np.arange(n // stride)[:, None]
+    """The matrix (rows, n) of (Hx)_i = sum_k kernel[k] x[stride i + k - center], for a kernel of any length.
+
+    It has n // stride rows; with the boundary "valid" center is 0, the stride 1, and the n - len(kernel) + 1 rows are
+    those that meet no border.
+    """
+    count = n - len(kernel) + 1 if boundary == "valid" else n // stride
+    rows = np.arange(count)[:, None]
     columns = stride * rows + np.arange(len(kernel)) - center
     rows, taps = np.broadcast_to(rows, columns.shape), np.broadcast_to(kernel, columns.shape)
-    if boundary == "zero":
-        inside = (columns >= 0) & (columns < n)
-        rows, columns, taps = rows[inside], columns[inside], taps[inside]
-    elif boundary == "circular":
-        columns = columns % n
-    else:  # half-sample symmetric: d c b a | a b c d | d c b a, of period 2 n
-        columns = columns % (2 * n)
-        columns = np.where(columns < n, columns, 2 * n - 1 - columns)
-    matrix = np.zeros((n // stride, n), dtype=np.float64)
-    np.add.at(matrix, (rows, columns), taps)
-    return matrix
+    matrix = np.zeros((count, n + 1), dtype=np.float64)
+    np.add.at(matrix, (rows, columns if boundary == "valid" else border_index(columns, n, boundary)), taps)
+    return np.ascontiguousarray(matrix[:, :n])  # the last column stands for the zeros outside
 
 
 @lru_cache(maxsize=16)
@@ -157,12 +153,31 @@ class Separable(Operator):
 class SeparableBlur(Separable):
     """(Hx)_i = sum_k kernel[k] x[i + k - center], on rows and on columns (along L only for signals).
 
+    This is a correlation, the rule of cv2.filter2D, of torch.nn.functional.conv1d and of scipy.ndimage.correlate1d.
+    ``convention="convolution"`` flips the kernel, (Hx)_i = sum_k kernel[k] x[i - k + center], as numpy.convolve and
+    scipy.ndimage.convolve1d do; the two differ where the kernel is not symmetric. The pixels beyond the border are,
+    with the names that other tools give them,
+
+        boundary       a b c d is followed by    numpy.pad      scipy.ndimage    torch        OpenCV
+        "zero"         0 0 0 0                   "constant"     "constant"       "constant"   BORDER_CONSTANT
+        "reflect"      d c b a                   "symmetric"    "reflect"        -            BORDER_REFLECT
+        "mirror"       c b a b                   "reflect"      "mirror"         "reflect"    BORDER_REFLECT_101
+        "replicate"    d d d d                   "edge"         "nearest"        "replicate"  BORDER_REPLICATE
+        "circular"     a b c d                   "wrap"         "wrap"           "circular"   BORDER_WRAP
+
+    With "valid" the image is a canvas that reaches beyond the border of the measurement, which holds the
+    n - len(kernel) + 1 pixels of each side that meet no border. What lies outside is then part of what is restored.
+
     Args:
         shape: of one image, (C, H, W) or (C, L).
-        kernel: 1-D, finite; may be longer than the image.
-        center: index of the tap that meets the pixel itself; None: len(kernel) // 2.
-        boundary: "zero", "reflect" (the edge is repeated: index -1 is 0) or "circular".
+        kernel: 1-D and finite; it may be longer than the image, unless the boundary is "valid".
+        center: index of the tap that meets the pixel itself, len(kernel) // 2 if None. With "valid" it only says
+            which canvas pixel a pixel of the measurement is called after, and changes nothing.
+        boundary: one of the names above.
         cutoff: singular values of the 1-D matrices below it count as zero.
+        convention: "correlation" or "convolution".
+        normalize: True divides the kernel by its sum. None keeps it, with a warning if it does not sum to one; False
+            keeps it without.
 
     Raises:
         ValueError: an argument against these rules, or a cutoff that leaves nothing.
@@ -176,22 +191,42 @@ class SeparableBlur(Separable):
         center: int | None = None,
         boundary: str = "reflect",
         cutoff: float = 0.03,
+        *,
+        convention: str = "correlation",
+        normalize: bool | None = None,
     ) -> None:
         name = type(self).__name__
         shape = check_shape(name, shape)
-        kernel = check_array(name, "kernel", kernel)
-        if kernel.ndim != 1 or kernel.numel() == 0:
-            raise ValueError(f"{name}: kernel must be 1-D and not empty, got shape {tuple(kernel.shape)}")
+        kernel = check_kernel(name, kernel, 1, normalize)
         center = kernel.numel() // 2 if center is None else center
-        if not isinstance(center, int):
+        if not isinstance(center, int) or isinstance(center, bool):
             raise TypeError(f"{name}: center must be an integer or None, got {center!r}")
         if not 0 <= center < kernel.numel():
             raise ValueError(f"{name}: center must be an index into the {kernel.numel()} taps of kernel, got {center}")
-        if boundary not in BOUNDARIES:
-            raise ValueError(f"{name}: boundary must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
-        cutoff = check_cutoff(name, cutoff)
-        taps = kernel.numpy().tobytes()
-        super().__init__(shape, [correlation_factor(name, taps, n, center, 1, boundary, cutoff) for n in shape[1:]])
+        boundary, cutoff = check_boundary(name, boundary), check_cutoff(name, cutoff)
+        kernel, (center,) = correlation_taps(kernel, (center,), check_convention(name, convention))
+        super().__init__(shape, correlation_factors(name, shape[1:], [(kernel, center)], boundary, cutoff))
+
+
+def correlation_factors(
+    name: str, sides: tuple[int, ...], taps: Sequence[tuple[Tensor, int]], boundary: str, cutoff: float
+) -> list[Factor]:
+    """The Factors of the axes, from the (kernel, center) of each, or from one that they share."""
+    factors: list[Factor] = []
+    for n, (kernel, center) in zip(sides, taps if len(taps) == len(sides) else [*taps] * len(sides), strict=True):
+        if boundary == "valid":
+            check_fits(name, (n,), (len(kernel),))
+            center = 0
+        factors.append(correlation_factor(name, kernel.numpy().tobytes(), n, center, 1, boundary, cutoff))
+    return factors
+
+
+def check_fits(name: str, sides: tuple[int, ...], taps: tuple[int, ...]) -> None:
+    """ValueError unless a kernel has a place on a canvas where it meets no border."""
+    if any(k > n for n, k in zip(sides, taps, strict=True)):
+        raise ValueError(
+            f"{name}: boundary 'valid' needs a kernel that is not longer than the canvas, got {taps} taps for {sides}"
+        )
 
 
 def true_float32() -> AbstractContextManager[object]:
