@@ -15,7 +15,7 @@ from PIL import Image
 import ccfast
 from ccfast import priors
 from ccfast.app.cli import main
-from ccfast.app.degradations import line_kernel, parse_degradation, parse_operator
+from ccfast.app.degradations import line_kernel, parse_degradation, parse_operator, word_list
 from ccfast.app.gallery import draw_gallery
 from ccfast.app.images import load_image, save_image
 from ccfast.priors.padding import any_size, crop, pad_to_multiple
@@ -81,6 +81,19 @@ def test_every_word_builds_an_operator_of_the_shape(word):
     assert operator.shape == shape
     assert parse_degradation(word).image_shape(operator.measurement_shape) == shape
     assert parse_degradation(word).channels == operator.measurement_shape[0]
+
+
+def test_every_word_that_help_shows_can_be_read(tmp_path):
+    """And the help of the commands shows the list of words."""
+    save_image(torch.ones(3, 40, 48), tmp_path / "mask.png")
+    examples = [line.split()[0] for line in word_list().splitlines() if line[2] != " "]
+    assert len(examples) >= len({word.partition(":")[0] for word in WORDS})
+    for example in examples:
+        word = example.replace("FILE", str(tmp_path / "mask.png"))
+        assert parse_operator(word, (3, 40, 48)).shape == (3, 40, 48)
+    for command in ("restore", "degrade"):
+        done = subprocess.run([sys.executable, "-m", "ccfast", command, "--help"], capture_output=True, text=True)
+        assert word_list() in done.stdout
 
 
 def test_words_give_their_arguments_to_the_operators():

@@ -1,1 +1,1 @@
-"""The command line and what it is made of: image files, words for degradations, the demonstration, the benchmark."""
+"""The command line and its parts: image files, words for degradations, the demonstration and the benchmark."""

@@ -1,7 +1,7 @@
 """The command line: ``ccfast`` and ``python -m ccfast``.
 
-Exit codes: 0 all done; 1 some files failed (each named on stderr) and the others were written; 2 refused before
-anything was written; 130 interrupted.
+The exit code is 0 when all is done, 1 when some files failed (each is named on stderr) and the others were written, 2
+when the command was refused before it wrote anything, and 130 when it was interrupted.
 """
 
 from __future__ import annotations
@@ -22,24 +22,16 @@ from ..priors.padding import any_size
 from ..priors.unet import MULTIPLE
 from . import demo
 from .benchmark import command as bench
-from .degradations import parse_degradation
+from .degradations import parse_degradation, word_list
 from .files import Restorer, degrade, plan_jobs, run_jobs
 from .gallery import draw_gallery
 from .images import check_output, write_picture
 
 __all__ = ["main"]
 
-_OPERATORS = """
+_OPERATORS = f"""
 operators (the size of the image follows from the measurement):
-  inpaint:0.5     random pixels observed, the fraction given; which ones follows from --seed and the image size
-  box:0.25        a box in the centre hidden, its sides the fraction given of those of the image
-  mask:FILE       pixels observed where the image FILE is white, hidden where it is black
-  pool:4          mean of 4 x 4 tiles
-  bicubic:4       bicubic downsampling by 4
-  gray            greyscale (Rec. 601)
-  blur:3.0        Gaussian blur, the standard deviation in pixels, reflected borders
-  motion:15,30    motion blur, length in pixels and angle in degrees, circular borders (what leaves on one side
-                  enters on the other; on a photograph blurred by a camera the borders will show it)
+{word_list()}
 """
 _FILES = """
 Several inputs: OUT is a folder and gets NAME.png for each; a file that fails does not stop the others. All files use
@@ -127,7 +119,7 @@ def _restore(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    ccfast.show_config()  # prints
+    ccfast.show_config()
     if arguments.kernels:
         show_kernels()
     return 0
@@ -138,7 +130,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _prior(arguments: argparse.Namespace) -> ccfast.Denoiser:
-    """The prior on its device, with the threads it may use."""
+    """The prior that the arguments name, on their device; sets the number of CPU threads too, where one is given."""
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     denoiser = ccfast.load_prior(arguments.prior)
@@ -148,7 +140,8 @@ def _prior(arguments: argparse.Namespace) -> ccfast.Denoiser:
 
 
 def _bar(total: int, unit: str) -> tqdm:
-    return tqdm(total=total, unit=unit, disable=None, leave=False)  # None: only where stderr is a terminal
+    """A progress bar, which ``disable=None`` hides where stderr is no terminal."""
+    return tqdm(total=total, unit=unit, disable=None, leave=False)
 
 
 # ------------------------------------------------------------------------------------------------ arguments
@@ -204,8 +197,7 @@ def _restore_arguments(parser: argparse.ArgumentParser) -> None:
         "mask, the grey or blurred image for the others. Any size. An 8-bit file holds the measurement rounded to\n"
         "1/255, so that it agrees with the operator to that precision and no better."
     )
-    _file_arguments(parser, ".png or .jpg")
-    _noise_argument(parser, "that the measurements are known to have")
+    _measurement_arguments(parser, outputs=".png or .jpg", noise="that the measurements are known to have")
     _sampling_arguments(parser)
     parser.add_argument(
         "--samples", type=_whole(1), default=1, metavar="N",
@@ -219,24 +211,21 @@ def _degrade_arguments(parser: argparse.ArgumentParser) -> None:
         "that a sub-sampling factor does not divide are padded by reflection, and their true size is noted in the\n"
         "PNG; restore crops to it. Restore with the same --operator, --seed and --noise-std."
     )
-    _file_arguments(parser, ".png")
-    _noise_argument(parser, "to add")
+    _measurement_arguments(parser, outputs=".png", noise="to add")
     _seed_and_force(parser)
 
 
-def _file_arguments(parser: argparse.ArgumentParser, kinds: str) -> None:
+def _measurement_arguments(parser: argparse.ArgumentParser, *, outputs: str, noise: str) -> None:
+    """The files, the degradation and the noise; ``outputs`` names the kinds of files written, ``noise`` whose it is."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="image files, 8 bits a sample")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=f"{kinds} file, or a folder")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=f"{outputs} file, or a folder")
     parser.add_argument("--operator", required=True, metavar="WORD", help="the degradation, see below")
     parser.add_argument(
         "--drop-alpha", action="store_true", help="take images that are not opaque, without their transparency"
     )
-
-
-def _noise_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--noise-std", type=_nonnegative, default=0.0, metavar="STD",
-        help=f"standard deviation of the noise in y {what}, where black is -1 and white is 1 (default: %(default)s)",
+        help=f"standard deviation of the noise in y {noise}, where black is -1 and white is 1 (default: %(default)s)",
     )  # fmt: skip
 
 
@@ -256,6 +245,8 @@ def _seed_and_force(parser: argparse.ArgumentParser) -> None:
 
 
 def _whole(smallest: int) -> Callable[[str], int]:
+    """A reader of whole numbers from ``smallest`` to 2^32 - 1, for argparse."""
+
     def read(text: str) -> int:
         if not text.strip().isdecimal() or not smallest <= int(text) < 2**32:
             raise argparse.ArgumentTypeError(f"must be a whole number of at least {smallest}, got {text!r}")
@@ -278,7 +269,7 @@ def _device(text: str) -> torch.device:
     try:
         device = torch.device(text)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was not built for the device
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
         reason = str(error).strip().splitlines()[0]
         raise argparse.ArgumentTypeError(f"must be a device that torch can use, got {text!r}: {reason}") from None
     return device

@@ -1,15 +1,7 @@
 """Degradations: the words of the command line for operators.
 
-    inpaint:0.5     random pixels observed, the fraction given; which ones follows from the seed and the image size
-    box:0.25        a box in the centre hidden, its sides the fraction given of those of the image
-    mask:FILE       pixels observed where the image FILE is white, hidden where it is black
-    pool:4          mean of 4 x 4 tiles
-    bicubic:4       bicubic downsampling by 4
-    gray            greyscale (Rec. 601)
-    blur:3.0        Gaussian blur, the standard deviation in pixels, reflected borders
-    motion:15,30    motion blur, length in pixels and angle in degrees (counter-clockwise from the x axis), circular
-
-A word is read once, before any image; its operator is built for each image shape.
+A word like ``pool:4`` names an operator and its parameters; ``_WORDS`` holds all of them and what they mean. A word is
+read once, before any image is, into a ``Degradation``, which builds the operator for each image shape.
 """
 
 from __future__ import annotations
@@ -17,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,9 +18,10 @@ from .. import operators
 from ..operators import Operator
 from .images import load_image
 
-__all__ = ["Degradation", "line_kernel", "parse_degradation", "parse_operator"]
+__all__ = ["Degradation", "line_kernel", "parse_degradation", "parse_operator", "word_list"]
 
 Shape = tuple[int, int, int]
+"""The shape of a colour image, (3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +30,9 @@ class Degradation:
 
     Attributes:
         text: the word it was read from.
-        build: (shape, seed) to Operator; shape is (3, H, W).
-        factor: sides of the image over sides of the measurement; image sides must be divisible by it.
-        channels: of a measurement.
+        build: makes the operator for images of a shape (3, H, W); the seed chooses the pixels of a random mask.
+        factor: the sides of the image over those of the measurement, by which image sides must be divisible.
+        channels: the number of channels of a measurement.
     """
 
     text: str
@@ -52,26 +46,36 @@ class Degradation:
 
 
 def parse_operator(text: str, shape: tuple[int, ...], seed: int = 0) -> Operator:
-    """The operator that a word of the table above names, for images of ``shape`` (3, H, W).
+    """The operator that a word names, for images of ``shape`` (3, H, W).
 
     Raises:
-        ValueError: unknown word, bad number, shape that the operator does not fit, unreadable mask.
+        ValueError: the word is unknown, its number is out of range, its mask cannot be read, or the operator does not
+            fit the shape.
     """
     if len(shape) != 3 or shape[0] != 3:
         raise ValueError(f"shape: must be (3, H, W), got {tuple(shape)}")
     return parse_degradation(text).build((shape[0], shape[1], shape[2]), seed)
 
 
+def word_list() -> str:
+    """Every word with its meaning, one a line, as the command line shows them."""
+    lines = []
+    for example, meaning, _ in _WORDS.values():
+        first, *rest = meaning.splitlines()
+        lines += [f"  {example:<16}{first}", *(f"{'':<18}{line}" for line in rest)]
+    return "\n".join(lines)
+
+
 def parse_degradation(text: str) -> Degradation:
-    """Read a word of the table above.
+    """Read a word.
 
     Raises:
-        ValueError: unknown word, bad number, unreadable mask.
+        ValueError: the word is unknown, its number is out of range, or its mask cannot be read.
     """
     word, colon, arguments = text.partition(":")
     if word not in _WORDS:
-        raise ValueError(f"operator: must be one of {', '.join(e for e, _ in _WORDS.values())}, got {text!r}")
-    example, read = _WORDS[word]
+        raise ValueError(f"operator: must be one of {', '.join(e for e, _, _ in _WORDS.values())}, got {text!r}")
+    example, _, read = _WORDS[word]
     if bool(colon) != (":" in example):
         raise ValueError(f"operator: must look like {example!r}, got {text!r}")
     return read(text, arguments)
@@ -143,7 +147,7 @@ def _gray(text: str, arguments: str) -> Degradation:
 
 def _blur(text: str, arguments: str) -> Degradation:
     std = _number(text, arguments, "the standard deviation in pixels, from 0.1 to 100", lambda v: 0.1 <= v <= 100)
-    taps = max(61, 2 * math.ceil(6 * std) + 1)  # the default of GaussianBlur, or out to six standard deviations
+    taps = max(61, 2 * math.ceil(6 * std) + 1)  # 61 is the default of GaussianBlur; wide kernels end at six std
     return Degradation(text, lambda shape, seed: operators.GaussianBlur(shape, std=std, taps=taps))
 
 
@@ -159,16 +163,23 @@ def _motion(text: str, arguments: str) -> Degradation:
 
 
 def line_kernel(length: float, angle: float) -> Tensor:
-    """A line of ``length`` pixels at ``angle`` degrees, anti-aliased: float64 (k, k), k odd, sum 1.
+    """The kernel of motion along a line: float64 (k, k) with k odd, non-negative, of sum 1.
 
-    Points spread evenly over the line through the centre each give their weight to the four pixels around them
-    (bilinear).
+    The line goes through the centre and is anti-aliased: points spread evenly over it give their weight to the four
+    pixels around each (bilinear interpolation).
+
+    Args:
+        length: of the line in pixels.
+        angle: in degrees, counter-clockwise from the x axis.
     """
     radius = math.ceil((length - 1) / 2) + 1
     points = max(2, 16 * math.ceil(length))
     along = torch.linspace(-(length - 1) / 2, (length - 1) / 2, points, dtype=torch.float64)
     across = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    x, y = along * math.cos(math.radians(angle)), -along * math.sin(math.radians(angle))  # rows grow downwards
+    x, y = (
+        along * math.cos(math.radians(angle)),
+        -along * math.sin(math.radians(angle)),
+    )  # y points upwards, but rows are counted downwards
     rows = (1 - (across[:, None] - y).abs()).clamp_min(0)
     columns = (1 - (across[:, None] - x).abs()).clamp_min(0)
     return rows @ columns.T / points
@@ -190,14 +201,33 @@ def _factor(text: str, arguments: str) -> int:
     return int(_number(text, arguments, rule, lambda v: v.is_integer() and 2 <= v <= 64))
 
 
-# word: how it is written, and what reads it
-_WORDS: dict[str, tuple[str, Callable[[str, str], Degradation]]] = {
-    "inpaint": ("inpaint:0.5", _inpaint),
-    "box": ("box:0.25", _box),
-    "mask": ("mask:FILE", _mask),
-    "pool": ("pool:4", _pool),
-    "bicubic": ("bicubic:4", _bicubic),
-    "gray": ("gray", _gray),
-    "blur": ("blur:3.0", _blur),
-    "motion": ("motion:15,30", _motion),
+class _Word(NamedTuple):
+    """An example of a word, its meaning as ``ccfast restore --help`` prints it, and the function that reads it.
+
+    The function is called with the whole text and with what stands behind the colon.
+    """
+
+    example: str
+    meaning: str
+    read: Callable[[str, str], Degradation]
+
+
+_WORDS = {
+    "inpaint": _Word(
+        "inpaint:0.5",
+        "random pixels observed, the fraction given; which ones follows from --seed and the image size",
+        _inpaint,
+    ),
+    "box": _Word("box:0.25", "a box in the centre hidden, its sides the fraction given of those of the image", _box),
+    "mask": _Word("mask:FILE", "pixels observed where the image FILE is white, hidden where it is black", _mask),
+    "pool": _Word("pool:4", "mean of 4 x 4 tiles", _pool),
+    "bicubic": _Word("bicubic:4", "bicubic downsampling by 4", _bicubic),
+    "gray": _Word("gray", "greyscale (Rec. 601)", _gray),
+    "blur": _Word("blur:3.0", "Gaussian blur, the standard deviation in pixels, reflected borders", _blur),
+    "motion": _Word(
+        "motion:15,30",
+        "motion blur, length in pixels and angle in degrees, circular borders (what leaves on one side\n"
+        "enters on the other; on a photograph blurred by a camera the borders will show it)",
+        _motion,
+    ),
 }

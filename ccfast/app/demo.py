@@ -18,21 +18,26 @@ from .gallery import Panel, Row
 
 __all__ = ["TASKS", "Result", "restore_tasks"]
 
-# Photographs that come inside the scikit-image wheel (nothing is downloaded), and that no bundled prior has seen.
 TASKS = (
     ("50 % random inpainting", "inpaint:0.5", "astronaut"),
     ("average pooling x4", "pool:4", "coffee"),
     ("bicubic x4", "bicubic:4", "chelsea"),
     ("Gaussian blur, std 3", "blur:3.0", "astronaut"),
 )
+"""The title, the word of the degradation and the photograph of each task. No bundled prior has seen the photographs. They
+come inside the scikit-image wheel, so that nothing is downloaded."""
 ERROR_GAIN = 4
-SIZES = range(32, 297, 8)  # the network takes multiples of 8; the smallest photograph is 300 pixels high
+"""The factor by which errors are multiplied before they are drawn."""
+SIZES = range(32, 297, 8)
+"""Sides of the squares in pixels: the network takes multiples of 8, and the smallest photograph is 300 pixels high."""
 
 
 class Result(NamedTuple):
-    """One restoration. Images are (3, H, W), the measurement as the operator gives it; scores are (H+ y, restored).
+    """One restoration.
 
-    ``residual`` is the root mean square of H x - y, with x the result as it came from the sampler, not clamped.
+    Images are (3, H, W) in [-1, 1]; the measurement has the shape that the operator gives it. ``psnr`` and ``ssim`` are
+    those of H+ y and of the restored image. ``residual`` is the root mean square of H x - y, where x is the sampler's
+    result before it is clamped.
     """
 
     task: str
@@ -64,7 +69,7 @@ class Result(NamedTuple):
 
 
 def error_map(restored: Tensor, truth: Tensor) -> Tensor:
-    """Absolute error of each colour times ``ERROR_GAIN``, black (-1) where there is none, cut off at white (1)."""
+    """The absolute error of each colour times ``ERROR_GAIN``, as an image: black is no error, white the largest shown."""
     return (ERROR_GAIN * (restored - truth).abs() - 1.0).clamp(max=1.0)
 
 
@@ -73,11 +78,11 @@ def restore_tasks(
 ) -> Iterator[Result]:
     """Degrade and restore the photograph of each task, one after the other.
 
-    ``seconds`` is the wall time of the one call of the sampler. Scores are those of the images clamped to [-1, 1].
+    ``seconds`` of a result is the wall time of one call of the sampler. Scores are taken of images clamped to [-1, 1].
     The network of ``denoiser`` must be on ``device`` already.
 
     Raises:
-        ImportError: scikit-image, which brings the photographs, is not installed.
+        ImportError: scikit-image is not installed, and the photographs come with it.
         ValueError: ``size`` is not one of ``SIZES``.
     """
     if size not in SIZES:

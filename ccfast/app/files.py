@@ -1,4 +1,4 @@
-"""Many image files: where each result goes, and degrading and restoring one after the other."""
+"""Commands on many image files: where each result goes, and how files are degraded and restored one after the other."""
 
 from __future__ import annotations
 
@@ -23,25 +23,30 @@ from .images import check_output, load_image, save_image, to_picture, write_pict
 
 __all__ = ["Job", "Restorer", "degrade", "plan_jobs", "run_jobs"]
 
-_SIZE_KEY = "ccfast:size"  # PNG text of a measurement: "HxW" of the image before it was padded for sub-sampling
-_NOISE_STREAM = 0x6E6F697365  # added to the seed of the noise, so that it shares no numbers with a random mask
+_SIZE_KEY = "ccfast:size"
+"""The PNG text in which a measurement keeps "HxW", the size of its image before that was padded for sub-sampling."""
+_NOISE_STREAM = 0x6E6F697365
+"""The distance between the seeds of noise and of a random mask, so that the two share no random numbers."""
 
 
 class Job(NamedTuple):
-    """One input file and the files that it makes."""
+    """One input file and the files that are made from it."""
 
     source: Path
     targets: tuple[Path, ...]
 
 
 def plan_jobs(inputs: Sequence[str], output: str, *, force: bool, samples: int = 1) -> list[Job]:
-    """The files to write, all checked before any work: ``output`` itself for one input, ``output/NAME.png`` where
-    ``output`` is a folder or there are several inputs; with several samples -0, -1, ... is added to the name.
+    """The files to write, all of them checked before any work is done.
+
+    One input is written to ``output`` itself. Where ``output`` is a folder, or there are several inputs, each is
+    written to ``output/NAME.png``. With several samples, -0, -1, ... is added to the name.
 
     Raises:
         ValueError: two results would share a file, a result would replace an input, the suffix is unknown, or
             ``output`` must be a folder and is not.
-        OSError: FileExistsError without ``force``; the folder of the output does not exist.
+        FileExistsError: a result exists, and ``force`` is False.
+        FileNotFoundError: the folder of ``output`` does not exist.
     """
     folder = Path(output)
     if len(inputs) > 1 or folder.is_dir() or output.endswith(("/", os.sep)):
@@ -69,19 +74,20 @@ def plan_jobs(inputs: Sequence[str], output: str, *, force: bool, samples: int =
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Equal for two paths to one file, through links too."""
+    """The device and inode of a file, which are equal for two paths to one file, through links too."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def _numbered(target: Path, samples: int) -> tuple[Path, ...]:
+    """The files of all samples of one result."""
     if samples == 1:
         return (target,)
     return tuple(target.with_name(f"{target.stem}-{index}{target.suffix}") for index in range(samples))
 
 
 def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None]) -> int:
-    """Do every job, whatever becomes of the others; name on stderr each that fails.
+    """Do every job, whatever becomes of the others, and name on stderr each that fails.
 
     Returns:
         The number of failed jobs.
@@ -91,7 +97,7 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None]) -> int:
         try:
             work(job)
         except (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError) as error:
-            # RuntimeError: torch out of memory. Other exceptions are mistakes in ccfast and keep their traceback.
+            # torch raises RuntimeError when memory runs out. Others are mistakes in ccfast and keep their traceback.
             failed += 1
             tqdm.write(f"ccfast: error: {job.source}: {str(error) or type(error).__name__}", file=sys.stderr)
         else:
@@ -119,10 +125,20 @@ def degrade(
 
 
 class Restorer:
-    """Restores measurement files; the sampler is planned again only when the size of the image changes.
+    """Restores measurement files on the device of the network; called with one ``Job`` at a time.
 
-    ``progress`` is called once a step. Sample k of a file has the seed ``seed + k``; a random mask always ``seed``.
-    It runs where the network of ``denoiser`` is; ``noise_std`` is that of the measurements.
+    The sampler is planned again only when the size of the image changes. Sample k of a file has the seed ``seed + k``,
+    while a random mask always has ``seed``.
+
+    Args:
+        denoiser: the prior, for images of any size.
+        degradation: what the measurements went through.
+        steps: the number of network evaluations.
+        seed: of all random numbers.
+        force: whether files that exist are replaced.
+        noise_std: the standard deviation of the noise in the measurements, on [-1, 1].
+        drop_alpha: whether images that are not opaque are taken without their transparency.
+        progress: is called after every step.
     """
 
     def __init__(
@@ -140,13 +156,13 @@ class Restorer:
         self.denoiser, self.degradation = denoiser, degradation
         self.steps, self.seed, self.force, self.noise_std = steps, seed, force, noise_std
         self.drop_alpha = drop_alpha
-        # Without progress the sampler gets no callback, so that it may replay a graph.
+        # Without progress the sampler gets no callback, so that it may replay a CUDA graph.
         self._callback = None if progress is None else _after_each_step(progress)
         self._sampler: Sampler | None = None
         self._operator: Operator | None = None
 
     def __call__(self, job: Job) -> None:
-        """Write as many samples as the job has targets: none unless all could be computed."""
+        """Write one sample to each target of the job, or none at all where one could not be computed."""
         measurement = load_image(job.source, alpha="drop" if self.drop_alpha else "refuse")
         if self.degradation.channels == 1:
             measurement = _single_channel(measurement, job.source)
@@ -170,24 +186,25 @@ class Restorer:
 
 def _after_each_step(progress: Callable[[], object]) -> Callable[[int, Tensor], None]:
     def callback(step: int, x0hat: Tensor) -> None:
-        progress()  # and no result: a callback that returns True stops the sampler
+        progress()  # Its result is dropped, since a callback that returns True stops the sampler.
 
     return callback
 
 
 def _make_folder(job: Job) -> None:
-    """Made only now that there is something to put in it."""
+    """Make the folder of the targets, which is done late so that a job that fails leaves no empty folder."""
     job.targets[0].parent.mkdir(parents=True, exist_ok=True)
 
 
 def _single_channel(image: Tensor, path: Path) -> Tensor:
+    """The one channel (1, H, W) of a greyscale file that was read as RGB."""
     if not (image == image[:1]).all():
         raise ValueError(f"path: must be a greyscale image for this operator, got {str(path)!r} with colours")
     return image[:1]
 
 
 def _recorded_size(path: Path, factor: int, measurement: Tensor) -> tuple[int, int]:
-    """(H, W) to crop the restored image to: what ``degrade`` recorded, or all of it."""
+    """The size (H, W) that the restored image is cropped to: the one that ``degrade`` recorded, or the whole size."""
     full = factor * measurement.shape[-2], factor * measurement.shape[-1]
     with Image.open(path) as image:
         height, _, width = str(image.info.get(_SIZE_KEY, "")).partition("x")
@@ -195,4 +212,4 @@ def _recorded_size(path: Path, factor: int, measurement: Tensor) -> tuple[int, i
         return full
     recorded = int(height), int(width)
     fits = all(0 <= whole - side < factor for whole, side in zip(full, recorded, strict=True))
-    return recorded if fits else full  # an image that was edited since is no longer of the recorded size
+    return recorded if fits else full  # A file that was edited after ``degrade`` may have another size by now.

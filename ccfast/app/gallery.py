@@ -16,19 +16,19 @@ __all__ = ["Panel", "Row", "draw_gallery"]
 _MARGIN, _GAP = 24, 12
 _TITLE_HEIGHT, _CAPTION_HEIGHT = 34, 30
 _TITLE_SIZE, _CAPTION_SIZE = 20, 15
-_SMALLEST_SIDE = 192  # of a panel: four captions of this width still fit
+_SMALLEST_SIDE = 192  # A panel at least as wide holds its caption.
 _BACKGROUND, _INK, _FAINT = (255, 255, 255), (24, 24, 24), (96, 96, 96)
 
 
 class Panel(NamedTuple):
-    """An image (3, H, W) or (1, H, W) in [-1, 1], and the line under it."""
+    """An image (3, H, W) or (1, H, W) in [-1, 1], and the caption under it."""
 
     image: Tensor
     caption: str
 
 
 class Row(NamedTuple):
-    """A title, a note at its right, and the panels below; the first panel sets the size of the others."""
+    """A title, a note at its right, and the panels below them; the first panel sets the size of the others."""
 
     title: str
     note: str
@@ -36,11 +36,13 @@ class Row(NamedTuple):
 
 
 def draw_gallery(rows: Sequence[Row]) -> Image.Image:
-    """All rows in one RGB picture. Panels smaller than the first of their row are enlarged to its size, pixels kept
-    square-edged, so that a sub-sampled measurement shows what it is.
+    """All rows in one RGB picture.
+
+    Panels smaller than the first of their row are enlarged to its size by repeating pixels, so that a sub-sampled
+    measurement shows what it is.
 
     Raises:
-        ValueError: no rows, or a row without panels.
+        ValueError: there are no rows, or a row has no panels.
     """
     if not rows or not all(row.panels for row in rows):
         raise ValueError(f"rows: must be at least one, each with a panel, got {[len(row.panels) for row in rows]}")

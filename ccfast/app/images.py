@@ -1,10 +1,10 @@
-"""Images: files to tensors and back.
+"""Image files to tensors and back.
 
-A tensor image is float32, (3, H, W) or (1, H, W), with 0 of an 8-bit file at -1 and 255 at 1:
+An image is a float32 tensor, (3, H, W) or (1, H, W), in which the value 0 of an 8-bit file is -1 and 255 is 1:
 
-    x = v / 127.5 - 1,    v = round(127.5 (x + 1))    after clamping x to [-1, 1]
+    x = v / 127.5 - 1,    v = round(127.5 (x + 1)), where x is first clamped to [-1, 1]
 
-so that what ``save_image`` writes as PNG, ``load_image`` reads back to the bit.
+What ``save_image`` writes as PNG, ``load_image`` reads back to the bit.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 def load_image(path: str | os.PathLike[str], *, alpha: Literal["refuse", "drop"] = "refuse") -> Tensor:
     """An image file as a float32 tensor (3, H, W) in [-1, 1].
 
-    Greyscale and palette images become RGB, and the EXIF orientation is applied. Colour profiles are not.
+    Greyscale and palette images become RGB. The EXIF orientation is applied, colour profiles are ignored.
 
     Args:
-        path: PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file, 8 bits a sample, one frame.
+        path: a PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file with 8 bits a sample and one frame.
         alpha: what to do with pixels that are not opaque: "refuse" raises, "drop" takes their colours as they are.
 
     Raises:
@@ -50,7 +50,7 @@ def load_image(path: str | os.PathLike[str], *, alpha: Literal["refuse", "drop"]
             upright = ImageOps.exif_transpose(image).convert("RGBA" if has_alpha else "RGB")
     except _UnsupportedError:
         raise
-    except Exception as error:  # decoders raise whatever broken data leads them to: OSError, SyntaxError, zlib.error
+    except Exception as error:  # Broken data makes decoders raise OSError, SyntaxError, zlib.error, ...
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ValueError(
             f"path: must be a readable image ({', '.join(_FORMATS)}), got {str(path)!r}: {reason}"
@@ -66,7 +66,7 @@ def load_image(path: str | os.PathLike[str], *, alpha: Literal["refuse", "drop"]
 
 
 class _UnsupportedError(ValueError):
-    """A readable image of a kind that is refused."""
+    """The file is a readable image of a kind that is refused."""
 
 
 def _check_kind(path: str | os.PathLike[str], image: Image.Image) -> None:
@@ -84,13 +84,13 @@ def _check_kind(path: str | os.PathLike[str], image: Image.Image) -> None:
 
 
 def _has_deep_samples(image: Image.Image) -> bool:
-    """Whether Pillow would lower 16-bit samples to 8: its mode is then "RGB", and only the file's raw mode tells."""
+    """Whether Pillow would lower 16-bit samples to 8 bits, in mode "RGB", which only the file's raw mode tells."""
     for tile in image.tile:  # type: ignore[attr-defined]
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         raw_mode = str(arguments[0]) if arguments else ""
-        if ";16" in raw_mode and not raw_mode.startswith("BGR"):  # "BGR;16" is a BMP with 5 or 6 bits a sample
+        if ";16" in raw_mode and not raw_mode.startswith("BGR"):  # "BGR;16" is a BMP with 5 or 6 bits a sample.
             return True
-        if tile[0] in ("ppm", "ppm_plain") and arguments[-1] > 255:  # the largest value of a sample
+        if tile[0] in ("ppm", "ppm_plain") and arguments[-1] > 255:  # It is the largest value of a sample.
             return True
     return False
 
@@ -99,7 +99,7 @@ def to_picture(image: Tensor) -> Image.Image:
     """The 8-bit Pillow image of a tensor (3, H, W) or (1, H, W), clamped to [-1, 1] and rounded.
 
     Raises:
-        ValueError: another shape, not floating, or NaN or Inf in it.
+        ValueError: the tensor has another shape, is not floating point, or holds NaN or Inf.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
         raise ValueError(f"image: must have shape (3, H, W) or (1, H, W), got {tuple(image.shape)}")
@@ -113,7 +113,7 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 def save_image(image: Tensor, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write a tensor (3, H, W) or (1, H, W) in [-1, 1] as an 8-bit PNG or JPEG (quality 95), by the suffix of ``path``.
+    """Write a tensor (3, H, W) or (1, H, W) in [-1, 1] as an 8-bit file, whose suffix chooses PNG or JPEG (quality 95).
 
     The file appears whole or not at all.
 
@@ -139,13 +139,13 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
 def write_picture(
     picture: Image.Image, path: str | os.PathLike[str], overwrite: bool = False, **options: object
 ) -> None:
-    """``save_image`` for a Pillow image; ``options`` go to Pillow's encoder."""
+    """Write a Pillow image as ``save_image`` writes a tensor; ``options`` go to Pillow's encoder."""
     check_output(path, overwrite)
     target = Path(path)
     file_format = _SUFFIXES[target.suffix.lower()]
     if file_format == "JPEG":
         options = {"quality": 95} | options
-    # Written beside and renamed: a crash or a full disk leaves what was there, not half a file.
+    # The file is written beside the target and renamed, so that a crash or a full disk never leaves half a file.
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         picture.save(partial, format=file_format, **options)
