@@ -24,8 +24,8 @@ TASKS = (
     ("bicubic x4", "bicubic:4", "chelsea"),
     ("Gaussian blur, std 3", "blur:3.0", "astronaut"),
 )
-"""The title, the word of the degradation and the photograph of each task. No bundled prior has seen the photographs. They
-come inside the scikit-image wheel, so that nothing is downloaded."""
+"""The title, the word of the degradation and the photograph of each task. The photographs come inside the scikit-image
+wheel, so that nothing is downloaded, and no bundled prior has seen them."""
 ERROR_GAIN = 4
 """The factor by which errors are multiplied before they are drawn."""
 SIZES = range(32, 297, 8)
@@ -69,7 +69,7 @@ class Result(NamedTuple):
 
 
 def error_map(restored: Tensor, truth: Tensor) -> Tensor:
-    """The absolute error of each colour times ``ERROR_GAIN``, as an image: black is no error, white the largest shown."""
+    """The absolute error of each colour times ``ERROR_GAIN``, as an image: black is no error, white the limit."""
     return (ERROR_GAIN * (restored - truth).abs() - 1.0).clamp(max=1.0)
 
 

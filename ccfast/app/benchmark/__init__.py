@@ -1,12 +1,13 @@
-"""Timing that can be believed: interleaved rivals behind a correctness gate, on a machine that is seen to be idle.
+"""Timing that can be believed: rivals are timed in turn, pass a correctness gate first, and need an idle machine.
 
-    cpu_load.py         CPU use of other processes, and the refusal to report when there is some
-    environment.py      malloc settings (a process of its own), threads, what machine this is
-    timing.py           interleaved medians
-    cases.py            the registry: one row a kernel and a case
-    prepared_cases.py   a case made ready: inputs, truth, bytes moved, rivals
-    steps.py            the step outside the network, and its rivals
-    measure.py          gate, rivals and triad of one case, as one record
+    cpu_load.py         the CPU use of other processes, and the refusal to measure when there is some
+    environment.py      the process that measures (malloc's settings, threads), and a description of the machine
+    timing.py           medians of rivals that are timed in turn
+    cases.py            the registry, with one row for each kernel and size that is timed
+    prepared_cases.py   a case of one operation made ready: inputs, true result, bytes moved, rivals
+    steps.py            a step of a sampler outside its network, and its rivals
+    measure.py          the gate, the rivals and the triad of one case, as one record
+    text_report.py      records as a table of text
     command.py          ``ccfast bench``, the short form
 
 The long form, which writes ``bench/results/*.json``, is the ``bench`` folder beside this package.

@@ -1,4 +1,4 @@
-"""``python -m ccfast.app.benchmark``: the measuring process behind ``ccfast bench``."""
+"""``python -m ccfast.app.benchmark`` is the process that measures for ``ccfast bench``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The registry: one row a kernel and a case."""
+"""The registry of the benchmark, with one row for each kernel and size that is timed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["BATCHES", "KINDS", "LOCAL", "Case", "registry"]
 
 BATCHES = (1, 8)
 LOCAL = ("mask", "block", "channel")
-"""Kinds whose every output depends on few inputs: one pass, bound by memory."""
+"""Kinds of operators whose every output depends on few inputs; their kernels make one pass, which memory bounds."""
 
 
 def _mask(side: int) -> Inpainting:
@@ -34,19 +34,22 @@ KINDS: dict[str, tuple[str, Callable[[int], Operator]]] = {
     "lowrank": ("Gaussian blur", lambda side: GaussianBlur((3, side, side))),
     "fourier": ("motion blur", _motion),
 }
-"""Word for the kernels of an operator (separable ones are banded or of low rank) -> what it is, and how to make it."""
+"""For each word for the kernels of an operator, its name in tables and a function that makes it for images of a side.
+
+The operator kind "separable" has two words, since kernels take a separable operator as banded or as of low rank."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time.
+    """One operation on images of one size, which is timed.
 
     Attributes:
-        op: "residual", "update" (the row of ``Conjugate()``: x, F, r, h and P h), "one_projection" (x, F, r and h),
-            "lincomb" (the row of DDIM: x and F), "noise", "step" (a step outside the network) or "plan".
-        kind: of ``KINDS``; "any" for an op that knows no operator.
-        batch, side: images (batch, 3, side, side).
-        dtype: of the network's tensors F, r, h and of its input; the state is float32.
+        op: "residual", "update" (the row of ``Conjugate()``, whose terms are x, F, r, h and P h), "one_projection" (x,
+            F, r and h), "lincomb" (the row of DDIM, x and F), "noise", "step" (a step outside the network), "photo" (a
+            step with the bundled prior) or "plan" (making a sampler).
+        kind: a word of ``KINDS``, or "any" for an op that needs no operator.
+        batch, side: images are (batch, 3, side, side).
+        dtype: the dtype of the network's input and of F, r and h; the state is float32.
     """
 
     op: str
@@ -68,12 +71,12 @@ class Case:
         return f"{self.op}-{self.kind}-{shape}" + ("" if self.dtype == torch.float32 else f"-{self.dtype_name}")
 
     def operator(self) -> Operator:
-        """H; the first of ``KINDS`` for an op that needs none."""
+        """H, which is the mask for an op that needs no operator."""
         return KINDS[self.kind if self.kind in KINDS else "mask"][1](self.side)
 
 
 def registry(side: int = 256, batches: Sequence[int] = BATCHES, short: bool = False) -> list[Case]:
-    """All rows; ``short`` leaves out what users of ``ccfast bench`` do not need."""
+    """All cases; ``short`` leaves out those that users of ``ccfast bench`` do not need."""
     rows = []
     for batch in batches:
         for kind in KINDS:

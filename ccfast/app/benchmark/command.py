@@ -1,4 +1,4 @@
-"""``ccfast bench``: the short form, for the machine and the threads that a user has."""
+"""``ccfast bench``, the short form of the benchmark, with the machine and the threads that a user has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure in a process of its own, which has malloc's settings from the start."""
+    """Measure in another process, which has malloc's settings from its start, and return its exit code."""
     given = ["--side", arguments.side, "--rounds", arguments.rounds]
     given += ["--threads", arguments.threads] if arguments.threads else []
     given += ["--json", arguments.json] if arguments.json else []
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What that process does; exit codes 0, and 1 for a busy machine, a wrong result or a bad argument."""
+    """What that process does. The exit code is 1 for a busy machine, a wrong result or a bad argument, otherwise 0."""
     parser = argparse.ArgumentParser(prog="ccfast bench")
     add_arguments(parser)
     arguments = parser.parse_args(argv)
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> None:
+    """Measure the short registry on one image and print its table; write it as JSON too where a file is given."""
     before = cpu_load.foreign_load() if arguments.busy else cpu_load.refuse_when_busy()
     harness = Harness(rounds=arguments.rounds, compiled=arguments.compile, busy=arguments.busy)
     records: list[Record] = []

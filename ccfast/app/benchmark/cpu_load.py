@@ -1,4 +1,4 @@
-"""CPU use of other processes, from /proc/stat: what a timing has to be protected from."""
+"""The CPU use of other processes, from /proc/stat, which a timing has to be protected from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 __all__ = ["LIMIT", "BusyError", "ForeignLoad", "foreign_load", "refuse_when_busy"]
 
 LIMIT = 0.1
-"""Cores that others may use during a measurement. One more process costs a barrier of two threads milliseconds."""
+"""Cores that others may use during a measurement. One more process already delays a barrier of two threads by
+milliseconds."""
 
 _STAT = Path("/proc/stat")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -20,22 +21,22 @@ class BusyError(RuntimeError):
 
 
 class ForeignLoad:
-    """Cores used by other processes (and by the hypervisor for others) since it was made.
+    """Counts the cores that other processes, and the hypervisor for other machines, have used since it was made.
 
-    All time that /proc/stat counts as busy, less the time of this process and of its children that have ended.
+    That is the time that /proc/stat counts as busy, less that of this process and of its children that have ended.
     """
 
     def __init__(self) -> None:
         self._wall, self._busy, self._own = time.perf_counter(), busy_seconds(), own_seconds()
 
     def cores(self) -> float:
-        """Mean number since the start; the kernel counts in ticks of 10 ms, so let a second pass."""
+        """The mean number since the start. The kernel counts in ticks of 10 ms, so that a second should have passed."""
         wall = time.perf_counter() - self._wall
         return max(0.0, (busy_seconds() - self._busy) - (own_seconds() - self._own)) / wall
 
 
 def busy_seconds() -> float:
-    """CPU time of all processes since boot: user, nice, system, interrupts and stolen, neither idle nor waiting."""
+    """CPU time of all processes since boot: user, nice, system, interrupts and stolen, not idle, not waiting."""
     try:
         fields = [int(field) for field in _STAT.read_text().split("\n", 1)[0].split()[1:9]]
     except OSError as error:
@@ -44,19 +45,23 @@ def busy_seconds() -> float:
 
 
 def own_seconds() -> float:
-    """CPU time of this process, all threads, and of its children that have ended."""
+    """CPU time of all threads of this process, and of its children that have ended."""
     return sum(os.times()[:4])
 
 
 def foreign_load(seconds: float = 1.0) -> float:
-    """Cores that others use now, watched for so long."""
+    """The cores that others use now, as a mean over so many seconds."""
     load = ForeignLoad()
     time.sleep(seconds)
     return load.cores()
 
 
 def refuse_when_busy(seconds: float = 2.0, limit: float = LIMIT) -> float:
-    """The load, or BusyError where it is above the limit."""
+    """The load as ``foreign_load`` has it.
+
+    Raises:
+        BusyError: the load is above the limit.
+    """
     load = foreign_load(seconds)
     if load > limit:
         raise BusyError(

@@ -1,4 +1,4 @@
-"""The process that timings are made in, and the machine, without anything that names it."""
+"""The process that timings are made in, and a description of the machine without anything that identifies it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ...kernels import native
 __all__ = ["SETTINGS", "commit", "configured", "machine", "run_configured", "threads"]
 
 SETTINGS = {
-    # without these every tensor above 32 MiB is new memory from the kernel, and page faults are what is measured
+    # Without these, every tensor above 32 MiB is new memory from the kernel, and page faults are what is measured.
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "268435456",
-    # compilation in this process, so that its CPU time is not taken for somebody else's
+    # With one thread, torch compiles in this process, so that its CPU time is not taken for somebody else's.
     "TORCHINDUCTOR_COMPILE_THREADS": "1",
 }
-"""Environment of a measuring process; malloc reads it before the first line of Python."""
+"""The environment of a process that measures, which malloc reads before the first line of Python runs."""
 
 
 def configured() -> bool:
@@ -37,7 +37,7 @@ def configured() -> bool:
 
 
 def run_configured(module: str, arguments: Sequence[str]) -> int:
-    """``python -m module arguments`` with ``SETTINGS``; returns its exit code."""
+    """Run ``python -m module arguments`` with ``SETTINGS`` and return its exit code."""
     environment = {**os.environ, **SETTINGS}
     code = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=False).returncode
     if code < 0:
@@ -48,7 +48,7 @@ def run_configured(module: str, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """torch's number of threads, for eager operations, ccfast's kernels and code that torch.compile makes inside."""
+    """Inside, torch's eager operations, ccfast's kernels and what torch.compile makes use ``count`` threads."""
     import torch._inductor.config as inductor
 
     before = torch.get_num_threads()
@@ -61,7 +61,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory and versions."""
+    """The processor, the memory and the versions of everything that a timing depends on."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     models = [line.split(":", 1)[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
     return {
@@ -78,7 +78,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit(folder: Path) -> str | None:
-    """Commit of a checkout, "+" behind it where files differ from it; None where there is none."""
+    """The commit of a checkout, with "+" behind it where files differ from it; None where ``folder`` is no checkout."""
     try:
         head, changes = (
             subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=True).stdout

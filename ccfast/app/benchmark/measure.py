@@ -1,4 +1,4 @@
-"""One case, measured: the gate first, then rivals in turn, and a triad that moves the same bytes."""
+"""The measurement of one case: every rival passes the gate, then all are timed in turn, beside a triad."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ __all__ = ["Harness", "Record", "Rival", "own"]
 Record = dict[str, Any]
 
 GATE, PRIOR_GATE = 1e-5, 1e-4
-"""Relative error allowed of a run in float32, with a stand-in and with a trained network."""
+"""The relative error that a run in float32 is allowed, with a stand-in for the network and with a trained network."""
 
 _BACKENDS = {"native": "native", "eager": "reference"}
+"""The backend that each of our contenders runs on, by the name that records give the contender."""
 
 
 class Rival(NamedTuple):
-    """Another sampler.
+    """A sampler that is not ours.
 
     Attributes:
         restore: the run that is timed.
-        exact: the same code, where settings that cost it digits are tightened: what passes the gate.
-        plan: what it does in place of planning.
+        exact: the same code with the settings tightened that cost it digits; this run has to pass the gate.
+        plan: the computation that takes the place of our planning.
     """
 
     restore: Restore
@@ -46,15 +47,19 @@ class Rival(NamedTuple):
 
 
 TINY = 16
-"""Side of an image on which an operation takes as long as its call alone."""
+"""The side of an image so small that an operation on it takes as long as its call alone."""
 
 SWEEP = 1 << 23
-"""Bytes that leave nothing of a call in the processor's own caches."""
+"""Bytes whose reading leaves nothing of an earlier call in the processor's caches."""
 
 
 def floors(case: Case) -> dict[str, Run]:
-    """The native operation where nothing but its call takes time, alone ("call") and after what fills the caches
-    ("sweep", "swept call"), as images do; and where all that it moves is in the cache ("cached")."""
+    """The runs that the floor of a native operation is computed from; none for noise or without the native backend.
+
+    "call" is the operation on a tiny image, where nothing but the call takes time, and "swept call" the same after
+    "sweep", which fills the caches as images do. "cached" is the operation on an image of half the side, so that all
+    that it moves is in the cache.
+    """
     if case.op == "noise" or not can_run("native"):
         return {}
     small = {"call": replace(case, batch=1, side=TINY), "cached": replace(case, batch=1, side=case.side // 2)}
@@ -69,12 +74,12 @@ def _both(first: Run, second: Run) -> Tensor:
 
 
 class Floor(NamedTuple):
-    """Seconds of what an operation as it is written cannot do without.
+    """The least time, in seconds, that an operation could take as it is written.
 
     Attributes:
-        call: from Python to the kernel, after its code was driven out of the caches by the images of the call before.
-        memory: the triad's, which moves the same bytes.
-        arithmetic: its own where all is in the cache, at the size of the case.
+        call: the way from Python to the kernel, whose code the images of the call before drove out of the caches.
+        memory: the time of a triad that moves the same bytes.
+        arithmetic: the operation's own time where all its data is in the cache, scaled to the size of the case.
     """
 
     call: float
@@ -82,12 +87,15 @@ class Floor(NamedTuple):
     arithmetic: float
 
     def seconds(self) -> float:
-        """Memory and arithmetic at once, after the call."""
+        """The call, and then the longer of memory and arithmetic, which overlap."""
         return self.call + max(self.memory, self.arithmetic)
 
 
 def floor(seconds: Mapping[str, dict[str, Any]], case: Case) -> Floor | None:
-    """From the medians of ``floors``, of the triad and of the operation, which no part of its floor can exceed."""
+    """The floor from the medians of ``floors``, of the triad and of the operation; None where they were not measured.
+
+    No part of the floor can exceed the time of the operation itself.
+    """
     if "call" not in seconds:
         return None
     median = {name: value["median"] for name, value in seconds.items()}
@@ -98,20 +106,21 @@ def floor(seconds: Mapping[str, dict[str, Any]], case: Case) -> Floor | None:
 
 
 def own(record: Record) -> str:
-    """Name of our contender among the seconds of a record: the native backend, or the reference without it."""
+    """The name of our contender in a record: the native backend, or the reference where there is no native code."""
     return next(name for name in ("native", "eager", "ccfast") if name in record["seconds"])
 
 
 @dataclass
 class Harness:
-    """How to measure.
+    """How cases are measured.
 
     Args:
-        rounds: of interleaved rivals.
+        rounds: how often each rival is timed.
         compiled: whether torch.compile is among the rivals.
-        rivals: makers of further ones for whole steps, by name; None from one says that it does not know the operator.
-        busy: measure although others use the CPU.
-        attempts: so often is a case measured until nobody disturbs it.
+        rivals: functions that make further rivals for whole steps, by name; one that does not know the operator
+            returns None.
+        busy: whether to measure although other processes use the CPU.
+        attempts: how often a case is measured at most until no other process disturbs it.
     """
 
     rounds: int = 21
@@ -124,8 +133,8 @@ class Harness:
         """The record of a case, with the threads that torch has now.
 
         Raises:
-            GateError: a rival computes something else.
-            BusyError: others used the CPU in every attempt.
+            GateError: a rival computes something else than the reference.
+            BusyError: other processes used the CPU in every attempt.
         """
         ways: dict[str, Callable[[Case], Record]] = {"step": self._step, "plan": self._plan, "photo": self._photo}
         record = ways.get(case.op, self._operation)(case)
@@ -140,7 +149,7 @@ class Harness:
         return head | record
 
     def with_prior(self, case: Case) -> Record:
-        """Seconds of a step with the bundled prior, inside and outside the network, and the share outside."""
+        """Seconds of a step with the bundled prior, inside and outside the network, and the share of those outside."""
         prepared = PreparedStep(case, load_prior("photo").network, steps=3 if case.batch == 1 else 2)
         restore = prepared.of_backend("auto")
 
@@ -166,7 +175,7 @@ class Harness:
         return record | {"errors": errors, "bytes": prepared.bytes, "gb_per_s": speed}
 
     def _step(self, case: Case) -> Record:
-        """Outside the network; "compile" is the whole step with a network of one multiplication, fused into it."""
+        """Time steps outside the network; for "compile" whole steps, since the network, one product, is fused in."""
         prepared = PreparedStep(case)
         runs, errors = self._contenders(prepared, GATE)
         samplings: dict[str, Sampling] = {
@@ -176,14 +185,14 @@ class Harness:
         return self._time(samplings) | {"errors": errors}
 
     def _photo(self, case: Case) -> Record:
-        """Whole steps with the bundled prior, network and VJP included."""
+        """Time whole steps with the bundled prior, its network and VJP included."""
         prepared = PreparedStep(case, load_prior("photo").network, steps=3)
         runs, errors = self._contenders(prepared, PRIOR_GATE)
         samplings: dict[str, Sampling] = {name: partial(prepared.whole, restore) for name, restore in runs.items()}
         return self._time(samplings) | {"errors": errors}
 
     def _plan(self, case: Case) -> Record:
-        """Making a sampler of five steps: "ccfast" without noise, "noise" where the solver can."""
+        """Time the making of a sampler of five steps: "ccfast" without noise, "noise" with it where it can be."""
         prepared = PreparedStep(case)
         make = partial(Sampler, prepared.denoiser, prepared.operator, prepared.solver)
         runs: dict[str, Callable[[], object]] = {"ccfast": make}
@@ -197,7 +206,7 @@ class Harness:
         return self._time({name: repeated(run) for name, run in runs.items()}) | note
 
     def _contenders(self, prepared: PreparedStep, limit: float) -> tuple[dict[str, Restore], dict[str, float]]:
-        """Everything that restores, past its gate, and the errors of what is timed."""
+        """Everything that restores, after it passed the gate, and the relative errors of what is timed."""
         runs = {name: prepared.of_backend(backend) for name, backend in _BACKENDS.items() if can_run(backend)}
         if self.compiled:
             runs["compile"] = prepared.compiled()
@@ -213,13 +222,13 @@ class Harness:
 
     # ------------------------------------------------------------------------------------ timing
     def _time(self, samplings: Mapping[str, Sampling]) -> Record:
-        for sampling in samplings.values():  # warm
-            sampling()
+        for sampling in samplings.values():
+            sampling()  # A first run warms caches and allocators.
         seconds, cores = self._undisturbed(lambda: interleave(samplings, self.rounds))
         return {"seconds": {name: summary(values) for name, values in seconds.items()}, "load": cores}
 
     def _undisturbed(self, measure: Callable[[], Any]) -> tuple[Any, float]:
-        """The result of an attempt in which others were quiet, and their load."""
+        """The result of an attempt in which other processes were quiet, and their load in cores."""
         cores = 0.0
         for _ in range(self.attempts):
             load = ForeignLoad()

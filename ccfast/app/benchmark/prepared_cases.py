@@ -1,4 +1,4 @@
-"""A case of one operation, made ready: inputs, truth in float64, bytes that have to move, and rivals."""
+"""Cases of one operation made ready: their inputs, their result in float64, the bytes that have to move, the rivals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .cases import Case
 __all__ = ["GateError", "PreparedCase", "Run", "prepare", "total", "triad"]
 
 Run = Callable[[], Tensor]
-"""Runs once; returns the tensor that holds the result."""
+"""Runs an operation once and returns the tensor that holds its result."""
 
 
 class GateError(RuntimeError):
@@ -34,16 +34,16 @@ class GateError(RuntimeError):
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """Inputs of a case and its rivals.
+    """The inputs of a case, its result and its rivals.
 
     Attributes:
         case: the row of the registry.
-        tensors: what is read, by name, in the dtypes of the case.
-        bytes: that any implementation reads and writes at least once.
-        bind: given a backend and the tensor to write to, the run.
-        algebra: the same as a function of (out, tensors) for torch.compile; None where there is none.
+        tensors: the inputs by name, in the dtypes of the case.
+        bytes: the number that any implementation has to read and write.
+        bind: makes the run from a backend and the tensor to write to.
+        algebra: the operation as a function of (out, tensors) for torch.compile, or None where it cannot be one.
         truth: the result in float64.
-        ungated: rivals that are not meant to compute the same values.
+        ungated: rivals that are not meant to compute the same values, and so pass no gate.
     """
 
     case: Case
@@ -55,7 +55,7 @@ class PreparedCase:
     ungated: dict[str, Run] = field(default_factory=dict)
 
     def rivals(self, compiled: bool) -> dict[str, Run]:
-        """Name -> run, each with an output of its own: backends that can run here, and torch.compile."""
+        """The runs by name, each with an output of its own: the backends that can run here, and torch.compile."""
         runs: dict[str, Run] = {}
         for name, backend in BACKENDS.items():
             if can_run(name):
@@ -66,7 +66,7 @@ class PreparedCase:
         return runs
 
     def _compile(self, algebra: Callable[[Tensor, dict[str, Tensor]], object]) -> Run:
-        torch.compiler.reset()  # one function a case, or the limit on recompilations is met
+        torch.compiler.reset()  # Without it, the functions of earlier cases count as recompilations, up to a limit.
         out, function = self._output(), torch.compile(algebra, fullgraph=True, dynamic=False)
         return partial(_run, partial(function, out, self.tensors), out)
 
@@ -75,7 +75,11 @@ class PreparedCase:
         return torch.full(self.case.shape, torch.nan, dtype=dtype)
 
     def check(self, runs: Mapping[str, Run]) -> dict[str, float]:
-        """Relative error of each rival, or GateError. A sum of a few terms is allowed four units of its dtype."""
+        """The relative error of each rival.
+
+        Raises:
+            GateError: an error is above four times the tolerance of the dtype, which a sum of a few terms is allowed.
+        """
         limit = 4 * TOLERANCE[self._output().dtype]
         errors = {name: relative_error(run(), self.truth) for name, run in runs.items()}
         for name, error in errors.items():
@@ -90,13 +94,13 @@ def _run(function: Callable[[], object], out: Tensor) -> Tensor:
 
 
 def triad(moved: int) -> Run:
-    """a = b + s c on arrays such that it moves so many bytes: what the memory allows."""
+    """A run of a = b + s c on arrays of such a size that it moves so many bytes: the pace that the memory allows."""
     a, b, c = torch.randn(3, max(1, moved // 12)).unbind()
     return partial(torch.add, b, c, alpha=0.7, out=a)
 
 
 def prepare(case: Case) -> PreparedCase:
-    """Random inputs that stay the same from run to run."""
+    """Make a case ready, with random inputs that are the same in every process."""
     makers = {"residual": _residual, "noise": _noise}
     with torch.no_grad():
         return makers.get(case.op, _update)(case)
@@ -120,7 +124,7 @@ def _residual(case: Case) -> PreparedCase:
 
 
 def _update(case: Case) -> PreparedCase:
-    """A row of a plan; the network's next input as well where that is no copy of the state."""
+    """A row of a plan. The network's next input is written as well where its dtype is not the state's."""
     operator = case.operator()
     solver: Solver = {
         "update": solvers.Conjugate(),
@@ -154,12 +158,12 @@ def _update(case: Case) -> PreparedCase:
 
 
 def total(terms: Sequence[Tensor]) -> Tensor:
-    """Their sum, one after the other."""
+    """The sum of the terms, added one after the other."""
     return reduce(torch.add, terms)
 
 
 def _noise(case: Case) -> PreparedCase:
-    """Against torch's normal_, which draws another stream, not the same one on every backend."""
+    """Gaussian noise. torch's normal_ is a rival that draws other numbers, and others on every kind of device."""
     seeds = reference.seed_words([7] * case.batch, torch.device("cpu"))
     places, draws = torch.arange(case.batch), torch.zeros(case.batch, dtype=torch.int64)
 
@@ -182,10 +186,10 @@ def _dtype(case: Case, name: str) -> torch.dtype:
 
 
 def _mask_bytes(operator: Operator) -> int:
-    """Of the mask, which is read once; small beside the images but where they almost fill a cache."""
+    """Bytes of the mask, which is read once. They matter only where the images almost fill a cache."""
     return 4 * operator.singular_values.numel() if operator.kind == "mask" else 0
 
 
 def _bytes(case: Case, names: list[str]) -> int:
-    """Of the images named, each once."""
+    """Bytes of the images named, each counted once."""
     return sum(_dtype(case, name).itemsize for name in names) * int(np.prod(case.shape))

@@ -1,4 +1,4 @@
-"""The step outside the network: what a sampler does between the network's product and its next evaluation."""
+"""The step outside the network: what a sampler does between the product with the Jacobian and the next evaluation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .prepared_cases import GateError, total
 __all__ = ["Clock", "PreparedStep", "Restore", "W", "compiled_step", "stand_in"]
 
 STEPS, W = 5, 15.0
-"""Of the run that is timed: its steps, and the guidance weight."""
+"""The number of steps of the run that is timed, and its guidance weight."""
 
 Restore = Callable[[Tensor, Tensor], Tensor]
-"""(y, x_init) -> x: a whole run of a sampler."""
+"""A whole run of a sampler, from the measurement y and the first state x_init to the restored images."""
 
 
 def stand_in(x: Tensor, t: Tensor) -> Tensor:
@@ -39,9 +39,10 @@ def stand_in(x: Tensor, t: Tensor) -> Tensor:
 
 @dataclass
 class Clock:
-    """Splits a run at the calls of its network: seconds inside it and its VJP, and outside, for all steps but the last.
+    """Splits the time of a run at the calls of its network.
 
-    Wrap the network with ``network`` and run inside ``watching``.
+    ``inside`` gets the seconds of the network and its VJP, ``outside`` all others, for each step but the last. The
+    network has to be wrapped with ``network``, and the run has to be inside ``watching``.
     """
 
     inside: list[float] = field(default_factory=list)
@@ -64,7 +65,7 @@ class Clock:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """While torch.autograd.grad counts as inside; starts a new run."""
+        """Start a new run; until the end of the block, torch.autograd.grad counts as inside the network."""
         self.inside, self.outside, self._entered = [], [], None
         grad = torch.autograd.grad
 
@@ -82,12 +83,12 @@ class Clock:
 
 
 class PreparedStep:
-    """One operator, the default solver, and a network; rivals are whole runs.
+    """One operator, the solver ``Conjugate`` and a network, of which whole runs are timed.
 
     Args:
-        case: a row of the registry whose op is "step".
-        network: called as network(x, t), predicting eps on a VP schedule.
-        steps: of a run.
+        case: a row of the registry whose op is "step" or "photo".
+        network: is called as network(x, t) and predicts eps on a VP schedule.
+        steps: the number of steps of a run.
     """
 
     def __init__(self, case: Case, network: Callable[..., Tensor] = stand_in, steps: int = STEPS) -> None:
@@ -113,32 +114,36 @@ class PreparedStep:
         return lambda y, x_init: sampler(y, x_init=x_init)
 
     def compiled(self) -> Restore:
-        """torch.compile of the whole step, network and VJP included (the network without a clock)."""
+        """The run with torch.compile of a whole step, its network (without the clock) and VJP included."""
         denoiser = Denoiser(self.bare, schedules.VP())
         sampler = Sampler(denoiser, self.operator, self.solver, steps=self.steps, backend="reference")
         return compiled_step(self.bare, self.operator, sampler.plan)
 
     def outside(self, restore: Restore) -> float:
-        """Median seconds of a step outside the network, of one run."""
+        """The median, over the steps of one run, of the seconds outside the network."""
         with self.clock.watching():
             restore(self.y, self.x_init)
         return median(self.clock.outside)
 
     def share(self, restore: Restore) -> float:
-        """Part of the time of one run that was spent outside the network."""
+        """The part of the time of one run that is spent outside the network."""
         with self.clock.watching():
             restore(self.y, self.x_init)
         outside = sum(self.clock.outside)
         return outside / (outside + sum(self.clock.inside))
 
     def whole(self, restore: Restore) -> float:
-        """Seconds of one run, network included, for each step."""
+        """The seconds of one run, network included, over its number of steps."""
         start = time.perf_counter()
         restore(self.y, self.x_init)
         return (time.perf_counter() - start) / self.steps
 
     def check(self, restores: Mapping[str, Restore], limit: float) -> dict[str, float]:
-        """Relative error of each run against the reference in float64, or GateError."""
+        """The relative error of each run against the reference in float64.
+
+        Raises:
+            GateError: an error is above ``limit``.
+        """
         truth = self._truth()
         errors = {name: relative_error(restore(self.y, self.x_init), truth) for name, restore in restores.items()}
         for name, error in errors.items():
@@ -158,9 +163,9 @@ class PreparedStep:
 def compiled_step(
     network: Callable[..., Tensor], operator: Operator, plan: Plan, device: torch.device | str = "cpu"
 ) -> Restore:
-    """The strongest thing that torch offers without kernels of one's own: a step with torch.func.vjp, one full graph.
+    """A run whose step is one graph of torch.compile: the fastest that torch offers without kernels of one's own.
 
-    Coefficients come as a tensor, so that one compiled step serves all.
+    The step takes its coefficients from a tensor, so that one compiled function serves all steps.
     """
     keys = dict.fromkeys((term.register, term.modes is not None) for step in plan.steps for term in step.row)
     table = torch.tensor(
@@ -178,7 +183,7 @@ def compiled_step(
         inner = [row[k] * terms[name] for k, (name, projected) in enumerate(keys) if projected]
         return total(direct) + operator.project(total(inner)) if inner else total(direct)
 
-    torch.compiler.reset()  # one function a case, or the limit on recompilations is met
+    torch.compiler.reset()  # Without it, the functions of earlier cases count as recompilations, up to a limit.
     function = torch.compile(step, fullgraph=True, dynamic=False)
 
     def restore(y: Tensor, x_init: Tensor) -> Tensor:

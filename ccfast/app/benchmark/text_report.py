@@ -1,4 +1,4 @@
-"""Records as rows of text: times, and how many times longer everything else takes."""
+"""Records as a table of text: our times, and how many times longer each rival takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["COLUMNS", "cells", "duration", "ratio", "text_table", "with_share"]
 
 
 def ratio(record: Record, rival: str) -> float | None:
-    """How many times longer a rival takes than ours, by medians."""
+    """How many times longer a rival takes than our contender, by medians; None where the record has no such rival."""
     seconds = record["seconds"]
     if rival not in seconds or rival == own(record):
         return None
@@ -22,7 +22,7 @@ def _time(record: Record) -> str:
 
 
 def duration(seconds: float) -> str:
-    """With three digits, in the unit that fits."""
+    """The duration with three digits, in the unit that fits."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
@@ -66,17 +66,19 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "published": _times("published"),
     "of a step": _share,
 }
-"""Heading -> cell. eager, compile and published: how many times longer they take; floor: the least that the operation
-can take as it is written (``measure.Floor``), over its time."""
+"""The function that makes the cell of a record, by the heading of its column.
+
+"eager", "compile" and "published" say how many times longer these rivals take. "floor" is the least time that the
+operation could take as it is written (``measure.Floor``), as a part of the time that it takes."""
 
 
 def cells(records: Iterable[Record], columns: Sequence[str]) -> list[list[str]]:
-    """Heading and rows."""
+    """The cells of a table, the headings first, then a row for each record."""
     return [list(columns), *([COLUMNS[column](record) for column in columns] for record in records)]
 
 
 def text_table(records: Sequence[Record], columns: Sequence[str] = tuple(COLUMNS)) -> str:
-    """Aligned, without the columns that are empty throughout."""
+    """The table with aligned columns, without those that are empty in every row."""
     rows = cells(records, columns)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     filled = [any(cell for cell in column[1:]) for column in zip(*rows, strict=True)]
@@ -87,7 +89,7 @@ def text_table(records: Sequence[Record], columns: Sequence[str] = tuple(COLUMNS
 
 
 def with_share(record: Record, prior: Record) -> Record:
-    """The record with its part of a step with the bundled prior, as ``Harness.with_prior`` timed that."""
+    """The record with "share", its time over that of a step with the bundled prior (``Harness.with_prior``)."""
     if record["op"] == "plan":
         return record
     return record | {"share": record["seconds"][own(record)]["median"] / (prior["inside"] + prior["outside"])}

@@ -1,4 +1,4 @@
-"""Interleaved medians: every rival is timed once a round, so that what disturbs the machine disturbs all of them."""
+"""Rivals that are timed in turn, once a round, so that what disturbs the machine disturbs all of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ __all__ = ["Sampling", "interleave", "repeated", "summary"]
 Sampling = Callable[[], float]
 """Runs something and returns the seconds that one run took."""
 
-
 FEWEST = 5
-"""Rounds that are run however long they take, where that many are asked for."""
+"""Rounds that are run however long they take, unless fewer are asked for."""
 
 
 def repeated(run: Callable[[], object], seconds: float = 0.01) -> Sampling:
-    """Times ``run`` in a loop of about so many seconds, since a clock and a loop cost as much as a small kernel."""
+    """A sampling that calls ``run`` in a loop of so many seconds, since reading a clock costs as much as a kernel."""
     count = 1
     while (took := _loop(run, count)) < seconds / 2 and count < 1 << 20:
         count = max(2 * count, min(100 * count, int(count * seconds / max(took, 1e-9))))
@@ -33,9 +32,10 @@ def _loop(run: Callable[[], object], count: int) -> float:
 
 
 def interleave(rivals: Mapping[str, Sampling], rounds: int, budget: float = 10.0) -> dict[str, list[float]]:
-    """Seconds of each rival in each round; the order turns by one a round, so that no one always follows another.
+    """The seconds of each rival in each round.
 
-    Once ``budget`` seconds have gone no round is begun, but for the first five.
+    The order of the rivals turns by one from round to round, so that none always follows the same other. After
+    ``budget`` seconds no round is begun, except the first ``FEWEST``.
     """
     names = list(rivals)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -50,5 +50,5 @@ def interleave(rivals: Mapping[str, Sampling], rounds: int, budget: float = 10.0
 
 
 def summary(seconds: list[float]) -> dict[str, Any]:
-    """What is kept of the rounds."""
+    """What a record keeps of the seconds of all rounds."""
     return {"median": median(seconds), "best": min(seconds), "rounds": len(seconds)}
