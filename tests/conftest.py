@@ -36,8 +36,20 @@ from ccfast.testing import GaussianMixture
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-FIRST = ("capture", "recorded", "triton_compile", "triton", "cuda", "prior", "options", "operators", "noise", "truth")
-"""Files that take longest, from the longest on."""
+FIRST = (
+    "cuda",
+    "triton",
+    "capture",
+    "noise",
+    "operators",
+    "isolation",
+    "multistep",
+    "bench",
+    "prior",
+    "options",
+    "truth",
+)
+"""Files that take longest, from the longest on; two of them build code or wait for a process of their own."""
 
 
 def pytest_collection_modifyitems(items):
