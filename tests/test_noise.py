@@ -11,12 +11,13 @@ from scipy.integrate import quad
 from ccfast import Denoiser, Sampler
 from ccfast.engine.registers import Registers
 from ccfast.engine.restoration import initial_mean
-from ccfast.engine.spectrum import NODES, interpolate, nodes
+from ccfast.engine.spectrum import NODES
 from ccfast.kernels import reference
-from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Operator, SeparableBlur
+from ccfast.operators import AveragePooling, FourierBlur, Inpainting, Matrix, Operator, SeparableBlur
 from ccfast.schedules import EDM, VP, Flow
-from ccfast.solvers import DDIM, Conjugate, PiGDM, Steered, _grid
+from ccfast.solvers import DDIM, DDNM, Conjugate, PiGDM, Steered, _grid
 from ccfast.solvers.conjugate._modes import Guidance, modes
+from ccfast.solvers.registry import REGISTRY
 from ccfast.testing import Gaussian, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
@@ -139,20 +140,30 @@ def test_all_coefficients_against_quadrature_in_another_variable(name, start, en
         assert m.W[1, i] == pytest.approx(-change if name == "flow" else change, rel=1e-7, abs=1e-12)
 
 
-def test_coefficients_over_many_singular_values_are_interpolated_to_1e_7():
+SPECTRAL = [e.solver for e in REGISTRY if e.noise == "yes" and e.solver.needs_singular_values]
+
+
+@pytest.mark.parametrize("solver", [*SPECTRAL, DDNM(eta=0.0), Conjugate("bayes", order=2, eta=0.5)], ids=repr)
+def test_coefficients_over_many_singular_values_are_those_over_few(solver):
+    """Also where they have kinks and steps: of every mode the coefficient that an operator with few of them has."""
     kernel = np.exp(-(np.arange(-15, 16) ** 2) / 8.0)[:, None] * np.exp(-(np.arange(-13, 14) ** 2) / 6.0)
-    operator = FourierBlur((1, 95, 96), kernel / kernel.sum(), cutoff=1e-6)
-    s = operator.singular_values.numpy()
-    assert len(np.unique(s)) > NODES == len(nodes(operator))
-    for schedule in SCHEDULES.values():
-        span = SPANS["vp" if isinstance(schedule, VP) else "edm" if isinstance(schedule, EDM) else "flow"]
-        grid = grid_of(schedule, np.linspace(*span, 4), 0.05)
-        guidance = Guidance(grid, 15.0, 1.0, 0.0, False, 2)
-        few, all_of_them = (modes(guidance, at) for at in (nodes(operator), np.unique(s[s > 0])))  # 1e-6 to 1
-        for field in ("kappa", "d", "v", "W"):
-            got = interpolate(nodes(operator), getattr(few, field), np.unique(s[s > 0]))
-            want = getattr(all_of_them, field)
-            assert np.abs(got - want).max() < 1e-7 * np.abs(want).max()
+    many = FourierBlur((1, 95, 96), kernel / kernel.sum(), cutoff=1e-6)
+    s = many.singular_values.numpy()
+    chosen = np.unique(s[s > 0])[5::17]
+    few = Matrix(np.diag(chosen), (1, len(chosen)), cutoff=0.0)
+    assert len(np.unique(s)) > NODES > len(chosen)
+    for name in ("vp", "edm", "flow"):
+        schedule = SCHEDULES[name]
+        plan = solver.plan(Denoiser(lambda x, t: x, schedule, "sample"), many, np.linspace(*SPANS[name], 4), 0.05)
+        compared = 0
+        for spectrum in plan.spectra:
+            got, want = (spectrum.table.on(op).over_modes[spectrum.name][spectrum.step] for op in (many, few))
+            place = [np.argmin(np.abs(s.ravel() - value)) for value in chosen]
+            own = [np.argmin(np.abs(few.singular_values.numpy().ravel() - value)) for value in chosen]
+            assert got.ravel()[place] == pytest.approx(want.ravel()[own], rel=1e-9, abs=1e-13)
+            assert not np.any(got[s == 0])
+            compared += 1
+        assert compared
 
 
 @pytest.mark.parametrize("operator", [BLUR, POOLING, Inpainting(torch.arange(16)[None] % 3 != 0, SHAPE)])

@@ -11,46 +11,25 @@ from torch import Tensor, from_numpy
 from ..operators import Operator
 from ..schedules import Array
 
-__all__ = ["NODES", "SpectralTable", "Spectrum", "interpolate", "nodes"]
+__all__ = ["NODES", "SpectralTable", "Spectrum", "distinct", "nodes"]
 
 NODES = 512
-"""The most singular values at which a solver is asked for coefficients."""
+"""The most singular values at which a plan shows its coefficients."""
+
+CHUNK = 4096
+"""How many singular values a solver is asked about at a time, which bounds what its quadrature holds."""
+
+
+def distinct(operator: Operator) -> Array:
+    """The distinct positive singular values of an operator, in order."""
+    s = np.unique(operator.singular_values.numpy())
+    return s[s > 0]
 
 
 def nodes(operator: Operator) -> Array:
     """The distinct singular values of an operator, or where there are more than 512 as many log-spaced ones."""
-    s = np.unique(operator.singular_values.numpy())
-    s = s[s > 0]
+    s = distinct(operator)
     return s if len(s) <= NODES else np.geomspace(s[0], s[-1], NODES)
-
-
-def interpolate(at: Array, table: Array, s: Array) -> Array:
-    """Columns of ``table`` (K, M) over ``at`` (M,) at other values s (any shape, 0 gives 0): (K, *s.shape).
-
-    Where every s is one of ``at``, its column is looked up. Otherwise ``at`` is log-spaced (Lagrange polynomials of
-    degree 5 in ln s): as functions of ln s the coefficients change over distances of about 1, so that 512 nodes over
-    ten decades leave an error below 1e-7, and over the usual four below 1e-10.
-    """
-    positive = s > 0
-    values = s[positive]
-    out = np.zeros((len(table), *s.shape), dtype=np.float64)
-    index = np.searchsorted(at, values).clip(max=len(at) - 1)
-    if np.array_equal(at[index], values):
-        out[:, positive] = table[:, index]
-        return out
-    place = (np.log(values) - np.log(at[0])) * ((len(at) - 1) / np.log(at[-1] / at[0]))
-    first = np.clip(np.floor(place).astype(np.int64) - 2, 0, len(at) - 6)
-    offset = place - first
-    total = np.zeros((len(values), len(table)), dtype=np.float64)
-    rows = np.ascontiguousarray(table.T)
-    for i in range(6):
-        weight = np.ones_like(offset)
-        for j in range(6):
-            if j != i:
-                weight *= (offset - j) / (i - j)
-        total += weight[:, None] * rows[first + i]
-    out[:, positive] = total.T
-    return out
 
 
 class SpectralTable:
@@ -61,7 +40,7 @@ class SpectralTable:
         operator: the one that the plan is made for. ``on`` takes any other.
 
     Attributes:
-        nodes, columns: the singular values asked for, and what was answered; read-only.
+        nodes, columns: singular values of the operator, at most 512, and the coefficients there; read-only.
 
     Raises:
         ValueError: coefficients that are not finite.
@@ -85,15 +64,21 @@ class SpectralTable:
         return Spectrum(self, name, step)
 
     def on(self, operator: Operator) -> Modes:
-        """The coefficients over the modes of an operator."""
-        at = nodes(operator)
-        columns = self.columns if np.array_equal(at, self.nodes) else self._ask(at)
+        """The coefficients over the modes of an operator: the solver is asked about every distinct singular value.
+
+        Nothing is interpolated, since coefficients may have kinks (a minimum of two terms) and steps (a rule that
+        changes where a mode is measured well). A mode whose singular value is zero has the coefficient zero.
+        """
+        at, s = distinct(operator), operator.singular_values.numpy()
+        if np.array_equal(at, self.nodes):
+            columns = self.columns
+        else:
+            parts = [self._ask(at[first : first + CHUNK]) for first in range(0, len(at), CHUNK)]
+            columns = {name: np.concatenate([part[name] for part in parts], axis=1) for name in self.columns}
         if len(at) == 1:
             return Modes(columns, None)
-        table = np.concatenate(list(columns.values()))
-        modes = interpolate(at, table, operator.singular_values.numpy())
-        steps = len(table) // len(columns)
-        return Modes(columns, {name: modes[i * steps : (i + 1) * steps] for i, name in enumerate(columns)})
+        place = np.searchsorted(at, s).clip(max=len(at) - 1)
+        return Modes(columns, {name: np.where(s > 0, table[:, place], 0.0) for name, table in columns.items()})
 
 
 class Modes(NamedTuple):
