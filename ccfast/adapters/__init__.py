@@ -1,4 +1,4 @@
-"""Networks and operators of other packages. None is imported before it is used.
+"""Networks and operators of other packages, none of which is imported before it is used.
 
 from_diffusers(unet, scheduler)              diffusers: a network and the scheduler that it was trained with
 from_edm(network, sigma_min, sigma_max)      EDM (Karras et al.) and k-diffusion: network(x, sigma) returns x0hat

@@ -1,4 +1,4 @@
-"""azula: ``denoiser(x_t, t).mean`` is E[x0 | x_t], ``denoiser.schedule(t)`` is (alpha, sigma)."""
+"""azula, where ``denoiser(x_t, t).mean`` is E[x0 | x_t] and ``denoiser.schedule(t)`` is (alpha, sigma)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["to_azula"]
 
 
 def to_azula(denoiser: Denoiser) -> Any:
-    """An ``azula.denoise.Denoiser`` on the same path and with the same times, which must run from 0 to 1 = noise.
+    """An ``azula.denoise.Denoiser`` on the same path, with the same times, which must run from 0 (data) to 1 (noise).
 
     Raises:
         ImportError: azula is not installed.
-        ValueError: a schedule whose time is not 1 at the noise (Flow, VE, EDM).
+        ValueError: the schedule has other times, as Flow, VE and EDM have.
     """
     azula, noise = import_module("azula.denoise"), import_module("azula.noise")
 

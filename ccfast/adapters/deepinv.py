@@ -1,4 +1,4 @@
-"""deepinv: images in [0, 1], ``model(x, sigma)`` for E[x0 | x], physics with A and A_adjoint."""
+"""deepinv, where images are in [0, 1], ``model(x, sigma)`` is E[x0 | x] and operators are physics with A, A_adjoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DeepinvReconstructor", "deepinv_operator", "from_deepinv", "to_deepi
 
 
 class ZeroOne(nn.Module):
-    """(model(x01, sigma01) on [0, 1]) from a denoiser on [-1, 1]: twice the range, twice the noise."""
+    """A denoiser on [-1, 1] as a model (x, sigma) to x0hat on [0, 1], where range and noise are half as large."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ZeroOne(nn.Module):
 
 
 class MinusOneOne(nn.Module):
-    """The other way."""
+    """A model (x, sigma) to x0hat on [0, 1] as one on [-1, 1]."""
 
     def __init__(self, model: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -40,16 +40,16 @@ class MinusOneOne(nn.Module):
 
 
 def to_deepinv(denoiser: Denoiser) -> nn.Module:
-    """A Denoiser as the ``denoiser`` argument of deepinv's samplers. (Their option ``minus_one_one`` stays at True.)"""
+    """A Denoiser as the ``denoiser`` argument of deepinv's samplers, whose option ``minus_one_one`` stays at True."""
     return ZeroOne(denoiser)
 
 
 def from_deepinv(model: Callable[..., Tensor], sigma_min: float = 0.002, sigma_max: float = 80.0) -> Denoiser:
-    """A deepinv denoiser as a Denoiser with times sigma, in [-1, 1].
+    """A deepinv denoiser as a Denoiser on [-1, 1], whose time is sigma.
 
     Args:
-        model: called as model(x, sigma), x (B, C, H, W) in [0, 1], sigma (B,).
-        sigma_min, sigma_max: of its training, on the scale of [-1, 1], twice deepinv's.
+        model: is called as model(x, sigma) with x (B, C, H, W) in [0, 1] and sigma (B,).
+        sigma_min, sigma_max: the range of sigma in its training, on the scale of [-1, 1], which is twice deepinv's.
     """
     return Denoiser(MinusOneOne(model), EDM(sigma_min, sigma_max), "sample", time_map=float)
 
@@ -57,14 +57,15 @@ def from_deepinv(model: Callable[..., Tensor], sigma_min: float = 0.002, sigma_m
 def deepinv_operator(physics: Any, shape: tuple[int, ...], iterations: int = 50) -> Operator:
     """A linear deepinv physics as an operator on images in [-1, 1].
 
-    An ``Inpainting`` with a mask of zeros and ones is ours, with exact projections; any other is known by A and
-    A_adjoint alone, and its pseudo-inverse by conjugate gradients. A is linear, so only measurements change with the
-    range: y of [0, 1] becomes 2 y - A(1) of [-1, 1], and the noise doubles (``DeepinvReconstructor`` does both).
+    An ``Inpainting`` with a mask of zeros and ones becomes ours, with exact projections. Any other physics is known by
+    A and A_adjoint alone, so that its pseudo-inverse takes conjugate gradients. Since A is linear it serves both ranges
+    of images, but measurements change: y of images in [0, 1] becomes 2 y - A(1) of images in [-1, 1], and the noise
+    doubles. ``DeepinvReconstructor`` does both.
 
     Args:
-        physics: with ``A`` and ``A_adjoint`` on (B, *shape).
-        shape: of one image, (C, H, W).
-        iterations: of conjugate gradients.
+        physics: has ``A`` and ``A_adjoint``, which take (B, *shape) and (B, *measurement_shape).
+        shape: the shape of one image, (C, H, W).
+        iterations: the number of conjugate gradient iterations.
     """
     mask = getattr(physics, "mask", None)
     if type(physics).__name__ == "Inpainting" and mask is not None and bool(((mask == 0) | (mask == 1)).all()):
@@ -73,15 +74,15 @@ def deepinv_operator(physics: Any, shape: tuple[int, ...], iterations: int = 50)
 
 
 class DeepinvReconstructor(nn.Module):
-    """Called as a ``deepinv.models.Reconstructor``: (y, physics) of [0, 1] to an image in [0, 1].
+    """A sampler that is called as a ``deepinv.models.Reconstructor``, with (y, physics), and returns images in [0, 1].
 
-    The noise level is ``physics.noise_model.sigma`` where there is one. A sampler is planned in every call, since the
-    physics comes with it.
+    The noise level is ``physics.noise_model.sigma``, or 0 where there is none. Every call plans a sampler, since the
+    physics comes with the call.
 
     Args:
         denoiser: the prior.
-        shape: of one image, (C, H, W).
-        options: for ``ccfast.Sampler``.
+        shape: the shape of one image, (C, H, W).
+        options: the other arguments of ``ccfast.Sampler``.
     """
 
     def __init__(self, denoiser: Denoiser, shape: tuple[int, ...], **options: Any) -> None:
@@ -89,7 +90,7 @@ class DeepinvReconstructor(nn.Module):
         self.denoiser, self.shape, self.options = denoiser, shape, options
 
     def forward(self, y: Tensor, physics: Any, seed: int | None = None) -> Tensor:
-        """y in the range of A on [0, 1]; (B, *shape) back."""
+        """Images (B, *shape) in [0, 1] from measurements y of such images."""
         operator = deepinv_operator(physics, self.shape)
         noise = float(getattr(getattr(physics, "noise_model", None), "sigma", 0.0))
         sampler = Sampler(self.denoiser, operator, noise_std=2.0 * noise, **self.options)

@@ -1,4 +1,4 @@
-"""diffusers: a network and the scheduler that it was trained with, read by their public attributes."""
+"""diffusers, whose networks and schedulers are read by their public attributes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREDICTIONS = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v_pred
 
 
 class Called(nn.Module):
-    """The network with ``return_dict=False``, which keeps it free of graph breaks; ``sign`` turns a velocity."""
+    """The network called with ``return_dict=False``, which avoids graph breaks, and its output times ``sign``."""
 
     def __init__(self, network: nn.Module, sign: float) -> None:
         super().__init__()
@@ -45,7 +45,8 @@ def from_diffusers(
             x = (1 - s) x0 + s n                      its time is N s with s = 1 - t
 
     Raises:
-        ValueError: a scheduler with neither (EDM and VE: ``from_edm``), or another prediction type.
+        ValueError: the scheduler is of neither kind (networks of EDM and VE go through ``from_edm``), or its prediction
+            type is another.
     """
     config = scheduler.config
     count = int(config.get("num_train_timesteps", 1000))

@@ -1,4 +1,4 @@
-"""EDM (Karras et al., arXiv 2206.00364): preconditioned networks that return the denoised image."""
+"""EDM (Karras et al., arXiv 2206.00364), whose preconditioned networks return the denoised image."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ def from_edm(
     name: str | None = None,
     network_kwargs: Mapping[str, Any] | None = None,
 ) -> Denoiser:
-    """A network D(x, sigma), E[x0 | x] for x = x0 + sigma n, as a Denoiser with times sigma.
+    """A network D(x, sigma) that returns E[x0 | x] for x = x0 + sigma n, as a Denoiser whose time is sigma.
 
     That is what the public EDM pickles are (``net(x, sigma, class_labels)``), and the model argument of k-diffusion's
     samplers (``model(x, sigma, **extra_args)``).
 
     Args:
-        network: called with x (B, C, H, W) in [-1, 1] and sigma (B,). A raw F with EDM's preconditioning outside is
-            ``Denoiser(F, EDM(), "edm")`` instead.
-        sigma_min, sigma_max: range of the training. None: the network's own attributes, else 0.002 and 80. Infinite
-            or zero ones, which the public pickles have, are replaced by these too.
-        network_kwargs: class labels and the like.
+        network: is called with x (B, C, H, W), of data in [-1, 1], and sigma (B,). A raw network F without EDM's
+            preconditioning is ``Denoiser(F, EDM(), "edm")`` instead.
+        sigma_min, sigma_max: the range of sigma in the training. None takes the network's own attributes, or 0.002 and
+            80 where these are missing, zero or infinite, as in the public pickles.
+        name: of the denoiser, by which presets are found.
+        network_kwargs: further arguments of the network, class labels for instance.
     """
     given = {"sigma_min": sigma_min, "sigma_max": sigma_max}
     values = {}

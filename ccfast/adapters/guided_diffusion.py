@@ -1,8 +1,8 @@
-"""guided-diffusion (Dhariwal & Nichol, arXiv 2105.05233): the ADM U-Net with the names of the public checkpoints.
+"""guided-diffusion (Dhariwal & Nichol, arXiv 2105.05233): the U-Net ADM, with the names of the public checkpoints.
 
     denoiser = guided_diffusion.load("256x256_diffusion_uncond.pt", "imagenet256")
 
-The network predicts eps, and in three more channels the variance, which samplers here drop.
+The network predicts eps and, in three more channels, the variance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ __all__ = ["ADM", "CONFIGS", "Config", "load", "read_state"]
 
 
 class Config(NamedTuple):
-    """Shape of a network. ``attention`` are the reductions of the side at which there is attention."""
+    """The architecture of a network.
+
+    Attributes:
+        channels: the number of channels at full resolution.
+        multiples: the multiple of ``channels`` at each level; the side is halved from level to level.
+        blocks: the number of residual blocks at each level on the way down; there is one more on the way up.
+        attention: the reductions of the side (1, 2, 4, ...) at which there is attention.
+        head_channels: the number of channels of an attention head.
+        classes: the number of class labels, or None for an unconditional network.
+        learned_variance: whether the output has three more channels, for the variance.
+    """
 
     channels: int
     multiples: tuple[int, ...]
@@ -45,7 +55,7 @@ Choi et al. that DPS and C-PiGDM use (``ffhq_10m.pt``)."""
 
 
 class Norm(nn.GroupNorm):
-    """Group norm of 32 groups in float32, whatever the dtype of the input."""
+    """A group norm of 32 groups that is computed in float32, whatever the dtype of the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(32, channels)
@@ -56,7 +66,10 @@ class Norm(nn.GroupNorm):
 
 
 class Block(nn.Module):
-    """Residual block; the embedding scales and shifts the second norm. ``change``: "", "up" or "down" by 2."""
+    """A residual block whose second norm is scaled and shifted by the embedding.
+
+    ``change`` is "", or "up" or "down" where the block changes the resolution by 2.
+    """
 
     def __init__(self, channels: int, out: int, embedding: int, change: str = "") -> None:
         super().__init__()
@@ -80,7 +93,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels; ``qkv`` holds query, key and value of one head after another."""
+    """Self-attention over the pixels. ``qkv`` holds the query, key and value of one head after those of another."""
 
     def __init__(self, channels: int, head_channels: int) -> None:
         super().__init__()
@@ -99,9 +112,10 @@ class Attention(nn.Module):
 
 
 class ADM(nn.Module):
-    """The U-Net: network(x, t), x (B, 3, H, W) with sides divisible by 2 per level, t (B,) the index from 0 to 999.
+    """The U-Net, called as network(x, t) with t (B,) the index of the time, from 0 to 999.
 
-    A class-conditional one takes labels (B,) as ``y``, by ``Denoiser(network_kwargs={"y": labels})``.
+    x is (B, 3, H, W) with sides divisible by 2 for every level but the first. A class-conditional network takes labels
+    (B,) as ``y``, which ``Denoiser(network_kwargs={"y": labels})`` passes on.
     """
 
     def __init__(self, config: Config) -> None:
@@ -165,27 +179,29 @@ class ADM(nn.Module):
 
 def run(layers: Any, x: Tensor, embedding: Tensor) -> Tensor:
     for layer in layers:
-        x = layer(x) if isinstance(layer, nn.Conv2d) else layer(x, embedding)  # the first layer takes no embedding
+        x = layer(x) if isinstance(layer, nn.Conv2d) else layer(x, embedding)  # Only the first layer is one.
     return x
 
 
 def sinusoids(t: Tensor, count: int) -> Tensor:
-    """cos and sin of t 10000^(-k/half), k = 0 .. half - 1: float32 (B, count)."""
+    """cos, then sin, of t 10000^(-k/half) for k = 0 .. half - 1 with half = count/2, as float32 (B, count)."""
     frequencies = torch.exp(-math.log(10000.0) / (count // 2) * torch.arange(count // 2, device=t.device))
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 def load(path: str | Path, name: str, network_kwargs: Mapping[str, Any] | None = None) -> Denoiser:
-    """A public checkpoint as a Denoiser, float32 on the CPU: eps, beta linear from 0.0001 to 0.02 in 1000 steps.
+    """A public checkpoint as a Denoiser, in float32 on the CPU.
+
+    The network predicts eps on 1000 steps whose beta rises linearly from 0.0001 to 0.02.
 
     Args:
-        path: of the ``.pt`` file.
-        name: of ``CONFIGS``.
-        network_kwargs: ``{"y": labels}`` for a class-conditional one.
+        path: the ``.pt`` file.
+        name: a key of ``CONFIGS``.
+        network_kwargs: ``{"y": labels}`` for a class-conditional network.
 
     Raises:
-        ValueError: an unknown name, or a file whose parameters are not those of the network.
+        ValueError: the name is unknown, or the parameters in the file are not those of the network.
     """
     if name not in CONFIGS:
         raise ValueError(f"name: must be one of {', '.join(CONFIGS)}, got {name!r}")
@@ -197,10 +213,10 @@ def load(path: str | Path, name: str, network_kwargs: Mapping[str, Any] | None =
 
 
 def read_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Give a network made on the meta device its parameters.
+    """Give a network that was made on the meta device its parameters, as float32.
 
     Raises:
-        ValueError: names or shapes differ; the message shows some.
+        ValueError: names or shapes differ, of which the message shows some.
     """
     own = network.state_dict()
     wrong = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]

@@ -1,4 +1,4 @@
-"""k-diffusion: samplers that call ``model(x, sigma)`` for E[x0 | x], x = x0 + sigma n."""
+"""k-diffusion, whose samplers call ``model(x, sigma)`` for E[x0 | x], where x = x0 + sigma n."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ __all__ = ["DenoiseAt", "denoise_at"]
 
 
 class DenoiseAt(nn.Module):
-    """(x, sigma) to x0hat, for a Denoiser on any schedule: x0hat of mu(t) x at the time with sigma/mu = sigma.
+    """A Denoiser on any schedule as a function of (x, sigma): x0hat of the state mu(t) x, at the time t of noise sigma.
 
-    sigma is a number or (B,). Those outside the schedule's range are taken at its ends. Differentiable in x.
+    t is the time at which sigma(t)/mu(t) is the given sigma, which is a number or (B,). A sigma outside the range of
+    the schedule is taken at its nearest end. The result can be differentiated with respect to x.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
-        self.network = denoiser.network if isinstance(denoiser.network, nn.Module) else None  # parameters, device
+        self.network = (
+            denoiser.network if isinstance(denoiser.network, nn.Module) else None
+        )  # Whoever looks for parameters or a device finds them.
 
     def forward(self, x: Tensor, sigma: Tensor | float, **extra: Any) -> Tensor:
-        """x (B, C, H, W), the same shape back; extra arguments go to the network."""
+        """x0hat, of the shape of x, (B, C, H, W); extra arguments go to the network."""
         denoiser, schedule = self.denoiser, self.denoiser.schedule
-        # a list, since under torch.func (deepinv's guidance) the tensor has no storage to make an array of
+        # sigma goes through a list, since under torch.func (deepinv's guidance) it has no storage to make an array of.
         values = np.atleast_1d(sigma.tolist() if isinstance(sigma, Tensor) else float(sigma)).ravel()
         low, high = sorted(schedule.time_range)
         t = schedule.time(np.broadcast_to(values, x.shape[:1])).clip(low, high)

@@ -1,9 +1,10 @@
-"""Rectified flow (Liu et al., arXiv 2209.03003): the NCSN++ of its public 256 x 256 checkpoints, with their names.
+"""Rectified flow (Liu et al., arXiv 2209.03003): the NCSN++ of the public 256 x 256 checkpoints, with their names.
 
     denoiser = rectified_flow.load("checkpoint.pth")
 
-The architecture is NCSN++ (Song et al., arXiv 2011.13456): BigGAN blocks, resampling with the filter (1, 3, 3, 1), sums
-from a pyramid of the input, the output summed over a pyramid. Its time is 999 t, by which the output is divided.
+The architecture is NCSN++ (Song et al., arXiv 2011.13456). It has residual blocks as in BigGAN and resamples with the
+filter (1, 3, 3, 1). Smaller copies of the input (a pyramid) are added to the features, and the output is the sum of
+such a pyramid. The network's time is 999 t, and the output is divided by it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ __all__ = ["NCSNpp", "Shape", "load"]
 
 
 class Shape(NamedTuple):
-    """Shape of a network for images of one size; ``attention`` are the sides at which there is attention."""
+    """The architecture of a network for images of one size.
+
+    Attributes:
+        channels: the number of channels at full resolution.
+        multiples: the multiple of ``channels`` at each level; the side is halved from level to level.
+        blocks: the number of residual blocks at each level on the way down; there is one more on the way up.
+        attention: the sides in pixels at which there is attention.
+        side: the side of the images in pixels.
+    """
 
     channels: int = 128
     multiples: tuple[int, ...] = (1, 1, 2, 2, 2, 2, 2)
@@ -34,7 +43,7 @@ class Shape(NamedTuple):
 
 
 def resample(x: Tensor, change: str) -> Tensor:
-    """By 2 with the filter (1, 3, 3, 1)/8 on rows and columns; "up", "down", or "" for none."""
+    """x resampled by 2, with the filter (1, 3, 3, 1)/8 on rows and columns; ``change`` is "up", "down", or "" for x."""
     if not change:
         return x
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
@@ -49,7 +58,7 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class Fourier(nn.Module):
-    """sin and cos of 2 pi W ln(time), W random and fixed."""
+    """sin, then cos, of 2 pi W ln(time), where W is random and fixed."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -61,7 +70,7 @@ class Fourier(nn.Module):
 
 
 class Block(nn.Module):
-    """BigGAN residual block, its sum divided by sqrt 2."""
+    """A residual block as in BigGAN, whose sum is divided by sqrt 2."""
 
     def __init__(self, channels: int, out: int, embedding: int, change: str = "") -> None:
         super().__init__()
@@ -81,7 +90,7 @@ class Block(nn.Module):
 
 
 class Mix(nn.Module):
-    """A linear map of the channels, y_o = sum_i x_i W_io + b_o."""
+    """A linear map of the channels of each pixel, y_o = sum_i x_i W_io + b_o."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -93,7 +102,7 @@ class Mix(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head over the pixels, its sum divided by sqrt 2."""
+    """Self-attention of one head over the pixels, whose sum is divided by sqrt 2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -107,7 +116,7 @@ class Attention(nn.Module):
 
 
 class Combine(nn.Module):
-    """The pyramid of the input, brought to the channels of the features and added."""
+    """The sum of the features and of the reduced input, which a convolution brings to their channels."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -118,11 +127,11 @@ class Combine(nn.Module):
 
 
 class NCSNpp(nn.Module):
-    """network(x, time), x (B, 3, side, side), time (B,) = 999 t > 0.
+    """The network, called as network(x, time) with x (B, 3, side, side) and time (B,) = 999 t > 0.
 
     Args:
-        shape: of the network.
-        centred: False: data, and x, are in [0, 1] (the LSUN checkpoints); the first thing done is 2 x - 1.
+        shape: the architecture.
+        centred: whether data are in [-1, 1]. The LSUN checkpoints have data in [0, 1]; 2 x - 1 goes into their layers.
     """
 
     def __init__(self, shape: Shape, centred: bool = True) -> None:
@@ -190,22 +199,24 @@ class NCSNpp(nn.Module):
 
 
 def load(path: str | Path, shape: Shape | None = None, centred: bool = True) -> Denoiser:
-    """A public rectified-flow checkpoint as a Denoiser with the velocity, the averaged weights, float32 on the CPU.
+    """A public rectified-flow checkpoint as a Denoiser, in float32 on the CPU; the network predicts the velocity.
+
+    The weights are those averaged over the training.
 
     Args:
-        path: of the ``.pth`` file, a dictionary with ``model`` (names behind ``module.``) and ``ema``, a list of the
+        path: the ``.pth`` file, a dictionary with ``model`` (names behind ``module.``) and ``ema``, a list of the
             averages of the trained parameters in their order.
-        shape: None: the 256 x 256 ones of AFHQ-Cat, CelebA-HQ and LSUN.
+        shape: the architecture; None is that of the 256 x 256 checkpoints of AFHQ-Cat, CelebA-HQ and LSUN.
         centred: False for the LSUN checkpoints, whose images, and hence measurements here, are in [0, 1].
 
     Raises:
-        ValueError: a file whose parameters are not those of the network.
+        ValueError: the parameters in the file are not those of the network.
     """
     with torch.device("meta"):
         network = NCSNpp(shape or Shape(), centred)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     state = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
-    state.pop("sigmas", None)  # a table of noise levels that this network does not use
+    state.pop("sigmas", None)  # This table of noise levels is not used by the network.
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     averages = checkpoint["ema"]["shadow_params"]
     if len(averages) != len(trained):

@@ -1,4 +1,4 @@
-"""Bundled priors: small networks that come with the package. See DATA.md for what they were trained on."""
+"""Bundled priors, which are small networks that come with the package. DATA.md says what they were trained on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class Prior(NamedTuple):
-    """What the network of a prior predicts, on which schedule, and its head (see ``unet.UNet``)."""
+    """The schedule of a prior, what its network predicts, and the ``head`` of ``unet.UNet`` that does so."""
 
     schedule: type[Schedule]
     prediction: str
@@ -27,10 +27,10 @@ PRIORS = {"photo": Prior(VP, "epsilon", "vp"), "photo-flow": Prior(Flow, "veloci
 
 
 def load_prior(name: str) -> Denoiser:
-    """A bundled prior as a Denoiser, in float32 on the CPU (move ``denoiser.network`` to another device as needed).
+    """A bundled prior as a Denoiser, in float32 on the CPU (``denoiser.network.to(device)`` moves it).
 
-    For colour photographs in [-1, 1], any height and width divisible by 8, one U-Net of 2.3 million parameters each:
-    "photo" predicts the noise of VP(0.1, 20), "photo-flow" the velocity of the rectified flow.
+    Each is a U-Net of 2.3 million parameters for colour photographs in [-1, 1] whose height and width are divisible by
+    8. "photo" predicts the noise of VP(0.1, 20), "photo-flow" the velocity of the rectified flow.
 
     Raises:
         ValueError: no prior has this name.
@@ -45,6 +45,6 @@ def load_prior(name: str) -> Denoiser:
     network = UNet(head=prior.head).eval().requires_grad_(False)
     network.load_state_dict({key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()})
     for parameter in network.parameters():
-        if parameter.ndim == 4:  # convolutions are faster with channels last, on the CPU too
+        if parameter.ndim == 4:  # Convolutions are faster with channels last, on the CPU too.
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return Denoiser(network, prior.schedule(), prior.prediction, name=name)

@@ -1,4 +1,4 @@
-"""Pictures that no bundled prior has seen: the colour photographs that come inside scikit-image's wheel.
+"""Pictures that no bundled prior has seen, which are the colour photographs inside scikit-image's wheel.
 
 They are for reporting only. Weights, presets and defaults are chosen on training photographs.
 """
@@ -13,15 +13,15 @@ from torch import Tensor
 __all__ = ["PHOTOGRAPHS", "crops", "square"]
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "motorcycle_left")
-"""Names of the files, without suffix."""
+"""The names of the files, without suffix."""
 
 
 def photograph(name: str) -> Image.Image:
-    """One of ``PHOTOGRAPHS``, whole.
+    """One of ``PHOTOGRAPHS``, uncropped.
 
     Raises:
         ImportError: scikit-image is not installed.
-        ValueError: another name.
+        ValueError: the name is another.
     """
     if name not in PHOTOGRAPHS:
         raise ValueError(f"name: must be one of {', '.join(PHOTOGRAPHS)}, got {name!r}")
@@ -33,7 +33,7 @@ def photograph(name: str) -> Image.Image:
 
 
 def square(name: str, size: int = 256) -> Tensor:
-    """The centre square of a photograph, resized (Lanczos), float32 (3, size, size) in [-1, 1]."""
+    """The centre square of a photograph, resized with Lanczos' filter, as float32 (3, size, size) in [-1, 1]."""
     picture = photograph(name)
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
@@ -43,7 +43,7 @@ def square(name: str, size: int = 256) -> Tensor:
 
 
 def crops(size: int = 128) -> Tensor:
-    """Ten crops, of each ``square(name)`` of side 256 the centre and the upper left corner, (10, 3, size, size)."""
+    """Ten crops (10, 3, size, size): the centre and the upper left corner of each ``square(name)`` of side 256."""
     cut = []
     for name in PHOTOGRAPHS:
         picture, middle = square(name), (256 - size) // 2

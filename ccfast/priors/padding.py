@@ -1,7 +1,7 @@
-"""A denoiser for images of any size, from one whose network needs sides divisible by some number.
+"""Denoisers for images of any size, made from one whose network needs sides divisible by some number.
 
-The image is padded where it enters the network and cropped where it leaves. Padding there, and not the image or its
-measurement, keeps the operator at the true size: no operator has to be continued beyond the border.
+The state is padded where it enters the network, and the output is cropped. Since neither the image nor its measurement
+is padded, the operator keeps the true size and has not to be continued beyond the border.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["PaddedNetwork", "any_size", "crop", "pad_to_multiple"]
 
 
 class PaddedNetwork(nn.Module):
-    """``network`` on (B, C, H, W) with any H and W: padded by reflection to multiples of ``multiple``, then cropped."""
+    """``network`` for (B, C, H, W) of any size: pads H and W to multiples of ``multiple`` and crops the output."""
 
     def __init__(self, network: Callable[..., Tensor], multiple: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class PaddedNetwork(nn.Module):
 
 
 def any_size(denoiser: Denoiser, multiple: int) -> Denoiser:
-    """The same denoiser (schedule, prediction, times, name and so presets), around ``PaddedNetwork``."""
+    """The same denoiser with a ``PaddedNetwork``; it keeps schedule, prediction, times, and name, and so presets."""
     return Denoiser(
         PaddedNetwork(denoiser.network, multiple),
         denoiser.schedule,
@@ -45,7 +45,8 @@ def any_size(denoiser: Denoiser, multiple: int) -> Denoiser:
 def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
     """Pad (..., H, W) at the bottom and right until both sides are divisible by ``multiple``.
 
-    By reflection; by repeating the edge where a side is not longer than its padding, which reflection cannot fill.
+    The padding reflects the image, or repeats its edge where a side is not longer than the padding, which a reflection
+    cannot fill.
 
     Returns:
         The padded tensor and (H, W), with which ``crop`` undoes it.
@@ -66,7 +67,7 @@ def crop(x: Tensor, hw: tuple[int, int]) -> Tensor:
     """The first H rows and W columns of (..., H', W').
 
     Raises:
-        ValueError: (H, W) is larger than the image.
+        ValueError: H or W is larger than the side of the image.
     """
     if hw[0] > x.shape[-2] or hw[1] > x.shape[-1]:
         raise ValueError(f"hw: must be at most the sides of the image {tuple(x.shape[-2:])}, got {tuple(hw)}")

@@ -1,8 +1,9 @@
-"""The network of the bundled priors: a small, fully convolutional U-Net.
+"""The network of the bundled priors, a small, fully convolutional U-Net.
 
-Three resolutions (1/2, 1/4 and 1/8 of the image), residual blocks modulated by the noise level (FiLM, Perez et al.,
-arXiv 1709.07871), no attention, and normalisation over the channels of each pixel only, so that one set of weights
-serves every image whose sides are divisible by 8 and the result at a pixel does not depend on far-away content.
+It has three resolutions (1/2, 1/4 and 1/8 of the image) and residual blocks that are modulated by the noise level
+(FiLM, Perez et al., arXiv 1709.07871). There is no attention, and only the channels of one pixel are normalised
+together. One set of weights therefore serves every image whose sides are divisible by 8, and the result at a pixel does
+not depend on far-away content.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from torch.nn import functional
 __all__ = ["UNet"]
 
 MULTIPLE = 8
-"""Image sides must be divisible by this."""
-
+"""The number by which image sides must be divisible."""
 
 HEADS = ("vp", "flow")
 
@@ -30,10 +30,11 @@ def vp_time(mu: Tensor) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal features of the network time (0..999), then two linear layers.
+    """Sinusoidal features of the network times (B,), from 0 to 999, and two linear layers, which return (B, width).
 
     Args:
-        width: number of features returned; input (B,), output (B, width).
+        width: the number of features returned.
+        features: the number of sinusoidal features.
     """
 
     frequencies: Tensor
@@ -70,7 +71,7 @@ class ResidualBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Noise or velocity prediction, (B, C, H, W) and times (B,) to (B, C, H, W).
+    """A network that predicts noise or velocity, (B, C, H, W), from states (B, C, H, W) and times (B,).
 
     The last layer predicts v = mu eps - sigma x0 of the variance-preserving state x_vp = mu x0 + sigma eps (Salimans
     and Ho, arXiv 2202.00512), well scaled at every noise level, from x_vp and its time on VP(0.1, 20). The head says
@@ -82,11 +83,12 @@ class UNet(nn.Module):
       both heads ask the same of the layers, so that either prior can be trained on from the weights of the other.
 
     Args:
-        channels: image channels C.
-        widths: channels at 1/2, 1/4 and 1/8 of the resolution.
-        blocks: residual blocks at each resolution, on the way down and again on the way up.
-        middle: residual blocks at the lowest resolution.
-        head: "vp" (epsilon network on VP(0.1, 20)) or "flow" (velocity network on the rectified flow); time 999 t.
+        channels: the number C of image channels.
+        widths: the numbers of channels at 1/2, 1/4 and 1/8 of the resolution.
+        blocks: the number of residual blocks at each resolution, on the way down and again on the way up.
+        middle: the number of residual blocks at the lowest resolution.
+        head: "vp", which predicts the noise on VP(0.1, 20), or "flow", which predicts the velocity of the rectified
+            flow; both take the time 999 t.
     """
 
     def __init__(
