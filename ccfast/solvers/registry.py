@@ -46,6 +46,8 @@ class Entry:
         noise: "yes": the steps know of noise in the measurement, "start": the first state alone does, "no": refused.
         measurement: whether the steps see the measurement; those that do not start from it.
         evaluations, vjps, history: network evaluations and products with its Jacobian a step; steps looked back.
+        matches: the public implementation that it agrees with, and how closely; "-" where it is compared with the
+            paper's formulas alone. ``tests/test_public_loops.py`` holds it, or names the test that does.
     """
 
     solver: Solver
@@ -57,6 +59,7 @@ class Entry:
     evaluations: int = 1
     vjps: int = 0
     history: int = 0
+    matches: str = "-"
 
     @property
     def name(self) -> str:
@@ -68,32 +71,108 @@ class Entry:
 
 
 REGISTRY = (
-    Entry(Conjugate(), "2405.17673", "1", "2", "yes", vjps=1),
+    Entry(Conjugate(), "2405.17673", "1", "2", "yes", vjps=1, matches="mandt-lab/c-pigdm, runs to 1e-5"),
     Entry(Conjugate(order=2), "2405.17673", "2", "2", "yes", vjps=1, history=1),
     Entry(Conjugate(jacobian="one_projection"), "2405.17673", "1", "1", "yes", vjps=1),
     Entry(Conjugate(jacobian="none"), "2405.17673", "1", "1", "yes"),
     Entry(Conjugate(product="finite_difference"), "2405.17673", "1", "2", "yes", evaluations=2),
     Entry(Conjugate("bayes", jacobian="auto", refresh=1.0), "2405.17673", "-", "1", "yes", vjps=1),
-    Entry(PiGDM(), "ICLR 2023", "-", "1", "yes", vjps=1),
-    Entry(PiGDM(1.0), "2405.17673", "1", "1", "yes", vjps=1),
-    Entry(DPS(), "2209.14687", "-", "1", "start", vjps=1),
-    Entry(DDNM(), "2212.00490", "-", "1", "yes"),
-    Entry(DDRM(), "2201.11793", "-", "2", "yes"),
-    Entry(DiffPIR(), "2305.08995", "-", "1", "yes"),
+    Entry(PiGDM(), "ICLR 2023", "-", "1", "yes", vjps=1, matches="NVlabs/RED-diff (pgdm), every step"),
+    Entry(PiGDM(1.0), "2405.17673", "1", "1", "yes", vjps=1, matches="mandt-lab/c-pigdm, runs to 1e-5"),
+    Entry(
+        DPS(),
+        "2209.14687",
+        "-",
+        "1",
+        "start",
+        vjps=1,
+        matches="DPS2022, every step; the norm is of each image, the variance small",
+    ),
+    Entry(DDNM(), "2212.00490", "-", "1", "yes", matches="wyhuai/DDNM, every step; no time travel"),
+    Entry(DDRM(), "2201.11793", "-", "2", "yes", matches="bahjat-kawar/ddrm, every step; noise_std is not doubled"),
+    Entry(
+        DiffPIR(),
+        "2305.08995",
+        "-",
+        "1",
+        "yes",
+        matches="yuanzhi-zhu/DiffPIR, every step but the last, which sees the data here",
+    ),
     Entry(DDS(), "2303.05754", "-", "1 + M", "yes"),
-    Entry(REDDiff(), "2305.04391", "-", "1", "start"),
+    Entry(REDDiff(), "2305.04391", "-", "1", "start", matches="NVlabs/RED-diff, every step"),
     Entry(Steered(), "2310.00224", "-", "1", "no"),
-    Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False),
-    Entry(DDIM(eta=1.0), "2010.02502", "1", "0", "start", measurement=False),
-    Entry(DDPM(), "2006.11239", "1", "0", "start", measurement=False),
-    Entry(DDPM(variance="large"), "2006.11239", "1", "0", "start", measurement=False),
-    Entry(DPMSolverPP(), "2211.01095", "2", "0", "start", measurement=False, history=1),
-    Entry(DPMSolverPP(order=3), "2211.01095", "2", "0", "start", measurement=False, history=2),
-    Entry(DPMSolverPP(sde=True), "2211.01095", "2", "0", "start", measurement=False, history=1),
+    Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
+    Entry(DDIM(eta=1.0), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
+    Entry(
+        DDPM(),
+        "2006.11239",
+        "1",
+        "0",
+        "start",
+        measurement=False,
+        matches="openai/improved-diffusion, every step, without clipping",
+    ),
+    Entry(
+        DDPM(variance="large"),
+        "2006.11239",
+        "1",
+        "0",
+        "start",
+        measurement=False,
+        matches="openai/improved-diffusion, every step, without clipping",
+    ),
+    Entry(
+        DPMSolverPP(),
+        "2211.01095",
+        "2",
+        "0",
+        "start",
+        measurement=False,
+        history=1,
+        matches="diffusers (dpmsolver++, midpoint), every step",
+    ),
+    Entry(
+        DPMSolverPP(order=3),
+        "2211.01095",
+        "2",
+        "0",
+        "start",
+        measurement=False,
+        history=2,
+        matches="the paper's formula; the public code leaves out a factor 2",
+    ),
+    Entry(
+        DPMSolverPP(sde=True),
+        "2211.01095",
+        "2",
+        "0",
+        "start",
+        measurement=False,
+        history=1,
+        matches="diffusers (sde-dpmsolver++, midpoint), every step",
+    ),
     Entry(DEIS(), "2204.13902", "2", "0", "start", measurement=False, history=3),
     Entry(DEIS(order=2, basis="rho"), "2204.13902", "2", "0", "start", measurement=False, history=2),
-    Entry(UniPC(), "2302.04867", "2", "0", "start", measurement=False, history=2),
-    Entry(UniPC(order=3), "2302.04867", "3", "0", "start", measurement=False, history=3),
+    Entry(
+        UniPC(),
+        "2302.04867",
+        "2",
+        "0",
+        "start",
+        measurement=False,
+        history=2,
+        matches="diffusers, every step below 15 steps; above it lowers the last orders, too",
+    ),
+    Entry(
+        UniPC(order=3),
+        "2302.04867",
+        "3",
+        "0",
+        "start",
+        measurement=False,
+        history=3,
+        matches="diffusers, every step below 15 steps; above it lowers the last orders, too",
+    ),
     Entry(BDIA(), "2307.10829", "2", "0", "start", measurement=False, history=1),
     Entry(LML(kappa=0.5, lam=100.0), "2505.24222", "1", "0", "start", measurement=False, history=1),
 )
@@ -101,13 +180,24 @@ REGISTRY = (
 
 def table() -> str:
     """The rows as a table in Markdown."""
-    head = ("solver", "paper", "order", "evaluations", "VJPs", "projections", "measurement", "noise", "history")
+    head = (
+        "solver",
+        "paper",
+        "order",
+        "evaluations",
+        "VJPs",
+        "projections",
+        "measurement",
+        "noise",
+        "history",
+        "matches",
+    )
     rows = [head, ("---",) * len(head)]
     for e in REGISTRY:
         paper = f"[{e.paper}](https://arxiv.org/abs/{e.paper})" if e.paper[0].isdigit() else e.paper
         numbers = (str(e.evaluations), str(e.vjps), e.projections)
         uses = "in every step" if e.measurement else "at the start"
-        rows.append((f"`{e.name}`", paper, e.order, *numbers, uses, e.noise, str(e.history)))
+        rows.append((f"`{e.name}`", paper, e.order, *numbers, uses, e.noise, str(e.history), e.matches))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
