@@ -1,7 +1,7 @@
 """Public implementations, restated from their formulas: what the registry says matches one takes its steps.
 
-Each loop is written with abar = mu^2 of a variance-preserving schedule, as the public codes are, over the singular values
-of a small matrix, some of which are zero, and with the noise that the sampler draws.
+Each loop is written with abar = mu^2 of a variance-preserving schedule, as the public codes are, over the singular
+values of a small matrix, some of which are zero, and with the noise that the sampler draws.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def add_noises(rows: Rows, grid: Grid, weights: Array) -> Rows:
 
 
 def add_forms(rows: Rows, a: Array, b: Array, weights: Array) -> Rows:
-    """Add sum_j weights[j] (a x + b F) of j steps ago; weights are zero in the first j steps."""
+    """Add sum_j weights[j] (a x + b F) of j steps ago; the weights are zero in the first j steps."""
     for age, weight in enumerate(weights):
         for register, form in (("x", a), ("F", b)):
             shifted = np.concatenate([np.zeros(age), form[: len(form) - age]])[: len(form)]

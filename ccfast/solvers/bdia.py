@@ -26,8 +26,8 @@ class BDIA(Solver):
 
         x_{k+1} = gamma (x_{k-1} - D(k-1|k)) + D(k+1|k),        x_1 = D(1|0)
 
-    which is solved for x_{k-1} as easily as for x_{k+1}: ``Sampler.invert``. Blind to the measurement after the start,
-    as DDIM.
+    which is solved for x_{k-1} as easily as for x_{k+1}: ``Sampler.invert``. The steps after the
+    first state do not see the measurement, as those of DDIM.
 
     Args:
         gamma: in [0, 1]. 1: exactly invertible and of second order; below 1 of first order, and a run of N steps
@@ -52,7 +52,7 @@ class BDIA(Solver):
         """Coefficients of x_k and F_k in D(k+1|k) - gamma D(k-1|k), without the second term at k = 0."""
         mu, sigma = grid.mu_to, grid.sigma_to
         ahead_x, ahead_F = mu * grid.p + sigma * grid.e, mu * grid.q + sigma * grid.f
-        # mu'' x0hat + sigma'' eps at the time before
+        # The term of D(k-1|k) is mu'' x0hat + sigma'' eps at the time before.
         mu, sigma = grid.schedule.mean(grid.times), grid.schedule.std(grid.times)
         mu, sigma = (self.gamma * np.concatenate([[0.0], column[:-2]]) for column in (mu, sigma))
         return ahead_x - mu * grid.p - sigma * grid.e, ahead_F - mu * grid.q - sigma * grid.f

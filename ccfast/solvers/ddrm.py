@@ -24,7 +24,8 @@ class DDRM(Solver):
         else                     x' = mu' (x0hat + eta_b r) + sqrt(sigma'^2 - (mu' eta_b sigma_y/s)^2) z
 
     The published choice of the two fractions is the default. The public code doubles sigma_y for images in [-1, 1];
-    noise_std is in the range of the network, and is taken as it is. The first state is the sampler's own.
+    noise_std is in the range of the network, and is taken as it is. The first state is that of every other solver, and
+    not the one of the public code.
 
     Args:
         eta: fresh noise of what is not measured well, a fraction of sigma'.
@@ -46,7 +47,7 @@ class DDRM(Solver):
             table = self._noisy(grid, operator)
             rows.add("r", grid.mu_to).weigh(table, "weight")
             return rows.add_spectra(table, {name: (name, 0) for name in "xFz"}).steps()
-        # noiseless, the last line holds for all s > 0, also where sigma' = 0
+        # Without noise the last line of the formula holds for all s > 0, also where sigma' = 0.
         eps_x, eps_F = self._directions(grid)
         rows.add("r", self.eta_b * grid.mu_to).add("x", -eps_x, projected=True).add("F", -eps_F, projected=True)
         return rows.add("z", (1.0 - self.eta) * grid.sigma_to, projected=True).steps()

@@ -39,7 +39,7 @@ class DDS(Solver):
         x0hat + r = M conjugate gradient steps, from x0hat, on   H^T H u = H^T y                      without noise,
                                                                  (1 + gamma H^T H) u = x0hat + gamma H^T y   with noise
 
-    with inner products of each image (the public code's are of the whole batch). Needs only H and H^T. Without noise
+    with inner products of each image (the public code's are of the whole batch). It needs only H and H^T. Without noise
     and with as many steps as H has different singular values it is the projection H+ y + (1 - P) x0hat; for a prior
     N(x0hat, 1) and gamma = 1/sigma_y^2 it is the posterior mean.
 

@@ -66,5 +66,5 @@ class DEIS(Solver):
                 return lagrange(nodes, schedule.time(at) if self.basis == "t" else at) * at
 
             weights[: len(nodes), k] = -integrate(integrand, low, high, panel=0.5)
-        weights[0] = -weights[1:].sum(axis=0)  # beside DDIM, which takes mu' (rho' - rho) eps_0
+        weights[0] = -weights[1:].sum(axis=0)  # This is what is added to DDIM, which takes mu' (rho' - rho) eps_0.
         return add_noises(grid.ddim(), grid, grid.mu_to * weights).steps()

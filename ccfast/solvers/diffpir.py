@@ -44,7 +44,7 @@ class DiffPIR(Solver):
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         kept = np.sqrt(1.0 - self.zeta) * grid.sigma_to
-        # eps' = eps - (mu/sigma) (x0' - x0hat)
+        # The noise of the moved estimate is eps' = eps - (mu/sigma) (x0' - x0hat).
         rows = grid.ddim(np.sqrt(self.zeta) * grid.sigma_to).add("r", grid.mu_to - kept * grid.mu / grid.sigma)
         if grid.noise_std:
             penalty = (self.lam * (0.5 * grid.noise_std) ** 2 * (grid.mu / grid.sigma) ** 2)[:, None]

@@ -38,7 +38,7 @@ class Descent(Rule):
 class DPS(Solver):
     """x' = mu' x0hat + sqrt(sigma'^2 - s^2) eps + s z - zeta grad_x ||y - H x0hat(x)||   (the norm, not its square)
 
-    with r = H^T (y - H x0hat)/||y - H x0hat|| of each image and -grad_x ||y - H x0hat|| = p r + q (dF/dx)^T r. Needs
+    with r = H^T (y - H x0hat)/||y - H x0hat|| of each image and -grad_x ||y - H x0hat|| = p r + q (dF/dx)^T r. It needs
     only H and H^T. Noise in the measurement is known to the initial state alone.
 
     Args:

@@ -34,7 +34,7 @@ class Damping(Rule):
         along = (self.lam + kappa * across + kappa**2 * square) / total  # 1 - s
         aside = -kappa * (n + kappa * across) / total  # -s kappa
         length = along**2 * n + 2 * along * aside * across + aside**2 * square
-        # a direction of length zero stays what it is
+        # A direction of length zero stays what it is.
         scale = (n / length.where(length > 0, 1.0)).sqrt()
         now, before = self.sigma * (scale * (along - aside) - 1.0), self.sigma * scale * aside
         terms = [Term(*key, now * c) for key, c in self.eps.items()]
@@ -53,8 +53,8 @@ class LML(Solver):
 
         m = (1 - s) eps - s kappa delta,      1 - s = (lam + kappa <eps, delta> + kappa^2 |delta|^2)/(lam + |e|^2)
 
-    written so that nothing cancels where the two directions are almost parallel. Blind to the measurement after the
-    start, as DDIM.
+    written so that nothing cancels where the two directions are almost parallel. The steps after the first
+    state do not see the measurement, as those of DDIM.
 
     Args:
         kappa: in [0, 1), weight of the direction of the step before. 0, the released default, is DDIM: the rescaling

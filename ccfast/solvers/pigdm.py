@@ -65,7 +65,7 @@ class PiGDM(Solver):
             if np.any(grid.mu <= 0):
                 raise ValueError("PiGDM: weight 'ode' needs mu > 0 at every step; start later than pure noise")
             schedule = grid.schedule
-            # mu sigma d rho = (mu sigma' - sigma mu') sigma dt / mu, with ' the time derivative
+            # With ' the time derivative, mu sigma d rho is (mu sigma' - sigma mu') sigma dt / mu.
             speed = (
                 grid.sigma
                 / grid.mu
@@ -76,7 +76,7 @@ class PiGDM(Solver):
                 c = c * grid.mu_to / grid.mu
         rows = grid.ddim(grid.ddim_noise(eta)).add("r", c * grid.p).add("h", c * grid.q)
         if grid.noise_std:
-            # r^2 of the flow's start, rho = infinity, is 1
+            # At a flow's start, where rho is infinite, r^2 is 1.
             r2, variance = (-np.expm1(-grid.clock))[:, None], grid.noise_std**2
             rows.weigh(SpectralTable(lambda s: {"weight": r2 * s**2 / (r2 * s**2 + variance)}, operator), "weight")
         return rows.steps()

@@ -50,7 +50,7 @@ class Adam(Rule):
         a, b = BETAS
         first.lerp_(gradient, 1.0 - a)
         second.mul_(b).addcmul_(gradient, gradient, value=1.0 - b)
-        # Adam divides by sqrt(second) + epsilon, and the gradient here is n times that of the mean over n pixels
+        # Adam divides by sqrt(second) + epsilon, and the gradient here is n times that of the mean over n pixels.
         root = torch.sqrt(second / (1.0 - b**self.number)).add_(EPSILON * mean[0].numel())
         mean.addcdiv_(first, root, value=-self.rate / (1.0 - a**self.number))
         return ()

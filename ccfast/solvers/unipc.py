@@ -67,7 +67,7 @@ class UniPC(Solver):
             weights[0, k] -= grid.mu_to[k] * predicted.sum()
             if k + 1 == len(orders):
                 continue
-            # s - x of the next step, in which every estimate is one step older and D' is D0
+            # This is s - x of the next step, in which every estimate is one step older and D' is D0.
             corrected = self._differences(h, np.append(ratios, 1.0))
             change = np.concatenate([corrected[-1:], [0.0], corrected[:-1] - predicted])
             change[1] = -change.sum()

@@ -132,7 +132,7 @@ class StepRule:
     def __init__(self, guidance: Guidance, k: int) -> None:
         grid = guidance.grid
         start, end = float(grid.schedule.rho(grid.t[k])), float(grid.sigma_to[k] / grid.mu_to[k])
-        # what is cut off at the ends of a step from mu = 0 or to sigma = 0 is below the rounding error
+        # What is cut off at the ends of a step from mu = 0 or to sigma = 0 is below the rounding error.
         low, high = np.log(max(end, 1e-14 * min(1.0, start))), np.log(min(start, HIGHEST))
         c = 1.0 + guidance.eta**2
         reference = np.array([guidance.reference])

@@ -78,10 +78,10 @@ class Rayleigh(Rule):
         shapes = shape(grid, starts(grid))
         self.earlier, self.data_scale = float(shapes[max(k - 1, 0)] / shapes[k]), 1.0 / float(grid.data_scale[k])
         self.null = {key: float(c[k, 0]) for key, c in null.items()}
-        # h is the product with respect to the network's input, c_in x
+        # The register h is the product with respect to the network's input, c_in x.
         self.fold = {("h", age): float(grid.c_in[k - age]) for age in (0, 1) if age <= k}
         self.g = {("r", 0): self.now.alpha, ("h", 0): self.now.beta * self.fold["h", 0]}
-        # what no mode uses is left out; the residuals' own part j r of g comes with the term of g
+        # What no mode uses is left out; the residuals' own part j r of g comes with the term of g.
         used = [key for key, c in null.items() if np.any(c) and key[1] <= k]
         aged = guidance.order if ("h", 1) in used else 1
         self.residuals = [key for key in null if key[0] == "r" and key[1] < aged and key[1] <= k]

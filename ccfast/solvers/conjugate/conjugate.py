@@ -145,7 +145,7 @@ class Conjugate(Solver):
             omega = guidance.omega(s)
             ones = np.ones((len(omega), 2))
             row = self._terms(guidance, m, self._shared(m), np.concatenate([ones, omega], axis=1))
-            # residuals have no part in the null space; of the others that is in the numbers of the row
+            # Residuals have no part in the null space; that of the others is in the numbers of the row.
             over_modes = {key: c[:, 2:] - (0.0 if key[0] == "r" else c[:, :1]) for key, c in row.items()}
             return {"weight": omega, **{key: scale[:, None] * c for key, c in over_modes.items()}}
 

@@ -46,7 +46,7 @@ class ShiftedConjugate(Solver):
             beyond = 2 * path.relaxation(grid, self.w) > STABILITY_LIMIT[1]
             shared = beyond & (self.jacobian == "auto") | (self.jacobian == "one_projection")
             d_null = np.where(shared, row.d_range, row.d_null)
-            # g = alpha r + beta h, and r = P r
+            # The product is g = alpha r + beta h, and r = P r.
             rows.add("r", row.d_range * grid.alpha).add("h", d_null * grid.beta)
             rows.add("h", (row.d_range - d_null) * grid.beta, projected=True)
         return rows.steps()
