@@ -1,4 +1,4 @@
-"""How the bundled priors were trained and their presets found. This folder is no part of the installed package.
+"""The training of the bundled priors and the search for their presets, which the installed package does not contain.
 
 python -m training.train photo --photos FOLDER --run FOLDER --hours 2     trains a prior
 python -m training.preset_sweep photo --photos FOLDER                     finds its presets, ccfast/presets/presets.json

@@ -20,8 +20,8 @@ SIZE = 128
 def training_crops(photos: Path, count: int) -> Tensor:
     """``count`` crops of the reduced training photographs, one a photograph, (count, 3, 128, 128) in [-1, 1].
 
-    Of every photograph the most detailed of sixteen random crops (wallpapers are smooth; most places are sky), and of
-    the photographs, in order of that detail, evenly spaced ones, so that smooth and detailed pictures both count.
+    A photograph gives the most detailed of sixteen random crops, since most places of a wallpaper are smooth sky. The
+    photographs are ordered by that detail and taken at even distances, so that smooth and detailed pictures both count.
     """
     generator = np.random.default_rng(0)
     best = []

@@ -7,6 +7,7 @@ scikit-image are held out: they are never read here.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PHOTOGRAPHS", "Patches", "Photograph", "fetch"]
+__all__ = ["PHOTOGRAPHS", "Patches", "Photograph", "fetch", "parse_with_photographs"]
 
 
 class Photograph(NamedTuple):
+    """A file of a Debian package, its author and the SPDX name of its licence."""
+
     package: str
     path: str
     author: str
@@ -26,7 +29,7 @@ class Photograph(NamedTuple):
 
 
 def _table(package: str, folder: str, licence: str, rows: str) -> list[Photograph]:
-    """One photograph a line: file, author and, where it differs, licence, separated by ``|``."""
+    """The photographs of one package; a line of ``rows`` is file | author | licence, the last only where it differs."""
     photographs = []
     for line in filter(None, map(str.strip, rows.splitlines())):
         name, author, *own = (field.strip() for field in line.split("|"))
@@ -104,7 +107,7 @@ PHOTOGRAPHS: list[Photograph] = [
 def fetch(folder: Path) -> None:
     """Download the Debian packages into ``folder`` and unpack each into a sub-folder of its own name.
 
-    Needs ``apt-get`` and ``dpkg``; packages that are already unpacked are left alone.
+    It needs ``apt-get`` and ``dpkg``. Packages that are already unpacked are left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for package in sorted({photograph.package for photograph in PHOTOGRAPHS}):
@@ -115,10 +118,19 @@ def fetch(folder: Path) -> None:
         subprocess.run(["dpkg", "-x", archive.name, package], cwd=folder, check=True)
 
 
-def load_pyramid(path: Path, widths: tuple[int, ...] = (1600, 1000, 640, 420)) -> list[np.ndarray]:
-    """The photograph at several sizes (longer side in pixels), uint8 (H, W, 3), smallest blur of the reduction first.
+def parse_with_photographs(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments of the command line, with ``photos``, a folder into which the photographs are fetched if absent."""
+    parser.add_argument("--photos", type=Path, required=True, help="folder of the unpacked packages; fetched if absent")
+    arguments = parser.parse_args()
+    if not arguments.photos.is_dir():
+        fetch(arguments.photos)
+    return arguments
 
-    Wallpapers are large and smooth; reduced copies have the sharpness of an ordinary small picture.
+
+def load_pyramid(path: Path, widths: tuple[int, ...] = (1600, 1000, 640, 420)) -> list[np.ndarray]:
+    """Reduced copies of a photograph, uint8 (H, W, 3), whose longer sides have the ``widths`` in pixels, largest first.
+
+    Wallpapers are large and smooth, while their reduced copies are as sharp as an ordinary small picture.
     """
     from PIL import Image
 
@@ -136,12 +148,12 @@ def load_pyramid(path: Path, widths: tuple[int, ...] = (1600, 1000, 640, 420)) -
 class Patches:
     """Endless random patches in [-1, 1], float32 (batch, 3, size, size).
 
-    Every patch has its own photograph, reduction, place, flip, quarter turn, and (one in four) order of the colour
-    channels and (one in two) contrast, so that a few dozen photographs go further.
+    Every patch has a random photograph, reduction, place, flip and quarter turn. One in four has its colour channels in
+    another order, and one in two another contrast, so that a few dozen photographs go further.
 
     Args:
-        folder: where ``fetch`` unpacked the packages.
-        seed: of the generator of all choices.
+        folder: the folder that ``fetch`` unpacked the packages into.
+        seed: the seed of all choices.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:

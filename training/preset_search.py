@@ -1,7 +1,7 @@
-"""The search for the parameters of one preset: a grid over (mode, w, start), walked from a good guess.
+"""The search for the parameters of one preset, which walks over a grid of (mode, w, start) from a good guess.
 
-Its objective is the score below, which weighs fidelity against perception: PSNR alone would pick the smallest start,
-H+ y lightly denoised. Gradients measure edges, the Laplacian texture, of which a posterior mean has too little.
+Its objective, ``score``, weighs fidelity against perception: PSNR alone would pick the smallest start, which is H+ y
+lightly denoised. Gradients measure edges and the Laplacian texture, of which a posterior mean has too little.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["GRIDS", "NAMES", "REFRESHED", "Candidate", "Grid", "Task", "score", 
 
 NAMES = tuple(MODES)
 REFRESHED = NAMES.index("auto_refresh")
-"""Place of the mode that is tried with the weight of a Gaussian prior from every start."""
+"""The place in ``NAMES`` of the mode that is tried from every start with the weight of a Gaussian prior."""
 
 
 class Candidate(NamedTuple):
-    """Places in the grid."""
+    """A point of the grid: the place of its mode in ``NAMES``, and those of its weight and start in a ``Grid``."""
 
     mode: int
     w: int
@@ -42,7 +42,10 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried for a schedule; the starts of two grids at one place have about the same noise-to-signal ratio."""
+    """The weights, starts, ends and modes that are tried for a prior.
+
+    The starts of two grids at one place have about the same ratio of noise to signal.
+    """
 
     weights: tuple[float | str, ...]
     starts: tuple[float, ...]
@@ -50,7 +53,7 @@ class Grid:
     modes: tuple[str, ...] = NAMES
 
     def valid(self, candidate: Candidate, schedule: Schedule, steps: int) -> bool:
-        """Inside the grid; the mode that is exact whatever the step only within the limit of its stability."""
+        """Whether a candidate is inside the grid and, in the mode "rayleigh", below the limit of stability."""
         mode, w, start = candidate
         if NAMES[mode] not in self.modes or not (0 <= w < len(self.weights) and 0 <= start < len(self.starts)):
             return False
@@ -63,7 +66,7 @@ class Grid:
         return 2 * relaxation(schedule, weight, times) <= STABILITY_LIMIT[1]
 
     def coarse(self) -> list[Candidate]:
-        """Every other weight and start, all modes."""
+        """The candidates with every other weight and start, in all modes."""
         places = itertools.product(range(len(NAMES)), range(0, len(self.weights), 2), range(0, len(self.starts), 2))
         return [Candidate(*place) for place in places]
 
@@ -83,14 +86,14 @@ GRIDS = {
 
 
 def relaxation(schedule: Schedule, w: float, times: np.ndarray) -> float:
-    """Largest decay exponent of the residual in a step: w (B - B')/2, for a flow w int t (1 - t) dt."""
+    """The largest exponent by which the residual decays in a step: w (B - B')/2, or w int t (1 - t) dt for a flow."""
     primitive = -0.5 * schedule.clock(times) if schedule.unit_variance else times**2 / 2 - times**3 / 3
     return float(w * np.diff(primitive).max())
 
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement to be restored in a number of steps."""
+    """Images of which the measurements are restored in a number of steps."""
 
     denoiser: Denoiser
     operator: Operator
@@ -99,7 +102,7 @@ class Task:
     noise_std: float
 
     def score(self, solver: Conjugate, start: float, end: float, every: int = 1) -> float:
-        """The score on every ``every``-th image; -inf where the result is not finite."""
+        """The score of a solver on every ``every``-th image, which is -inf where a result is not finite."""
         y = self.operator.forward(self.truth)
         y += self.noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
         sampler = Sampler(
@@ -109,8 +112,10 @@ class Task:
 
 
 def score(restored: Tensor, truth: Tensor) -> float:
-    """Mean over images of PSNR - 50 GMSD - (|log2 g| + |log2 l|)/2, g and l the ratios of the restored image's gradient
-    and Laplacian energy to those of the truth."""
+    """The mean over images of PSNR - 50 GMSD - (|log2 g| + |log2 l|)/2.
+
+    g and l are the gradient and the Laplacian energy of the restored image over those of the truth.
+    """
     if not torch.isfinite(restored).all():
         return -np.inf
     restored = restored.clamp(-1, 1)
@@ -128,13 +133,15 @@ def search(
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
-    On every third image the guess, what lies one place from it, the other modes, all modes with the first weight, and
-    one of these from every start are tried (without a guess a coarse grid), and ``rounds`` times what lies one place
-    from the best two so far; the best two (three after a coarse grid) are then compared on all images, with every end.
+    1. Candidates are scored on every third image. With a guess these are the guess, its neighbours in the grid, the
+       other modes, all modes with the first weight, and the mode ``REFRESHED`` with that weight from every start.
+       Without a guess they are a coarse grid.
+    2. The neighbours of the best two so far are scored, ``rounds`` times.
+    3. The best two (three after a coarse grid) are compared on all images, with every end.
 
     Args:
-        report: called with the number of runs done.
-        known: tried as well, what an earlier search found.
+        report: is called with the number of runs that were done since the last call.
+        known: candidates that an earlier search found, which are tried as well.
     """
     schedule, seen = task.denoiser.schedule, dict[Candidate, float]()
     if task.noise_std:
@@ -156,7 +163,7 @@ def search(
         best = visit([*known, *grid.coarse()])
     else:
         modes = [guess, *other_modes(guess, grid, schedule, task.steps)]
-        # the weight of a Gaussian prior, the first, is near wherever the guess is
+        # The first weight, that of a Gaussian prior, is worth a try wherever the guess is.
         gaussian = [c._replace(w=0) for c in modes] + [Candidate(REFRESHED, 0, k) for k in range(len(grid.starts))]
         best = visit([*known, *modes, *around(guess), *gaussian])
     for _ in range(rounds):
@@ -169,7 +176,7 @@ def search(
 
 
 def around(centre: Candidate) -> list[Candidate]:
-    """One place away in the weight or in the start."""
+    """The candidates one place away from another in the weight or in the start."""
     return [
         centre._replace(w=centre.w + 1),
         centre._replace(w=centre.w - 1),
@@ -179,7 +186,7 @@ def around(centre: Candidate) -> list[Candidate]:
 
 
 def other_modes(centre: Candidate, grid: Grid, schedule: Schedule, steps: int) -> list[Candidate]:
-    """The other modes at the same start, with the largest weight up to the same one that is valid."""
+    """Candidates of the other modes with the same start and the largest valid weight that is not above the same."""
     found = []
     for mode in range(len(NAMES)):
         weights = (centre._replace(mode=mode, w=w) for w in range(centre.w, -1, -1))

@@ -26,7 +26,7 @@ from ccfast.operators import Operator
 from ccfast.presets import ENTRIES_FILE, distance, strength
 
 from .crops import SIZE, training_crops
-from .patches import fetch
+from .patches import parse_with_photographs
 from .preset_search import GRIDS, NAMES, REFRESHED, Candidate, Grid, Task, search
 
 TASKS = (
@@ -74,7 +74,7 @@ def place(entry: dict) -> Candidate:
 def find(
     key: dict, entries: list[dict], denoiser: ccfast.Denoiser, truth: torch.Tensor, grid: Grid, known: list[Candidate]
 ) -> dict:
-    """The entry for one prior, task, noise and number of steps, all in ``key``; ``known`` holds earlier finds."""
+    """Search the entry for the prior, task, noise and number of steps in ``key``; ``known`` holds earlier finds."""
     operator = parse_operator(key["task"], (3, SIZE, SIZE))
     task = Task(denoiser, operator, truth, key["steps"], key["noise_std"])
     near = guess(entries, key, operator)
@@ -126,7 +126,6 @@ def sweep(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior", choices=tuple(GRIDS))
-    parser.add_argument("--photos", type=Path, required=True, help="folder of the unpacked packages; fetched if absent")
     parser.add_argument("--out", type=Path, default=ENTRIES_FILE)
     parser.add_argument("--count", type=int, default=9, help="number of crops")
     parser.add_argument(
@@ -135,9 +134,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=[*TASKS, *OTHER_STRENGTHS])
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, *NOISE], help="levels of noise_std")
     parser.add_argument("--again", action="store_true", help="do finished entries again")
-    arguments = parser.parse_args()
-    if not arguments.photos.is_dir():
-        fetch(arguments.photos)
+    arguments = parse_with_photographs(parser)
     sweep(**vars(arguments))
 
 

@@ -1,9 +1,9 @@
 """Train a bundled prior: ``python -m training.train photo --photos FOLDER --run FOLDER --hours 2``.
 
-Minimises the mean squared error of the prediction over random patches, noise levels and noise, with AdamW, a cosine
-learning rate over the given hours and an exponential moving average of the weights, which is what is exported. A run
-that is started again with the same ``--run`` folder resumes. See ``ccfast/priors/DATA.md`` for what the shipped
-weights were trained on.
+The command minimises the mean squared error of the prediction over random patches, noise levels and noise, with AdamW
+and a cosine learning rate over the given hours. It exports an exponential moving average of the weights. A run that is
+started again with the same ``--run`` folder resumes. ``ccfast/priors/DATA.md`` says what the shipped weights were
+trained on.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from tqdm import tqdm
 from ccfast.priors import PRIORS
 from ccfast.priors.unet import UNet
 
-from .patches import Patches, fetch
+from .patches import Patches, parse_with_photographs
 
 EMA = 0.9995
 
 
 def noise_levels(name: str, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Times, mu and sigma, each (count,); two thirds of the times lie where few-step sampling spends its steps."""
+    """Random times and their mu and sigma, each (count,).
+
+    Two thirds of the times lie where sampling with few steps spends its steps.
+    """
     u = torch.rand(count, generator=generator)
     focused = torch.rand(count, generator=generator) < 2 / 3
     if name == "photo":
@@ -42,19 +45,20 @@ def noise_levels(name: str, count: int, generator: torch.Generator) -> tuple[Ten
 
 
 def learning_rate(peak: float, progress: float, step: int) -> float:
-    """Linear warm-up to ``peak`` over 500 steps, then a cosine to a hundredth of it over ``progress`` in [0, 1]."""
+    """A linear rise to ``peak`` over 500 steps, times a cosine from 1 to 0.01 over the ``progress`` from 0 to 1."""
     return peak * min(1.0, step / 500) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, step: int) -> None:
+    """Move the average towards the model; early steps count for more, so that the random start is forgotten."""
     decay = min(EMA, (1 + step) / (10 + step))
     for mean, value in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
 
 
 def export(model: nn.Module, path: Path, facts: dict[str, str]) -> None:
-    """Half-precision safetensors with the facts of the run in the header."""
+    """Write the weights in half precision as safetensors, with the facts of the run in the header."""
     weights = {key: value.half().contiguous() for key, value in model.state_dict().items()}
     save_file(weights, path, metadata=facts)
 
@@ -137,16 +141,13 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=tuple(PRIORS))
-    parser.add_argument("--photos", type=Path, required=True, help="folder of the unpacked packages; fetched if absent")
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoint, log and exported weights")
     parser.add_argument("--hours", type=float, default=2.0, help="time in training steps, over all resumed runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=16, help="patches of 64x64 in a step (more of the smaller ones)")
     parser.add_argument("--peak", type=float, default=7e-4, help="learning rate after the warm-up")
     parser.add_argument("--initial", type=Path, help="safetensors to start from")
-    arguments = parser.parse_args()
-    if not arguments.photos.is_dir():
-        fetch(arguments.photos)
+    arguments = parse_with_photographs(parser)
     train(**vars(arguments))
 
 

@@ -1,7 +1,8 @@
 """A bundled prior on held-out photographs: ``python -m bench.quality.photographs photo --photos FOLDER``.
 
-Tasks: bicubic x2 x4 x8, Gaussian and motion blur, half of the pixels hidden, a hidden box, colour from grey, each with
-noise 0 and 0.05 (in [-1, 1]). Pictures: 128 x 128 from the middle of ``ccfast.priors.heldout``. Rows of a task:
+The tasks are bicubic downsampling by 2, 4 and 8, Gaussian and motion blur, half of the pixels hidden, a hidden box, and
+colour from grey, each with noise of standard deviation 0 and 0.05 on [-1, 1]. The pictures are 128 x 128 crops from the
+middle of those of ``ccfast.priors.heldout``. A task has these rows:
 
     H+ y
     preset           what a user gets, ``Sampler(denoiser, operator)``, at 3, 5, 10 and 20 evaluations
@@ -12,11 +13,11 @@ noise 0 and 0.05 (in [-1, 1]). Pictures: 128 x 128 from the middle of ``ccfast.p
     mean of 16       of the preset at 5 evaluations and of the baseline that scored best in the sweep at 20, one picture
     DPS at 1000      one picture (``--stage dps``)
 
-All but preset and untuned are tuned for every task and number of evaluations by ``tuning``, on *training* photographs
-(their unpacked packages are ``--photos``). Every row holds, picture by picture, PSNR, SSIM, GMSD, edge-VGG (and LPIPS
-where its weights are), the gradient energy as a share of the truth's, and the root mean square of Hx - y. Seconds are
-of the processor, of one thread, per picture. Writes bench/results/photographs_<prior>.json as it goes; started again
-it leaves finished rows alone.
+All but preset and untuned are tuned by ``bench.quality.tuning`` for every task and number of evaluations, on *training*
+photographs, whose unpacked packages are in ``--photos``. Every row holds, picture by picture, PSNR, SSIM, GMSD,
+edge-VGG (and LPIPS where its weights are installed), the gradient energy as a share of the truth's, and the root mean
+square of Hx - y. Seconds are processor seconds of one thread, per picture. The rows go into
+bench/results/photographs_<prior>.json one by one; a command that is started again leaves finished rows alone.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ccfast
-from ccfast.metrics import gmsd, gradient_energy, psnr, ssim
+from bench.full_reference import full_reference
+from ccfast.metrics import gradient_energy
 from ccfast.operators import Operator
 from ccfast.priors import heldout
 from ccfast.solvers import Conjugate, Solver
@@ -60,16 +62,11 @@ UNTUNED = Conjugate("bayes", jacobian="auto", refresh=1.0)
 
 
 def scores(restored: Tensor, truth: Tensor, operator: Operator, y: Tensor) -> dict[str, list[float]]:
-    """Every measure of (B, 3, H, W), a list over the pictures."""
+    """Every measure of restored pictures (B, 3, H, W), each as a list over the pictures, with five digits."""
     residual = (operator.forward(restored) - y).flatten(1).square().mean(1).sqrt()
     restored = restored.clamp(-1, 1)
-    values = {
-        "psnr": psnr(restored, truth),
-        "ssim": ssim(restored, truth),
-        "gmsd": gmsd(restored, truth),
-        "energy": gradient_energy(restored) / gradient_energy(truth),
-        "residual": residual,
-    }
+    values = full_reference(restored, truth)
+    values |= {"energy": gradient_energy(restored) / gradient_energy(truth), "residual": residual}
     if not perceptual.edge_vgg_missing():
         values["edge_vgg"] = perceptual.edge_vgg(restored, truth)
     if not perceptual.lpips_missing():
@@ -78,13 +75,13 @@ def scores(restored: Tensor, truth: Tensor, operator: Operator, y: Tensor) -> di
 
 
 class Study:
-    """The rows of one prior.
+    """Measures the rows of one prior.
 
     Args:
-        record: where they go.
+        record: the file that the rows are written to.
         denoiser: the prior.
-        truth: (B, 3, H, W) pictures that no parameter was chosen on.
-        training: what the sweep is made on.
+        truth: pictures (B, 3, H, W) that no parameter was chosen on.
+        training: the pictures that parameters are chosen on.
     """
 
     def __init__(self, record: Record, denoiser: ccfast.Denoiser, truth: Tensor, training: TrainingSet) -> None:
@@ -100,7 +97,7 @@ class Study:
         pictures: int,
         **more: Any,
     ) -> None:
-        """Restore and score ``pictures`` pictures, unless the row is there; ``sampler`` counts the evaluations."""
+        """Restore and score the first ``pictures`` pictures, unless the row exists; ``sampler`` counts evaluations."""
         key = {"task": task[0], "noise": task[1], "method": method, "steps": steps}
         if self.record.find("rows", **key):
             return
@@ -129,7 +126,7 @@ class Study:
         return ccfast.Sampler(self.denoiser, operator, solver, steps, start, end, noise_std=task[1], check_finite=False)
 
     def tuned(self, method: Method, task: Task, steps: int) -> tuple[int, float, float, float]:
-        """Place of the best candidate, start, end and score of the sweep, from the record where they are there."""
+        """The place of the best candidate, its start, end and score; the record keeps what the sweep found."""
         key = {"task": task[0], "noise": task[1], "method": method.name, "steps": steps}
         found = self.record.find("sweep", **key)
         if not found:
@@ -145,11 +142,11 @@ class Study:
         return self.sampler(task, solver, steps, start, end)
 
     def run(self, task: Task, name: str, sampler: ccfast.Sampler, pictures: int) -> None:
-        """One row of one sampler."""
+        """Measure one row of one sampler."""
         self.add(task, name, len(sampler.plan.times) - 1, sampler, lambda y: sampler(y, seed=0), pictures)
 
     def mean(self, task: Task, name: str, sampler: ccfast.Sampler) -> None:
-        """The mean of ``DRAWS`` samples of one picture; evaluations and seconds are those of all of them."""
+        """Measure the mean of ``DRAWS`` samples of one picture; evaluations and seconds are those of all samples."""
 
         def restore(y: Tensor) -> Tensor:
             return sampler.sample(y, DRAWS, seed=0).mean(0)
@@ -158,6 +155,7 @@ class Study:
         self.add(task, f"{name}, mean of {DRAWS}", steps, sampler, restore, 1, draws=DRAWS)
 
     def main_rows(self, task: Task) -> None:
+        """Measure every row of a task but DPS at 1000 evaluations."""
         pictures = len(self.truth)
         operator, _ = measure(task, self.truth[:1], seed=0)
         self.add(task, "H+ y", 0, None, operator.pinv, pictures)
@@ -178,7 +176,7 @@ class Study:
         self.mean(task, best.name, self.method(best, task, TUNED_STEPS[-1]))
 
     def dps(self, task: Task) -> None:
-        """DPS at 1000 evaluations with the start and the k that were best at 20: the sum of its steps is the same."""
+        """Measure DPS at 1000 evaluations, with the start and k that were best at 20: its steps have the same sum."""
         method = next(m for m in BASELINES if m.name == "DPS")
         self.run(task, method.name, self.method(method, task, 1000, tuned_at=TUNED_STEPS[-1]), 1)
 
@@ -208,7 +206,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="forget what the file holds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore", RuntimeWarning)  # the sweep tries the exact mode outside its stability limit
+    warnings.simplefilter("ignore", RuntimeWarning)  # The sweep tries the exact mode beyond its stability limit.
     denoiser = ccfast.load_prior(arguments.prior)
     path = arguments.out or RESULTS / f"photographs_{arguments.prior}.json"
     command = f"python -m bench.quality.photographs {arguments.prior} --photos FOLDER"

@@ -29,7 +29,7 @@ from ccfast.priors import heldout
 
 
 def evaluate(denoiser: ccfast.Denoiser, name: str, truth: Tensor, samples: int, tasks: Sequence[str]) -> list[dict]:
-    """A row for every task and method, on the pictures of the set ``name``."""
+    """Restore the pictures (B, 3, H, W) of the set ``name``; returns a row for every task and method."""
     rows = []
     for task in tasks:
         operator = parse_operator(task, tuple(truth.shape[1:]))

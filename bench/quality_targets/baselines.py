@@ -1,4 +1,4 @@
-"""What a five-step sample is compared with: H+ y, fills and filters without a prior, and samplers with the same."""
+"""The methods that a five-step sample is compared with: H+ y, fills and filters, and samplers with the same prior."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ccfast.solvers import DDNM, PiGDM, Solver
 __all__ = ["SOLVERS", "STEPS", "TUNED", "harmonic_fill", "methods", "wiener"]
 
 STEPS = 20
-"""Network evaluations of the samplers compared with."""
+"""The number of network evaluations of the samplers that ours is compared with."""
 TUNED = RESULTS / "tuned_baselines.json"
-"""Their parameters, chosen on training photographs by ``bench.quality_targets.tune_baselines``."""
+"""The file of their parameters, which ``bench.quality_targets.tune_baselines`` chooses on training photographs."""
 
 SOLVERS: dict[str, Callable[[dict], Solver]] = {
     "PiGDM": lambda chosen: PiGDM(chosen["w"]),
@@ -30,7 +30,7 @@ Method = Callable[[Tensor], Tensor]
 
 
 def harmonic_fill(y: Tensor, mask: Tensor, sweeps: int = 4000) -> Tensor:
-    """Hidden pixels replaced by the solution of Laplace's equation, by Jacobi sweeps; ``mask`` 1 = observed."""
+    """The image whose hidden pixels solve Laplace's equation, by Jacobi sweeps; ``mask`` is 1 where it is observed."""
     x, mask = y.clone(), mask.to(y.dtype)
     for _ in range(sweeps):
         padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
@@ -40,13 +40,13 @@ def harmonic_fill(y: Tensor, mask: Tensor, sweeps: int = 4000) -> Tensor:
 
 
 def wiener(operator: Operator, y: Tensor, ratio: float) -> Tensor:
-    """V s/(s^2 + ratio) U^T y, ``ratio`` the power of the noise over that of the signal, one for all frequencies."""
+    """V s/(s^2 + ratio) U^T y, where ``ratio`` is the power of the noise over that of the signal."""
     s = operator.singular_values.to(y)
     return operator.lift(operator.encode(y) * (s.square() / (s.square() + ratio)))
 
 
 def methods(denoiser: ccfast.Denoiser, task: str, operator: Operator, samples: int) -> Iterator[tuple[str, Method]]:
-    """Name and function of the measurement, of everything that is compared on a task."""
+    """The name of every method that is compared on a task, and a function that restores a measurement with it."""
     chosen = json.loads(TUNED.read_text())
     yield "H+ y", operator.pinv
     if isinstance(operator, Inpainting):
@@ -63,5 +63,5 @@ def methods(denoiser: ccfast.Denoiser, task: str, operator: Operator, samples: i
 
 
 def mean(sampler: ccfast.Sampler, y: Tensor, samples: int) -> Tensor:
-    """Of that many samples, which estimates the posterior mean."""
+    """The mean of so many samples, which estimates the posterior mean."""
     return torch.stack(list(sampler.sample(y, samples, seed=0))).mean(0)

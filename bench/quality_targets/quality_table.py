@@ -1,6 +1,6 @@
-"""The table of quality of docs/results.md, made from the committed results.
+"""The tables of quality of docs/results.md, which ``python -m bench.quality_targets.quality_table`` writes.
 
-python -m bench.quality_targets.quality_table        writes it again
+They are made from the committed results alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scores of restored images, and of the prior as a denoiser."""
+"""The scores of restored images, and of a prior as a denoiser."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ import torch
 from torch import Tensor
 
 import ccfast
-from ccfast.metrics import gmsd, laplacian_energy, psnr, ssim
+from bench.full_reference import full_reference
+from ccfast.metrics import laplacian_energy, psnr
 
 __all__ = ["NOISE_LEVELS", "RESULTS", "TASKS", "denoising", "scores"]
 
 RESULTS = Path(__file__).parents[1] / "results"
 TASKS = ("inpaint:0.5", "box:0.25", "pool:4", "bicubic:4", "blur:3.0")
 NOISE_LEVELS = (5, 15, 25, 50, 100)
-"""Standard deviations of the noise, in grey levels of 0 to 255."""
+"""Standard deviations of the noise on the scale of grey levels, 0 to 255."""
 
 
 def scores(restored: Tensor, truth: Tensor) -> dict[str, float]:
-    """Means over images, of the restored images clamped to [-1, 1]; "laplacian" is a share of the truth's energy."""
+    """The scores of restored images, clamped to [-1, 1], as means over the images.
+
+    "laplacian" is the Laplacian energy as a share of the truth's.
+    """
     restored = restored.clamp(-1, 1)
-    values = {
-        "psnr": psnr(restored, truth),
-        "ssim": ssim(restored, truth),
-        "gmsd": gmsd(restored, truth),
-        "laplacian": laplacian_energy(restored) / laplacian_energy(truth),
-    }
+    values = full_reference(restored, truth) | {"laplacian": laplacian_energy(restored) / laplacian_energy(truth)}
     return {name: round(float(value.mean()), 4) for name, value in values.items()}
 
 
 def denoising(denoiser: ccfast.Denoiser, truth: Tensor) -> dict[str, float]:
-    """PSNR of x0hat for every level of ``NOISE_LEVELS``: the state has that ratio of noise to signal."""
+    """The PSNR of x0hat for every level of ``NOISE_LEVELS``, at the time whose sigma/mu is that noise on [-1, 1]."""
     schedule, found = denoiser.schedule, {}
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
     for level in NOISE_LEVELS:

@@ -1,9 +1,8 @@
-"""Parameters of the baselines, which this command writes into results/tuned_baselines.json:
+"""The parameters of the baselines: ``python -m bench.quality_targets.tune_baselines photo --photos FOLDER``.
 
-    python -m bench.quality_targets.tune_baselines photo --photos FOLDER
-
-The start of PiGDM and DDNM and the weight of PiGDM, by the score of the presets' sweep, and the ratio of the Wiener
-filter, by PSNR, on three of the crops of *training* photographs that the presets are found on.
+The start of PiGDM and DDNM and the weight of PiGDM are chosen by the score of the presets' sweep, the ratio of the
+Wiener filter by PSNR, all on three of the crops of *training* photographs that the presets are found on. They are
+written into bench/results/tuned_baselines.json.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""docs/report.md, from committed results only: ``make report``."""
+"""``make report`` writes docs/report.md from committed results only."""

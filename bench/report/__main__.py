@@ -1,16 +1,10 @@
-"""``python -m bench.report`` (``make report``): write docs/report.md, its pictures, and the two of docs/results.md."""
+"""``python -m bench.report`` (``make report``): write docs/report.md, its pictures, and a part of docs/results.md."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from . import (
-    results_pictures,
-    section_peers,
-    section_photographs,
-    section_posterior,
-    section_speed,
-)
+from . import results_pictures, section_peers, section_photographs, section_posterior, section_speed
 from .page import DOCS
 
 SECTIONS = (

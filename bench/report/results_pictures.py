@@ -1,4 +1,4 @@
-"""The two pictures of the report in docs/results.md, between markers."""
+"""The part of docs/results.md that shows two pictures of the report and counts the tasks of the claim."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PICTURES = (
     ("photographs_photo_evaluations_0", "Quality on held-out photographs against network evaluations"),
     ("posterior", "Distance to exact posteriors against network evaluations"),
 )
-"""The two most telling ones."""
+"""The names and the captions of the two pictures that tell most."""
 
 
 def render() -> str:
-    """Those of the pictures that exist."""
+    """Markdown with those of the pictures that exist, and the verdicts."""
     shown = [(name, words) for name, words in PICTURES if (DOCS / "report" / f"{name}.png").exists()]
     lines = "".join(f"![{words}](report/{name}.png)\n\n" for name, words in shown)
     return f"{lines}{verdicts()}More in the [report](report.md).\n"
 
 
 def verdicts() -> str:
-    """On how many tasks the preset is at least as good as the best baseline of each measure."""
+    """A list that says on how many tasks the preset is at least as good as the best baseline of each measure."""
     result = load("photographs_photo")
     if result is None:
         return ""

@@ -1,8 +1,8 @@
-"""Section: other packages, as installed."""
+"""The section on other packages, which were measured as they are installed."""
 
 from __future__ import annotations
 
-from .page import RESULTS, Result, load, missing, origin, table
+from .page import Result, origin, parts, table
 
 __all__ = ["section"]
 
@@ -10,9 +10,7 @@ COMMAND = "python -m bench.peers photo"
 
 
 def section() -> str:
-    found = sorted(path.stem for path in RESULTS.glob("peers_*.json"))
-    parts = [part(result) for name in found if (result := load(name))]
-    return "\n".join(parts) if parts else missing(COMMAND)
+    return parts("peers_*", part, COMMAND)
 
 
 def part(result: Result) -> str:

@@ -1,16 +1,16 @@
-"""Section: photographs, for every prior that was measured; and the claim, task by task."""
+"""The section on photographs, with a part for every prior that was measured, and the claim task by task."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .page import RESULTS, Result, error, load, mean, missing, origin, picture, pyplot, save, table
+from .page import Result, error, mean, origin, parts, picture, pyplot, save, table
 
 __all__ = ["claim", "section"]
 
 COMMAND = "python -m bench.quality.photographs photo --photos FOLDER"
 MEASURES = {"psnr": ("PSNR, dB", 1), "gmsd": ("GMSD", -1), "edge_vgg": ("edge-VGG", -1), "lpips": ("LPIPS", -1)}
-"""Column -> name, and 1 where more is better."""
+"""The name of each measure by its column, with 1 where more is better and -1 where less is."""
 OURS = ("preset", "untuned", "Conjugate exact", "Conjugate none", "Conjugate refresh 1")
 BASELINES = ("PiGDM", "DDRM", "DDNM", "DPS", "DiffPIR", "RED-diff", "DDS")
 LINES = (*OURS, *BASELINES)
@@ -24,9 +24,7 @@ these crops would have, which `untuned` shows where it is the better one.
 
 
 def section() -> str:
-    found = sorted(path.stem for path in RESULTS.glob("photographs_*.json"))
-    parts = [part(result) for name in found if (result := load(name))]
-    return "\n".join(parts) if parts else missing(COMMAND)
+    return parts("photographs_*", part, COMMAND)
 
 
 def part(result: Result) -> str:
@@ -70,15 +68,16 @@ def find(result: Result, task: tuple[str, float], method: str, steps: int) -> Re
 
 
 def gain(own: Result, rival: Result, measure: str) -> list[float]:
-    """By picture, over those that both have; positive where ours is better."""
+    """The differences picture by picture, over the pictures that both rows have; positive where ``own`` is better."""
     sign = MEASURES[measure][1]
     return [sign * (a - b) for a, b in zip(own[measure], rival[measure], strict=False)]
 
 
 def paired(result: Result, task: tuple[str, float], row: Result, measure: str) -> tuple[float, float]:
-    """Mean and its error of a row, by differences to the five-step preset on the same pictures.
+    """The mean of a row and its standard error, from differences to the five-step preset on the same pictures.
 
-    So that rows of fewer pictures stand at the right height, and that bars do not show how pictures differ.
+    Because of the differences, rows of fewer pictures stand at the right height, and error bars do not show how much
+    the pictures differ from each other.
     """
     base = find(result, task, "preset", 5)
     if base is None:
@@ -88,7 +87,12 @@ def paired(result: Result, task: tuple[str, float], row: Result, measure: str) -
 
 
 class Gaps(NamedTuple):
-    """Preset less best baseline: cells by task, and for every measure of how many tasks it is not negative."""
+    """The preset less the best baseline.
+
+    Attributes:
+        cells: for each task (word, noise), the difference by every measure as text.
+        held: for each measure, the number of tasks on which the preset is at least as good.
+    """
 
     cells: dict[tuple[str, float], list[str]]
     held: dict[str, int]
@@ -98,7 +102,7 @@ class Gaps(NamedTuple):
 
 
 def gaps(result: Result, steps: int, rival_steps: int) -> Gaps:
-    """Of the preset at ``steps`` evaluations and, measure by measure, the best baseline at ``rival_steps``."""
+    """The gaps between the preset at ``steps`` evaluations and the best baseline of each measure at ``rival_steps``."""
     found = Gaps({}, dict.fromkeys(measures(result), 0))
     for task in tasks(result):
         own = find(result, task, "preset", steps)
@@ -117,7 +121,7 @@ def gaps(result: Result, steps: int, rival_steps: int) -> Gaps:
 
 
 def claim(result: Result) -> str:
-    """Whether the claim holds, task by task and measure by measure."""
+    """A table that says whether the claim holds, task by task and measure by measure."""
     found, rows = gaps(result, 5, 20), []
     for task, cells in found.cells.items():
         own, long = find(result, task, "preset", 5), find(result, task, "DPS", 1000)
@@ -128,7 +132,10 @@ def claim(result: Result) -> str:
 
 
 def equal_evaluations(result: Result) -> str:
-    """The same at as many evaluations as the baselines have: whether it is the steps or the sampler that lack."""
+    """A table of the same gaps where the preset has as many evaluations as the baselines.
+
+    It shows whether the steps or the sampler are the reason where the claim does not hold.
+    """
     at = {steps: gaps(result, steps, steps) for steps in (5, 20)}
     names = [MEASURES[m][0] for m in measures(result)]
     heading = ["task", "noise", *(f"{name}, {steps}" for steps in at for name in names)]
@@ -154,7 +161,7 @@ def variants(result: Result) -> str:
 
 
 def figure(result: Result, noise: float, axis: str) -> Any:
-    """Measures down, tasks across."""
+    """A figure with a row of axes for each measure and a column for each task."""
     plt = pyplot()
     own = [task for task in tasks(result) if task[1] == noise]
     shown = measures(result)

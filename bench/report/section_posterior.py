@@ -1,4 +1,4 @@
-"""Section: distance to exact posteriors."""
+"""The section on the distance to exact posteriors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def section() -> str:
 
 
 def unfinished(result: Result) -> str:
-    """Which problems lack rows."""
+    """A sentence that names the problems without all rows; nothing where there is none."""
     done = {(row["problem"], row["method"]) for row in result["rows"]}
     methods = names(result, "method")
     left = [p for p in result["settings"]["problems"] if any((p, method) not in done for method in methods)]
@@ -49,7 +49,7 @@ def select(result: Result, measure: str, **key: Any) -> list[float]:
 
 
 def names(result: Result, measure: str) -> list[str]:
-    """The distinct values of a column in their order."""
+    """The distinct values of a column, in the order in which they come."""
     return list(dict.fromkeys(row[measure] for row in result["rows"]))
 
 

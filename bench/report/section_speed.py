@@ -1,4 +1,4 @@
-"""Section: kernels against the memory's bandwidth, and their share of a step."""
+"""The section on kernels: their speed against the memory's bandwidth, and their share of a step."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def section() -> str:
 
 
 def rows(result: Result) -> list[Result]:
-    """One image, float32."""
+    """The records of one image in float32."""
     return [r for r in result["records"] if r["shape"][0] == 1 and r["dtype"] == "float32" and r["op"] != "plan"]
 
 
 def roofline(result: Result) -> Any:
-    """Bars of the share of the bandwidth."""
+    """A bar plot of each kernel's share of the memory's bandwidth."""
     bars = [(f"{r['op']}, {r['operator']}", 100 * value) for r in rows(result) if (value := ratio(r, "triad"))]
     return barplot(bars, "% of the triad's bandwidth", line=100.0)
 
 
 def shares(result: Result) -> Any:
-    """Bars of the share of a step."""
+    """A bar plot of each kernel's share of a step."""
     bars = [(f"{r['op']}, {r['operator']}", 100 * r["share"]) for r in rows(result) if r.get("share") is not None]
     return barplot(bars, "% of a step")
 

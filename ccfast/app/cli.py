@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -33,6 +34,19 @@ _OPERATORS = f"""
 operators (the size of the image follows from the measurement):
 {word_list()}
 """
+_DESCRIPTIONS = {
+    "demo": """\
+Photographs that the prior has never seen (they come with scikit-image) are degraded in four ways and
+restored; prints PSNR and SSIM of the pseudo-inverse H+ y and of the restored image, and draws all of it.""",
+    "restore": """\
+Restore measurement images: the small image for pool and bicubic, the image with holes for inpaint, box and
+mask, the grey or blurred image for the others. Any size. An 8-bit file holds the measurement rounded to
+1/255, so that it agrees with the operator to that precision and no better.""",
+    "degrade": """\
+Make the measurement y = H x + noise of images, rounded to 8 bits, as PNG. Hidden pixels are mid-grey. Sides
+that a sub-sampling factor does not divide are padded by reflection, and their true size is noted in the
+PNG; restore crops to it. Restore with the same --operator, --seed and --noise-std.""",
+}
 _FILES = """
 Several inputs: OUT is a folder and gets NAME.png for each; a file that fails does not stop the others. All files use
 the same seed, so that a result does not depend on which other files are given.
@@ -86,14 +100,7 @@ def _degrade(arguments: argparse.Namespace) -> int:
 
         def work(job) -> None:
             try:
-                degrade(
-                    job,
-                    degradation,
-                    noise_std=arguments.noise_std,
-                    seed=arguments.seed,
-                    force=arguments.force,
-                    drop_alpha=arguments.drop_alpha,
-                )
+                degrade(job, degradation, **_measurement_options(arguments))
             finally:
                 bar.update()
 
@@ -109,13 +116,15 @@ def _restore(arguments: argparse.Namespace) -> int:
             denoiser,
             degradation,
             steps=arguments.steps,
-            seed=arguments.seed,
-            force=arguments.force,
-            noise_std=arguments.noise_std,
-            drop_alpha=arguments.drop_alpha,
             progress=None if bar.disable else bar.update,
+            **_measurement_options(arguments),
         )
         return 1 if run_jobs(jobs, restorer) else 0
+
+
+def _measurement_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that ``degrade`` and ``restore`` share."""
+    return {name: getattr(arguments, name) for name in ("noise_std", "seed", "force", "drop_alpha")}
 
 
 def _config(arguments: argparse.Namespace) -> int:
@@ -168,7 +177,7 @@ def _command(commands, name: str, run: Callable, summary: str, epilog: str | Non
     parser = commands.add_parser(
         name,
         help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
+        description=_DESCRIPTIONS.get(name, summary[0].upper() + summary[1:] + "."),
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -177,10 +186,6 @@ def _command(commands, name: str, run: Callable, summary: str, epilog: str | Non
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Photographs that the prior has never seen (they come with scikit-image) are degraded in four ways and\n"
-        "restored; prints PSNR and SSIM of the pseudo-inverse H+ y and of the restored image, and draws all of it."
-    )
     parser.add_argument("--out", default="gallery.png", metavar="FILE", help="the gallery (default: %(default)s)")
     parser.add_argument(
         "--size",
@@ -192,11 +197,6 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _restore_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Restore measurement images: the small image for pool and bicubic, the image with holes for inpaint, box and\n"
-        "mask, the grey or blurred image for the others. Any size. An 8-bit file holds the measurement rounded to\n"
-        "1/255, so that it agrees with the operator to that precision and no better."
-    )
     _measurement_arguments(parser, outputs=".png or .jpg", noise="that the measurements are known to have")
     _sampling_arguments(parser)
     parser.add_argument(
@@ -206,11 +206,6 @@ def _restore_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _degrade_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Make the measurement y = H x + noise of images, rounded to 8 bits, as PNG. Hidden pixels are mid-grey. Sides\n"
-        "that a sub-sampling factor does not divide are padded by reflection, and their true size is noted in the\n"
-        "PNG; restore crops to it. Restore with the same --operator, --seed and --noise-std."
-    )
     _measurement_arguments(parser, outputs=".png", noise="to add")
     _seed_and_force(parser)
 
