@@ -1,12 +1,12 @@
-"""The package (``ccfast/``, and ``kernels/`` as ``ccfast.kernels``) and its native code.
+"""Builds the package (``ccfast/``, and ``kernels/`` as ``ccfast.kernels``) and its native code.
 
-Two libraries are built with ninja: ``ccfast/_ops.so``, the ops, through torch's stable ABI (any torch >= 2.10, no
-Python in it), and ``ccfast._C``, the pybind11 module that loads it. Where something that they need is missing or fails,
-the package installs without them: a sentence on stderr and ``ccfast.show_config()`` say why.
+Ninja builds two libraries. ``ccfast/_ops.so`` holds the ops; it uses torch's stable ABI and no Python, so that it works
+with any torch >= 2.10. ``ccfast._C`` is the pybind11 module that loads it. Where something that they need is missing or
+fails, the package installs without them, and a sentence on stderr and ``ccfast.show_config()`` say why.
 
-Where nvcc is found (CUDA_HOME, PATH) and works, the kernels of csrc/cuda are built in too, for the architectures in
-CCFAST_CUDA_ARCH ("80;90") and as PTX for later ones; CCFAST_NO_CUDA=1 leaves them out. The CUDA runtime is linked in,
-so that the library loads where there is none.
+Where nvcc is found (in CUDA_HOME or PATH) and works, the kernels of csrc/cuda are built in too, for the architectures
+in CCFAST_CUDA_ARCH ("80;90") and as PTX for later ones. CCFAST_NO_CUDA=1 leaves them out. The CUDA runtime is linked
+statically, so that the library loads where there is none.
 """
 
 import importlib.util
@@ -35,11 +35,11 @@ NVCC_FLAGS = "-O3 -std=c++20 --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibil
 
 
 class MissingError(Exception):
-    """What native code needs and does not get here, as a clause: "no C++ compiler was found"."""
+    """Something that native code needs is not here; the text is a clause like "no C++ compiler was found"."""
 
 
 class Cuda(NamedTuple):
-    """nvcc, the folder of libcudart_static.a, and architectures: "80", "90"."""
+    """The path of nvcc, the folder of libcudart_static.a, and the architectures, such as "80" and "90"."""
 
     nvcc: str
     libraries: Path
@@ -47,7 +47,12 @@ class Cuda(NamedTuple):
 
 
 def find_cuda() -> Cuda:
-    """The CUDA toolkit, unless CCFAST_NO_CUDA=1; nvcc says itself where it lies, since it may be a link or a script."""
+    """The CUDA toolkit. nvcc itself is asked for its folder, since the nvcc on the path may be a link or a script.
+
+    Raises:
+        MissingError: there is no toolkit, or CCFAST_NO_CUDA is 1.
+        ValueError: CCFAST_CUDA_ARCH holds something else than architectures.
+    """
     archs = os.environ.get("CCFAST_CUDA_ARCH", "80;90").split(";")
     if not all(re.fullmatch(r"\d{2,3}[af]?", arch) for arch in archs):
         raise ValueError(f"CCFAST_CUDA_ARCH: must be architectures like 80;90, got {';'.join(archs)}")
@@ -67,7 +72,7 @@ def find_cuda() -> Cuda:
 
 
 def find_compiler() -> str:
-    """The C++ compiler as a piece of a shell command, which CXX is by custom ("ccache g++")."""
+    """The C++ compiler as a part of a shell command, since CXX may by custom hold one like "ccache g++"."""
     found = shutil.which("g++") or shutil.which("c++")
     if not os.environ.get("CXX") and found is None:
         raise MissingError("no C++ compiler was found")
@@ -75,7 +80,7 @@ def find_compiler() -> str:
 
 
 def find_ninja() -> str:
-    """The ninja of the build's requirements, or one on the path."""
+    """The path of the ninja that the build's requirements install, or of one on the path."""
     found = shutil.which("ninja")
     if importlib.util.find_spec("ninja"):
         import ninja
@@ -87,14 +92,15 @@ def find_ninja() -> str:
 
 
 def find_torch() -> Path:
-    """Folder of the installed torch, also from pip's isolated build environment, where it cannot be imported.
+    """The folder of the installed torch, which is found from pip's isolated build environment too.
 
-    That environment is run by the interpreter that torch is installed for, so its site-packages are still known.
+    torch cannot be imported there, but that environment is run by the interpreter that torch is installed for, so that
+    its site-packages are known.
     """
     spec = importlib.util.find_spec("torch")
     candidates = [Path(spec.origin).parent] if spec and spec.origin else []
     folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    if "VIRTUAL_ENV" in os.environ:  # uv builds with an interpreter of its own
+    if "VIRTUAL_ENV" in os.environ:  # uv builds with an interpreter of its own.
         folders.append(sysconfig.get_path("purelib", "venv", {"base": os.environ["VIRTUAL_ENV"]}))
     candidates += [Path(folder) / "torch" for folder in folders]
     found = next((path for path in candidates if (path / "include/torch/csrc/stable/library.h").is_file()), None)
@@ -112,7 +118,7 @@ def find_pybind11() -> str:
 
 
 def run(command: list, name: str, **options) -> subprocess.CompletedProcess:
-    """Run a command; one that cannot be started, or that fails, is as good as missing."""
+    """Run a command. ``MissingError`` says that it cannot be started or that it fails."""
     try:
         return subprocess.run(command, check=True, **options)
     except OSError as error:
@@ -122,7 +128,7 @@ def run(command: list, name: str, **options) -> subprocess.CompletedProcess:
 
 
 class BuildNative(build_ext):
-    """Writes build.ninja and runs it, without CUDA where that fails; _build.json keeps why a part is missing."""
+    """Writes build.ninja and runs it, again without CUDA if that fails; _build.json says why a part is missing."""
 
     def run(self) -> None:
         package = ROOT / "ccfast" if self.inplace else Path(self.build_lib) / "ccfast"
@@ -140,7 +146,7 @@ class BuildNative(build_ext):
         self.built.append(str(package / "_build.json"))
 
     def build_native(self, package: Path) -> str | None:
-        """Returns why there is no CUDA code, or None where there is."""
+        """Build the libraries into ``package``; returns why they have no CUDA code, or None where they have."""
         compiler, torch, pybind11, ninja = find_compiler(), find_torch(), find_pybind11(), find_ninja()
         cuda, reason = None, None
         try:
@@ -187,19 +193,21 @@ def make(ninja: str, build: Path, text: str) -> None:
 
 
 def escaped(path: object) -> str:
-    """As ninja reads a path in a build line."""
+    """A path as it has to be written in a build line of ninja."""
     return re.sub(r"([$: ])", r"$\1", str(path))
 
 
 def quoted(word: object) -> str:
-    """As one word of a command, which goes through ninja to a shell."""
+    """One word of a command, quoted for ninja and for the shell that ninja starts."""
     return shlex.quote(str(word)).replace("$", "$$")
 
 
 def ninja_file(build: Path, compiler: str, torch: Path, pybind11: str, module: str, cuda: Cuda | None) -> str:
-    """Rules and targets; sources relative to the repository, so that no message of the library holds a path of ours.
+    """The text of build.ninja.
 
-    ``csrc/*.cpp`` are the ops, those that end in ``_cuda.cpp`` with CUDA only, beside the module in ``bindings.cpp``.
+    Paths of sources are relative to the repository, so that no message of the library holds a path of the machine that
+    built it. ``csrc/bindings.cpp`` is the module, the other ``csrc/*.cpp`` are the ops. Those that end in ``_cuda.cpp``
+    are built with CUDA only.
     """
     torch_version = re.search(r"__version__ = '(.+?)'", (torch / "version.py").read_text())
     defines = {
@@ -210,9 +218,9 @@ def ninja_file(build: Path, compiler: str, torch: Path, pybind11: str, module: s
     module_flags = [f"-I{pybind11}", f"-I{sysconfig.get_path('include')}"]
     if cuda:
         defines["CCF_CUDA_ARCHS"] = ";".join(cuda.archs)
-        module_flags.append(f"-I{build}")  # the compiler's report, for the table of kernels
+        module_flags.append(f"-I{build}")  # It holds the compiler's report, for the table of kernels.
     module_flags += [f'-D{name}="{value}"' for name, value in defines.items()]
-    # the headers' paths, which their error messages hold, are those of whoever built the library
+    # Error messages of torch's headers hold the headers' paths; -ffile-prefix-map lets them begin with "torch".
     torch_flags = f"-isystem {quoted(torch / 'include')} {quoted(f'-ffile-prefix-map={torch}=torch')}"
     command = f"{compiler.replace('$', '$$')} {' '.join(FLAGS)} $flags -MMD -MF $out.d -c $in -o $out"
     rows = [
@@ -223,7 +231,7 @@ def ninja_file(build: Path, compiler: str, torch: Path, pybind11: str, module: s
     ops = [path for path in sources("csrc/*.cpp") if path.name != "bindings.cpp"]
     objects = []
     for source in [path for path in ops if cuda or not path.stem.endswith("_cuda")] + sources("csrc/cpu/*.cpp"):
-        # noise must not depend on the instruction set: no fused multiply-add
+        # Without fused multiply-adds, noise does not depend on the instruction set.
         contract = "off" if source.stem == "noise" else "fast"
         objects.append(escaped(build / f"{source}.o"))
         rows.append(f"build {objects[-1]}: compile {source}\n  flags = {torch_flags} -ffp-contract={contract}\n")
@@ -238,7 +246,7 @@ def ninja_file(build: Path, compiler: str, torch: Path, pybind11: str, module: s
     flags = " ".join(map(quoted, module_flags))
     bindings, library = escaped(build / "csrc/bindings.cpp.o"), escaped(build / "_ops.so")
     rows.append(f"build {bindings}: compile csrc/bindings.cpp{f' | {report}' if cuda else ''}\n  flags = {flags}\n")
-    # no-as-needed: the name of torch's library must be in _ops.so, or its symbols are not found
+    # --no-as-needed keeps the name of torch's library in _ops.so, without which its symbols are not found.
     torch_library = f"{quoted(f'-L{torch}/lib')} -Wl,--no-as-needed -ltorch_cpu -Wl,--allow-shlib-undefined"
     if cuda:
         cudart = "-lcudart_static -ldl -lrt -lpthread -Wl,--exclude-libs,ALL"
@@ -257,7 +265,7 @@ def sources(pattern: str) -> list[Path]:
 
 
 def cuda_rules(cuda: Cuda) -> str:
-    """nvcc for all architectures, the words of ptxas kept beside each object; and the table made of them."""
+    """The rules that run nvcc for all architectures, keep the reports of ptxas, and collect them."""
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in cuda.archs]
     codes.append(f"-gencode=arch=compute_{cuda.archs[-1]},code=compute_{cuda.archs[-1]}")
     compiler = f"{quoted(cuda.nvcc)} {NVCC_FLAGS} {' '.join(codes)} -MMD -MF $out.d -c $in -o $out"
@@ -273,7 +281,7 @@ def rule(name: str, command: str) -> str:
 
 
 def packages() -> list[str]:
-    """Those of ``ccfast/``, and ``kernels/`` beside it, which is installed as ``ccfast.kernels``."""
+    """The packages in ``ccfast/``, and ``kernels/`` beside it, which is installed as ``ccfast.kernels``."""
     kernels = [f"ccfast.{name}" for name in find_packages(include=["kernels", "kernels.*"])]
     return [name for name in find_packages(include=["ccfast", "ccfast.*"]) if name not in kernels] + kernels
 
@@ -285,7 +293,7 @@ def version() -> str:
     return match[1]
 
 
-if __name__ == "__main__":  # which it is for pip and build as well; the tests import the functions
+if __name__ == "__main__":  # Pip and build run the file so; tests import its functions.
     setup(
         version=version(),
         packages=packages(),

@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m bench`` writes results/*.json, ``speed_table.py`` a table of docs/results.md."""
+"""Benchmarks: ``python -m bench`` writes bench/results/*.json, and ``speed_table`` a table of docs/results.md."""

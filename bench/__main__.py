@@ -1,4 +1,4 @@
-"""``python -m bench``: measure, write results/NAME.json and NAME.md, print the table and what clause by clause is met.
+"""``python -m bench``: measure, write bench/results/NAME.json and NAME.md, and print the table and the targets met.
 
 ``make figures`` runs it with --page, which also writes the table of docs/results.md.
 """

@@ -1,4 +1,4 @@
-"""Options of the benchmarks, and the refusal to run them on a busy machine."""
+"""The options of the benchmarks, and the refusal to run them on a busy machine."""
 
 from __future__ import annotations
 

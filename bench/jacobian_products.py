@@ -1,11 +1,12 @@
-"""How the Jacobian product is taken, on a bundled prior: ``python bench/jacobian_products.py photo``.
+"""The ways to take the Jacobian product, on a bundled prior: ``python bench/jacobian_products.py photo``.
 
-For each way of ``Conjugate(product=...)``, and for no product at all, on ten held-out 128x128 crops and three tasks:
-PSNR, distance of the result from that of reverse mode, processor seconds as a multiple of reverse mode's (the best of
-three, interleaved, one thread) and what autograd keeps; and for one task, in a process of its own each, the peak of
-the resident memory during a run above what was resident before it. Writes bench/results/jacobian_products_<prior>.json.
+Each way of ``Conjugate(product=...)``, and no product at all, is measured on ten held-out 128x128 crops and three
+tasks: its PSNR, the distance of its result from that of reverse mode, its processor seconds over reverse mode's (the
+best of three runs in turn, one thread), and the memory that autograd keeps. For one task, a process of its own measures
+the peak of the resident memory during a run, above what was resident before. All of it is written into
+bench/results/jacobian_products_<prior>.json.
 
-    python bench/jacobian_products.py photo --only memory   # again the memory alone, in a file that is there (seconds)
+    python bench/jacobian_products.py photo --only memory   # measures the memory alone again, in some seconds
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ TASKS = ("inpaint:0.5", "pool:4", "blur:3.0")
 SOLVERS = {name: Conjugate(6.0, product=name) for name in ("reverse", "forward", "finite_difference")}
 SOLVERS["none"] = Conjugate(6.0, jacobian="none")
 IMAGES = 2
-"""Of the runs that are timed and of those whose memory is measured."""
+"""The number of images in the runs that are timed, and in those whose memory is measured."""
 
 
 def measure(denoiser: ccfast.Denoiser, task: str) -> dict[str, dict[str, float]]:
+    """The figures of each way on one task, but for the resident memory."""
     x = heldout.crops()
     operator = parse_operator(task, tuple(x.shape[1:]))
     y = operator.forward(x)
@@ -58,7 +60,7 @@ def measure(denoiser: ccfast.Denoiser, task: str) -> dict[str, dict[str, float]]
 
 
 def resident(name: str) -> float:
-    """MiB of this process: VmRSS now, VmHWM at most since ``reset_peak``."""
+    """The resident MiB of this process: VmRSS is what it has now, VmHWM the most that it had since ``reset_peak``."""
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if found is None:
         raise RuntimeError(f"/proc/self/status: must have {name}, got none (Linux only)")
@@ -70,7 +72,7 @@ def reset_peak() -> None:
 
 
 def peak(prior: str, solver: str) -> float:
-    """MiB that the first run adds at most to what is resident, after one of small images that loaded the libraries."""
+    """The MiB that a first run adds at most to what is resident, after a run of small images loaded the libraries."""
     torch.set_num_threads(1)
     denoiser, crops = ccfast.load_prior(prior), heldout.crops()[:IMAGES]
     for x in (crops[..., :32, :32].contiguous(), crops):
@@ -85,7 +87,7 @@ def peak(prior: str, solver: str) -> float:
 
 
 def peaks(prior: str) -> dict[str, float]:
-    """The peak of each way, in processes of their own."""
+    """The peak of each way in MiB, measured in a process of its own."""
     found = {}
     for name in SOLVERS:
         command = [sys.executable, __file__, prior, "--peak", name]

@@ -1,4 +1,4 @@
-"""Peak memory of a run outside its network, in buffers of the size of the state."""
+"""The peak memory of a run outside its network, in buffers of the size of the state."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["LiveMemory", "memory_states", "state_buffers"]
 
 
 class LiveMemory(TorchDispatchMode):
-    """Bytes of the tensors that operations made since it began and that are still alive, and their peak.
+    """Counts the bytes of the tensors that operations made since it began and that are still alive, and their peak.
 
-    A storage counts from the operation that returns it until it is freed; what an operation uses inside itself (the
-    work space of a Fourier transform) is not seen.
+    A storage counts from the operation that returns it until it is freed. The memory that an operation uses inside
+    itself, such as the work space of a Fourier transform, is not seen.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class LiveMemory(TorchDispatchMode):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is made meanwhile is not counted."""
+        """Count nothing that is made until the end of the block."""
         self._counting, before = False, self._counting
         try:
             yield
@@ -58,19 +58,20 @@ class LiveMemory(TorchDispatchMode):
 
 
 def memory_states(case: Case) -> float:
-    """The least that the loop can hold at once: two states, H+ y and the cotangent, and the result when it is done.
+    """The least number of states that the loop can hold at once.
 
-    An operator by Fourier transforms holds two packed spectra meanwhile, since torch's transform has no true ``out=``:
-    two planes make a complex one, so that an odd number of planes takes more.
+    These are two states, H+ y, the cotangent and, when the loop is done, the result. An operator by Fourier transforms
+    also holds two packed spectra for a while, since torch's transform has no true ``out=``. Two planes are packed into
+    a complex one, so that an odd number of planes takes more.
     """
     planes = case.batch * case.shape[1]
     spectra = 2 * 2 * ((planes + 1) // 2) / planes
-    # where the number of planes is even the first spectrum lies in the state that is written
+    # Where the number of planes is even, the first spectrum lies in the state that is written.
     return 4.0 + max(1.0, spectra - (planes % 2 == 0)) if case.kind == "fourier" else 5.0
 
 
 def state_buffers(case: Case, backend: str = "auto") -> float:
-    """Peak of a first call over the size of the state; y, and F and h, which the network makes, do not count."""
+    """The peak memory of a first call over the size of the state, without y, F and h, which are not the loop's own."""
     memory = LiveMemory()
 
     def uncounted(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
-"""C-PiGDM as its authors published it (arXiv 2405.17673, appendix D): the rival that every speed-up is counted against.
+"""C-PiGDM as its authors published it (arXiv 2405.17673, appendix D), the rival that every speed-up is counted against.
 
-Written from the formulas, with the structure of the public implementation kept where it costs time: the state is the
-conjugate one, xbar = A x, in float64; A, A^-1 and P are applied through full orthogonal bases in float32, P as H+ H;
-H+ y is computed again in every step; four projections a step; and the coefficients come from an adaptive ODE solver.
+It is written from the formulas, and keeps the structure of the public implementation where that costs time. The state
+is the conjugate one, xbar = A x, in float64. A, A^-1 and P are applied through full orthogonal bases in float32, P as
+H+ H. Every step computes H+ y again and makes four projections. The coefficients come from an adaptive ODE solver.
 
     A       = e^{k1} [I + (e^{k2} - 1) P],      k1 = lam t + B/2,   k2 = -w B/2,   B = int_0^t beta
     xbar'   = xbar + lam xbar (t' - t) + [Phi_y] H+ y + [Phi_s] eps + [Phi_j] g
@@ -10,7 +10,7 @@ H+ y is computed again in every step; four projections a step; and the coefficie
     Phi_s   = int beta/(2 sigma) e^{k1} + int (beta/(2 sigma) e^{k1} (e^{k2} - 1) - (w beta sigma/2) e^{k1 + k2}) P
     Phi_j   = int (w beta mu sigma/2) e^{k1} + int (w beta mu sigma/2) e^{k1} (e^{k2} - 1) P
 
-with [Phi] the difference between the end and the start of a step, and g = (d eps/dx)^T (H+ y - P x0hat). One thing is
+[Phi] is the difference between the end and the start of a step, and g = (d eps/dx)^T (H+ y - P x0hat). One thing is
 faster than published: the right-hand sides of the ODEs are plain floats, not tensors.
 """
 
@@ -34,23 +34,24 @@ __all__ = ["FullSVD", "Published", "full_svd"]
 _CPU = torch.device("cpu")
 
 TINY = 1e-5
-"""Keeps beta/(2 sigma) finite at t = 0, where the integrals start; only differences of them are used."""
+"""The least sigma in beta/(2 sigma), which is infinite at t = 0, where the integrals start. Only differences of the
+integrals are used, so that it does not matter."""
 
 
 class Published:
     """The published sampler for a noiseless measurement.
 
     Args:
-        denoiser: a network that predicts eps on a VP schedule.
-        operator: one that ``full_svd`` knows.
-        w, lam: guidance weight and lambda of the paper.
-        times: the whole grid, falling.
-        basis_dtype: of the bases; float32 as published, float64 to see the algorithm without its rounding.
-        device: of the bases.
-        tolerance: of the ODE solutions, relative and absolute. An error in them grows by e^{w B/2} on its way to x.
+        denoiser: predicts eps on a VP schedule.
+        operator: an operator that ``full_svd`` knows.
+        w, lam: the guidance weight and the lambda of the paper.
+        times: all times of the grid, falling.
+        basis_dtype: the dtype of the bases, float32 as published, or float64 to see the algorithm without its rounding.
+        tolerance: the relative and absolute tolerance of the ODE solutions, whose errors reach x times e^{w B/2}.
+        device: the device of the bases.
 
     Raises:
-        ValueError: another schedule or prediction, or an operator without a full basis.
+        ValueError: the schedule or the prediction is another, or the operator has no full basis here.
     """
 
     def __init__(
@@ -74,17 +75,17 @@ class Published:
 
     # ------------------------------------------------------------------------------------ coefficients
     def exponents(self, t: float) -> tuple[float, float]:
-        """k1 and k2."""
+        """k1 and k2 at a time."""
         low, high = self.schedule.beta_min, self.schedule.beta_max
         clock = low * t + 0.5 * (high - low) * t * t
         return self.lam * t + 0.5 * clock, -0.5 * self.w * clock
 
     def table(self) -> list[list[float]]:
-        """The integrals for every time: what takes the place of a plan."""
+        """The integrals for every time, which take the place of a plan."""
         return [self.integrals(t) for t in self.times]
 
     def integrals(self, end: float) -> list[float]:
-        """Phi_y, the two of Phi_s and the two of Phi_j from 0 to a time, an ODE each."""
+        """The integrals from 0 to a time, one of Phi_y and two each of Phi_s and Phi_j, by an ODE each."""
         low, high = self.schedule.beta_min, self.schedule.beta_max
 
         def at(t: float) -> tuple[float, ...]:
@@ -120,7 +121,7 @@ class Published:
 
     # ------------------------------------------------------------------------------------ the loop
     def __call__(self, y: Tensor, x_init: Tensor) -> Tensor:
-        """From the state at the first time to the one at the last."""
+        """The image at the last time, from the measurement and the image at the first time."""
         state = self.conjugate(x_init.double(), self.times[0])
         for k in range(len(self.times) - 1):
             state = self.step(state, y, k)
@@ -138,7 +139,7 @@ class Published:
         return self.svd.pinv(self.svd.forward(x)).double()
 
     def step(self, state: Tensor, y: Tensor, k: int) -> Tensor:
-        """From times[k] to times[k + 1]."""
+        """The conjugate state at times[k + 1] from that at times[k]."""
         t, after = self.times[k], self.times[k + 1]
         mu, sigma = float(self.schedule.mean(t)), float(self.schedule.std(t))
         x = self.conjugate(state, t, inverse=True)
@@ -159,12 +160,13 @@ class Published:
 
 # ------------------------------------------------------------------------------------------------ full bases
 class FullSVD:
-    """H = U S V^T with square V, on flattened images (B, n) and measurements (B, m).
+    """H = U S V^T with a square V, on flattened images (B, n) and measurements (B, m).
 
     Args:
-        down, lift: V^T and V on (B, n), singular values first and in their order.
+        shape: the shape of one image.
+        down, lift: V^T and V on (B, n), whose first coordinates belong to the singular values, in their order.
         encode, decode: U^T and U on (B, m).
-        singular_values: (m,), zeros included.
+        singular_values: all of them, (m,), zeros included.
     """
 
     def __init__(
@@ -188,17 +190,17 @@ class FullSVD:
         """H+ y as an image."""
         s = self.singular_values
         c = self.encode(y.to(s.dtype))
-        kept = s.nonzero().flatten()  # waits for the device, as published
+        kept = s.nonzero().flatten()  # This waits for the device, as in the published code.
         full = c.new_zeros(c.shape[0], math.prod(self.shape))
         full[:, kept] = c[:, kept] / s[kept]
         return self.lift(full).reshape(-1, *self.shape)
 
 
 def full_svd(operator: Operator, dtype: torch.dtype, device: torch.device = _CPU) -> FullSVD:
-    """Full bases of an operator.
+    """The full bases of an operator.
 
     Raises:
-        ValueError: it has none here (Fourier operators, one mask for each image).
+        ValueError: there are none here, as for Fourier operators and for one mask for each image.
     """
     if isinstance(operator, Inpainting) and operator.batch is None:
         return _mask(operator, dtype, device)
@@ -216,7 +218,7 @@ def _same(c: Tensor) -> Tensor:
 
 
 def _mask(operator: Inpainting, dtype: torch.dtype, device: torch.device) -> FullSVD:
-    """V a permutation, the observed pixels first; a measurement has zeros for the others, and U drops them."""
+    """V is a permutation with the observed pixels first. A measurement has zeros for the others, which U drops."""
     observed = operator.singular_values.expand(operator.shape).flatten().to(device) > 0
     kept, missing = observed.nonzero().flatten(), (~observed).nonzero().flatten()
     order = torch.cat([kept, missing])
@@ -234,11 +236,11 @@ def _mask(operator: Inpainting, dtype: torch.dtype, device: torch.device) -> Ful
 
 
 def _block(operator: AveragePooling, dtype: torch.dtype, device: torch.device) -> FullSVD:
-    """V on each tile: the constant direction first; then coordinates by direction."""
+    """V acts on each tile, the constant direction first. Coordinates are sorted by direction, then by tile."""
     (c, h, w), s = operator.shape, operator.factor
     rows, columns = h // s, w // s
     _, values, vt = torch.linalg.svd(torch.full((1, s * s), 1.0 / (s * s), dtype=torch.float64), full_matrices=True)
-    sign = vt[0].sum().sign()  # U is 1
+    sign = vt[0].sum().sign()  # U is the number 1.
     v = (vt.mT * torch.where(torch.arange(s * s) == 0, sign, 1.0)).to(device, dtype)
 
     def down(x: Tensor) -> Tensor:
@@ -253,7 +255,7 @@ def _block(operator: AveragePooling, dtype: torch.dtype, device: torch.device) -
 
 
 def _channel(operator: Grayscale, dtype: torch.dtype, device: torch.device) -> FullSVD:
-    """V on each pixel: the direction of the weights first."""
+    """V acts on each pixel, the direction of the weights first."""
     channels, pixels = operator.shape[0], math.prod(operator.shape[1:])
     weights = operator.weights.double().reshape(1, channels)
     u, values, vt = torch.linalg.svd(weights, full_matrices=True)
@@ -269,7 +271,7 @@ def _channel(operator: Grayscale, dtype: torch.dtype, device: torch.device) -> F
 
 
 def _separable(operator: Separable, dtype: torch.dtype, device: torch.device) -> FullSVD:
-    """V_r x V_c and U_r x U_c square, coordinates in the order of falling singular values, planes together."""
+    """V_r x V_c and U_r x U_c are square. Coordinates have falling singular values, all planes side by side."""
     c, (h, w) = operator.shape[0], operator.shape[1:]
     (ur, sr, vr), (uc, sc, vc) = (torch.linalg.svd((f.u * f.s) @ f.v.mT, full_matrices=True) for f in operator.factors)
     vr, vc, ur, uc = (m.to(device, dtype) for m in (vr.mT, vc.mT, ur, uc))

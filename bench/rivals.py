@@ -12,11 +12,11 @@ __all__ = ["published"]
 
 
 def published(prepared: PreparedStep) -> Rival | None:
-    """None for an operator without full bases."""
+    """The published sampler on a prepared step, None for an operator without full bases."""
     if prepared.operator.kind not in ("mask", "block", "channel", "separable"):
         return None
     arguments = (prepared.denoiser, prepared.operator, W, 0.0, prepared.times.tolist())
     sampler = Published(*arguments)
-    # at w = 15 its ODE tolerance of 1e-5 and its float32 have grown to some percent, by e^{w B/2}
+    # At w = 15 the errors of its ODE tolerance, 1e-5, and of float32 grow to some percent, by e^{w B/2}.
     exact = Published(*arguments, basis_dtype=torch.float64, tolerance=1e-10)
     return Rival(sampler, exact, sampler.table)

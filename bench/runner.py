@@ -1,4 +1,4 @@
-"""All figures of a machine, as one JSON file that holds what they depend on."""
+"""All figures of a machine, as one result that also holds what they depend on."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def run_all(
     busy: bool = False,
     say: Callable[[str], object] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> dict[str, Any]:
-    """Measure the cases with each number of threads, and what has no rival.
+    """Measure the cases with each number of threads, and also the import, the memory and steps with the prior.
 
     Raises:
-        BusyError: others use the CPU, and ``busy`` does not allow it.
-        GateError: something computes a wrong result.
+        BusyError: other processes use the CPU, and ``busy`` does not allow it.
+        GateError: a contender computes a wrong result.
     """
     if not environment.configured() and not busy:
         raise cpu_load.BusyError("environment: malloc's settings must be there from the start; use python -m bench")
@@ -72,7 +72,10 @@ def _busy(*cores: float) -> bool:
 
 
 def _with_threads(harness: Harness, cases: Sequence[Case], priors: list[Record], count: int) -> Iterator[Record]:
-    """Records with their share of a step: of steps as measured, of operations as their time over that of a step."""
+    """The records of the cases with their share of a step.
+
+    The share of a step outside the network is measured; that of an operation is its time over that of a step.
+    """
     known: dict[tuple[str, int, int], Record] = {}
 
     def prior(kind: str, case: Case) -> Record:
@@ -92,6 +95,6 @@ def _with_threads(harness: Harness, cases: Sequence[Case], priors: list[Record],
 
 
 def everything(short: bool = False) -> list[Case]:
-    """The registry, and whole steps with the prior; short: what a few minutes allow."""
+    """The registry and whole steps with the prior; ``short`` takes what a few minutes allow."""
     photo = [] if short else [Case("photo", kind) for kind in ("mask", "banded")]
     return [*registry(batches=(1,) if short else (1, 8), short=short), *photo]

@@ -1,7 +1,4 @@
-"""The table of figures of docs/results.md, made from a result, so that no figure is typed by hand.
-
-python -m bench.speed_table        write it again from results/cpu.json
-"""
+"""The table of speed of docs/results.md, which ``python -m bench.speed_table`` writes from bench/results/cpu.json."""
 
 from __future__ import annotations
 
@@ -37,12 +34,12 @@ def load() -> dict[str, Any] | None:
 
 
 def write(result: dict[str, Any] | None) -> None:
-    """Put the table of a result between the markers of the page."""
+    """Write the table of a result into the page."""
     BLOCK.write(render(result))
 
 
 def render(result: dict[str, Any] | None) -> str:
-    """Markdown: where it was measured, and the rows of one image in float32."""
+    """Markdown that says where the result was measured, and the rows of one image in float32."""
     if result is None:
         return "Not measured yet; `make figures` does.\n"
     rows = [r for r in result["records"] if r["shape"][0] == 1 and r["dtype"] == "float32" and r["op"] != "plan"]
@@ -57,7 +54,7 @@ def full_page(result: dict[str, Any]) -> str:
 
 
 def _targets(result: dict[str, Any]) -> str:
-    """What is asked of our speed and missed, each with the floor that was measured."""
+    """The targets of speed that are missed, each with the floor that was measured."""
     judged = judge(result)
     missed = [f"- {target.what}: {target.measured} (asked: {target.bound})" for target in judged if not target.met]
     return f"## Targets\n\nMet: {len(judged) - len(missed)} of {len(judged)}. {FLOOR}\n\n" + "\n".join([*missed, ""])
@@ -78,7 +75,7 @@ def _where(result: dict[str, Any]) -> str:
 
 
 def _rest(result: dict[str, Any]) -> str:
-    """Plans, import and memory, in one paragraph."""
+    """A paragraph on plans, import and memory."""
     parts = []
     for record in result["records"]:
         if record["op"] == "plan" and record["threads"] == 1:

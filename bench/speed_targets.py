@@ -1,4 +1,4 @@
-"""What the project asks of its speed, held against a result."""
+"""The targets of speed that the project set itself, each compared with a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PUBLISHED = {"banded": 30.0, "mask": 20.0}
 
 
 class Target(NamedTuple):
-    """A bound, what was measured, and whether that keeps it."""
+    """A bound that the project set itself, what was measured, and whether that keeps the bound."""
 
     what: str
     measured: str
@@ -28,7 +28,7 @@ class Target(NamedTuple):
 
 
 def judge(result: dict[str, Any]) -> list[Target]:
-    """All targets that the result has figures for."""
+    """Every target that the result has figures for."""
     targets = [target for record in result["records"] for target in _of_record(record)]
     added = result["import"]["ccfast"]["median"]
     targets.append(Target("import ccfast over import torch", duration(added), "under 300 ms", added < 0.3))
@@ -40,7 +40,7 @@ def judge(result: dict[str, Any]) -> list[Target]:
 
 
 def _floor(record: Record) -> str:
-    """The floor in triads, and its parts beside the memory's: why a bound may be out of reach."""
+    """The floor and its parts in times of the triad, which say why a bound may be out of reach."""
     if not record.get("floor"):
         return ""
     parts = Floor(**record["floor"])

@@ -1,4 +1,4 @@
-"""What ``import ccfast`` adds to ``import torch``."""
+"""The time that ``import ccfast`` adds to ``import torch``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ print(middle - start, time.perf_counter() - middle)
 
 
 def import_seconds(runs: int = 7) -> dict[str, Any]:
-    """Medians over fresh processes, the first of them left out since it reads the files."""
+    """Both times over so many new processes, after one that reads the files into the cache and does not count."""
     pairs = []
     for _ in range(runs + 1):
         done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
-"""Every row of the registry and its rivals under pytest-benchmark, for looking into one of them and for its histories.
+"""Every row of the registry and its rivals under pytest-benchmark, which can compare runs and keep their history.
 
-Rivals are timed one after the other here; figures to quote come from ``make figures``, which takes them in turn.
+Rivals are timed one after the other here. Figures to quote come from ``make figures``, which times them in turn.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def problem(case):
 
 
 def runs_of_step(step, name):
-    """The rival, behind its gate, as a run of five steps with a network of one multiplication."""
+    """The rival of a step as a run of five steps with a network of one multiplication, after it passed the gate."""
     if name == "published":
         if (rival := published(step)) is None:
-            # no failure: the published code has bases for some operators only, so that this rival does not exist
+            # This is no failure: the published code has bases for some operators only.
             pytest.skip("the published code has no such operator")
         gated, restore = rival.exact, rival.restore
     else:

@@ -1,7 +1,8 @@
 """``python -m bench.tune_triton``: time the Triton kernels with every launch, and print the best launch table.
 
-Offline, on the GPU that the table is for: the library itself never tunes. Every launch has to pass a gate against the
-reference in float64 before it is timed. What is printed goes into LAUNCHES of ``kernels/triton/launches.py``.
+The command is run on the GPU that the table is for, since the library itself never tunes. Every launch has to pass a
+gate against the reference in float64 before it is timed. The printed table goes into LAUNCHES of
+``kernels/triton/launches.py``.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ __all__ = ["Case", "cases", "check", "choose", "launches_of", "main"]
 
 WARPS = (1, 2, 4, 8)
 CALLS = 20
-"""Calls in one graph: what launching costs does not count."""
+"""The number of calls in one CUDA graph, so many that launching it costs next to nothing."""
 SMALL, LARGE = (1, 256), (8, 512)
-"""Batch and side of the images of the two sizes of the table."""
+"""The batch and the side of the images, for the two sizes of the table."""
 
 ALONE = [(("x", 0), 0.9, None), (("F", 0), -0.4, None), (("r", 0), 0.7, None), (("h", 0), 1.3, None)]
 COMMON = Row([*ALONE, (("h", 0), -2.1, 1.0)])
-"""The row of the noiseless conjugate sampler; without its last term for the linear combination."""
+"""The row of the noiseless conjugate sampler. ``ALONE`` is the same without its last term, P h."""
 
 
 class Case(NamedTuple):
-    """What is timed: ``run`` writes all of ``out``, which has to be ``truth``, and moves so many bytes."""
+    """A kernel on one input: ``run`` moves ``bytes`` and writes all of ``out``, which then has to be ``truth``."""
 
     kernel: str
     name: str
@@ -83,7 +84,7 @@ def _update(kernel: str, name: str, row: Row, operator: Operator, batch: int, de
 
 
 def check(case: Case) -> None:
-    """Run, and raise GateError unless the result is the reference's."""
+    """Run a case, and raise GateError unless its result is the reference's."""
     case.out.fill_(math.nan)
     case.run()
     error = relative_error(case.out.cpu(), case.truth)
@@ -93,7 +94,7 @@ def check(case: Case) -> None:
 
 @contextmanager
 def launches_of(kernel: str, warps: int) -> Iterator[None]:
-    """The kernel launched with so many warps, whatever the size."""
+    """Until the end of the block, launch the kernel with so many warps, whatever the size."""
     from ccfast.kernels.triton.launches import LAUNCHES, Launch
 
     kept = LAUNCHES[kernel]
@@ -105,7 +106,7 @@ def launches_of(kernel: str, warps: int) -> Iterator[None]:
 
 
 def measure(case: Case, rounds: int) -> float:
-    """Seconds of one call: the median of replays of a graph of CALLS calls."""
+    """The seconds of one call, from the median of replays of a graph of ``CALLS`` calls."""
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     with torch.cuda.stream(stream):
         case.run()
@@ -120,11 +121,14 @@ def measure(case: Case, rounds: int) -> float:
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end) * 1e-3 / CALLS)
-    return statistics.median(times[1:])  # the first replay also uploads the graph
+    return statistics.median(times[1:])  # The first replay also uploads the graph.
 
 
 def choose(times: Mapping[str, Mapping[int, float]]) -> int:
-    """From name -> warps -> seconds of the cases of one kernel, the warps with the least product of times."""
+    """The number of warps whose times have the least product over the cases of one kernel.
+
+    ``times`` holds seconds by the name of the case and then by the number of warps.
+    """
     warps = next(iter(times.values()))
     return min(warps, key=lambda w: math.prod(of_case[w] / min(of_case.values()) for of_case in times.values()))
 

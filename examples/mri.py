@@ -1,8 +1,6 @@
-"""Single-coil MRI: some lines of the Fourier transform of a complex image are measured.
+"""Single-coil MRI, which measures some lines of the Fourier transform of a complex image: ``python examples/mri.py``.
 
-    python examples/mri.py
-
-An operator of your own: name the singular values and write the four transforms; every solver then works.
+The example shows an operator of your own. It needs its singular values and four transforms; every solver then works.
 """
 
 from __future__ import annotations
@@ -19,15 +17,15 @@ from ccfast.operators import Operator
 
 
 class MRI(Operator):
-    """Hx = mask * F x, F the unitary 2-D Fourier transform; real and imaginary part are the two channels.
+    """H x = mask * F x, where F is the unitary 2-D Fourier transform; channels are real and imaginary part.
 
-    F is orthonormal as a real map of (2, H, W) as well: V^T = mask F, U = I, and the singular values are the mask.
+    Since F is orthonormal as a real map of (2, H, W) too, V^T = mask F, U = I, and the singular values are the mask.
 
     Args:
-        mask: (H, W), 1 where a frequency is measured; frequency zero first, as torch.fft.fft2 has it.
+        mask: (H, W), 1 where a frequency is measured and 0 elsewhere; frequency zero is first, as in torch.fft.fft2.
     """
 
-    kind = "dense"  # no kernel knows it: P is applied by project
+    kind = "dense"  # No kernel knows this operator, so that P is applied by ``project``.
 
     def __init__(self, mask: Any) -> None:
         mask = torch.as_tensor(mask)
@@ -55,14 +53,14 @@ class MRI(Operator):
 def transform(fourier: Callable[..., Tensor], x: Tensor) -> Tensor:
     """A unitary transform of the complex image whose real and imaginary part are the channels."""
     x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    if not x.shape[0]:  # the FFT of MKL refuses it
+    if not x.shape[0]:  # The FFT of MKL refuses an empty batch.
         return x
     z = fourier(torch.complex(x[:, 0], x[:, 1]), norm="ortho")
     return torch.stack((z.real, z.imag), 1)
 
 
 def cartesian_mask(height: int, width: int, acceleration: float, centre: int, seed: int = 0) -> Tensor:
-    """Whole rows (phase encodings): the ``centre`` lowest frequencies, and others by chance, height / acceleration."""
+    """A mask (height, width) of height/acceleration whole rows, the ``centre`` lowest frequencies and random others."""
     order = torch.fft.fftfreq(height).abs().argsort(stable=True)
     others = order[centre:]
     chosen = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
@@ -73,7 +71,7 @@ def cartesian_mask(height: int, width: int, acceleration: float, centre: int, se
 
 
 def scans(count: int, side: int, seed: int) -> Tensor:
-    """Complex images (count, 2, side, side): heads with the smooth phase that a receive coil gives them."""
+    """Complex images (count, 2, side, side) of heads, with the smooth phase that a receive coil gives them."""
     generator = torch.Generator().manual_seed(seed)
     images, axis = heads(count, side, seed), torch.linspace(-1, 1, side)
     tilt, bend = torch.randn(2, count, 1, 1, generator=generator) * 0.3

@@ -1,4 +1,4 @@
-"""What the examples share: test images, a prior with a closed form, and PSNR."""
+"""The parts that the examples share: test images, a prior with a closed form, and PSNR."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from torch import Tensor
 
 import ccfast
 
-# (value, centre x, centre y, half axes, angle in degrees) of ellipses that are added up: a head in the manner of
-# Shepp and Logan, IEEE Trans. Nucl. Sci. 21, 1974, with the contrast of Toft's version
 ELLIPSES = [
     (1.0, 0.0, 0.0, 0.69, 0.92, 0),
     (-0.8, 0.0, -0.0184, 0.6624, 0.874, 0),
@@ -22,10 +20,13 @@ ELLIPSES = [
     (0.1, -0.08, -0.605, 0.046, 0.023, 0),
     (0.1, 0.06, -0.605, 0.023, 0.046, 0),
 ]
+"""The ellipses whose sum is a head, as (value, centre x, centre y, half axis x, half axis y, angle in degrees).
+
+The head is that of Shepp and Logan, IEEE Trans. Nucl. Sci. 21, 1974, with the contrast of Toft's version."""
 
 
 def heads(count: int, side: int, seed: int) -> Tensor:
-    """Heads of different people: every ellipse a little elsewhere, (count, side, side) in about [0, 1], float32."""
+    """Heads of different people, float32 (count, side, side) in about [0, 1], whose ellipses vary a little."""
     generator = torch.Generator().manual_seed(seed)
     axis = (torch.arange(side) + 0.5) * 2 / side - 1
     y, x = torch.meshgrid(-axis, axis, indexing="ij")
@@ -41,7 +42,7 @@ def heads(count: int, side: int, seed: int) -> Tensor:
         angle = (degrees + 5 * change[4]) * (math.pi / 180)
         u = (x - cx) * angle.cos() + (y - cy) * angle.sin()
         v = (y - cy) * angle.cos() - (x - cx) * angle.sin()
-        distance = (1 - ((u / a) ** 2 + (v / b) ** 2).sqrt()) * a.minimum(b)  # to the edge, about
+        distance = (1 - ((u / a) ** 2 + (v / b) ** 2).sqrt()) * a.minimum(b)  # This is about the distance to the edge.
         images += value * (1 + 0.1 * change[5]) * torch.sigmoid(distance * 2 * side)
     return images
 
@@ -53,7 +54,7 @@ def fitted_prior(images: Tensor) -> ccfast.Denoiser:
 
         E[x0 | x] = m + mu sum_k l_k / (mu^2 l_k + sigma^2) v_k <v_k, x - mu m>,
 
-    a network in closed form; half of the images choose the components, the other half tell l_k and l_0.
+    a network in closed form. Half of the images choose the components, the other half give l_k and l_0.
     """
     schedule = ccfast.schedules.VP()
     flat = images.double().flatten(1)

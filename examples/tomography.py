@@ -1,6 +1,6 @@
-"""Parallel-beam tomography: line sums of an image from some directions, H known only by its products.
+"""Parallel-beam tomography, which measures line sums of an image: ``python examples/tomography.py``.
 
-python examples/tomography.py
+The example shows an operator that is known only by its products with H and H^T.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ class Tomography(LinearOperator):
     """Projections (C, angles, bins) of every channel of a square image (C, side, side).
 
     Every pixel gives its value to the two bins nearest to where its centre falls, by linear interpolation. The angles
-    are equally spaced in [0, pi), the bins one pixel wide; scaled to ||H|| near 1. H^T reads with the weights that H
-    writes with, so that the adjoint is exact (the usual rotate-and-sum against rotate-back is not). H+ y is the
-    minimum-norm image by ``iterations`` conjugate gradient steps; few of them leave out the small singular values.
+    are equally spaced in [0, pi), the bins are one pixel wide, and H is scaled so that ||H|| is near 1. H^T reads with
+    the weights that H writes with, so that it is the exact adjoint, which rotating back is of rotating and summing not.
+    H+ y is the minimum-norm image after ``iterations`` conjugate gradient steps; few steps leave out the small singular
+    values.
     """
 
     def __init__(self, shape: tuple[int, int, int], angles: int, iterations: int = 30) -> None:
@@ -32,7 +33,7 @@ class Tomography(LinearOperator):
         axis = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
         y, x = (value.flatten() for value in torch.meshgrid(axis, axis, indexing="ij"))
         theta = torch.arange(angles, dtype=torch.float64)[:, None] * (math.pi / angles)
-        place = x * theta.cos() + y * theta.sin() + (bins - 1) / 2  # (angles, pixels), within the bins
+        place = x * theta.cos() + y * theta.sin() + (bins - 1) / 2  # It is (angles, pixels), from 0 to bins - 1.
         low = place.floor()
         scale = 1 / math.sqrt(side * angles)
         self.bins = (low.long() + bins * torch.arange(angles)[:, None]).flatten()

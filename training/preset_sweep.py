@@ -59,7 +59,7 @@ def guess(entries: list[dict], key: dict, operator: Operator) -> dict | None:
             e["prior"] != key["prior"],
             distance(e["strength"], strength(operator)),
             e["noise_std"] != key["noise_std"],
-            e["steps"] != STEPS[0],  # entries of other numbers of steps may be older
+            e["steps"] != STEPS[0],  # Entries of other numbers of steps may be older.
             distance(e["steps"], key["steps"]),
         ),
     )

@@ -1,1 +1,1 @@
-"""``make gpu-check``: build, prove and time everything on the CUDA device of this machine."""
+"""``make gpu-check`` builds, tests and times everything on the CUDA device of this machine."""

@@ -1,7 +1,8 @@
 """``make gpu-check``: tests, sanitizers and timings on the CUDA device of this machine, in one report.
 
-Needs the native code built with nvcc (``make gpu-check`` does that first). Writes bench/results/<device>.json and .md.
-Exit code 1: a test failed, a sanitizer found something, or something computed a wrong result.
+The native code must have been built with nvcc, which ``make gpu-check`` does first. The report is written into
+bench/results/<device>.json and .md. The exit code is 1 where a test failed, a sanitizer found something, or a contender
+computed a wrong result.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from ccfast.app.benchmark import environment
 __all__ = ["main"]
 
 MINUTES = 8.5
-"""For all of it; what compiles longest comes last, and is left out when they are over."""
+"""The minutes for all of it. The contenders that compile longest come last, and are left out when time is over."""
 
 SECONDS = 150
-"""For all tests, and for each sanitizer; what takes longer is ended and counts as failed."""
+"""The seconds for all tests, and for each sanitizer; a command that takes longer is ended and counts as failed."""
 
 SANITIZED = "tests/test_gpu.py::test_kernels_for_the_sanitizer"
 
@@ -68,12 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_tests() -> str:
-    """The tests marked gpu."""
+    """Run the tests marked gpu, and return their last line."""
     return _command([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"])
 
 
 def sanitize() -> dict[str, str]:
-    """memcheck and racecheck over the kernels at small sizes, where the tool is installed."""
+    """Run memcheck and racecheck over the kernels at small sizes, if compute-sanitizer is installed."""
     tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if tool is None:
         return {name: "not run: compute-sanitizer is not installed" for name in ("memcheck", "racecheck")}
@@ -98,7 +99,7 @@ def _command(command: Sequence[str]) -> str:
 def measure(
     device: torch.device, deadline: float, full: bool, compiled: bool, checks: dict[str, str]
 ) -> dict[str, Any]:
-    """All figures of a device."""
+    """All figures of a device, as the result that is written."""
     started = datetime.datetime.now(datetime.UTC)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "dry run"
     bandwidth = copy_bandwidth(device, 1 << 28 if full else 1 << 12)
@@ -123,7 +124,7 @@ def measure(
 
 
 def slug(name: str) -> str:
-    """A device's name as that of a file."""
+    """The name of a device, made fit for the name of a file."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

@@ -1,4 +1,4 @@
-"""Time on a device: CUDA events, around captured launches for kernels, which cost the host nothing."""
+"""The time that a device takes, by CUDA events. Kernels are captured in a graph, so that the host does not count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Callable[[], object]
 
 
 def captured(run: Run, device: torch.device, count: int = 1) -> Run:
-    """``count`` runs as one CUDA graph, warmed up on the capture stream; on a CPU a loop."""
+    """``count`` runs as one CUDA graph, after a warm-up on the stream of the capture; on a CPU they are a loop."""
 
     def loop() -> None:
         for _ in range(count):
@@ -33,7 +33,7 @@ def captured(run: Run, device: torch.device, count: int = 1) -> Run:
 
 
 def seconds(run: Run, device: torch.device, rounds: int = 7) -> float:
-    """Median of one run on the clock of the device, host included where the device waits for it."""
+    """The median seconds of a run on the clock of the device, which includes the host where the device waits for it."""
     run()
     if device.type != "cuda":
         return median(_wall(run) for _ in range(rounds))
@@ -50,7 +50,7 @@ def seconds(run: Run, device: torch.device, rounds: int = 7) -> float:
 
 
 def on_device(run: Run, device: torch.device, count: int = 20, rounds: int = 7) -> float:
-    """Seconds that the device takes for one of ``count`` captured runs."""
+    """The seconds that the device takes for one of ``count`` captured runs."""
     return seconds(captured(run, device, count), device, rounds) / count
 
 

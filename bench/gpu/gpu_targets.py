@@ -1,4 +1,4 @@
-"""What the project asks of a GPU, held against a result; and the tables of a result."""
+"""The targets that the project set itself on a GPU, compared with a result, and the page of a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OF_COPY, FOURIER, OUTSIDE, COMPILED, PUBLISHED = 0.85, 0.5, 0.01, 1.5, 5.0
 
 
 def judge(result: dict[str, Any]) -> list[Target]:
-    """All targets that the result has figures for."""
+    """Every target that the result has figures for."""
     return [*_kernels(result["kernels"]), *_runs(result["runs"])]
 
 
@@ -47,7 +47,7 @@ def _runs(records: list[dict[str, Any]]) -> Iterator[Target]:
 
 
 def page(result: dict[str, Any]) -> str:
-    """Markdown: the machine, every kernel, every run, every target."""
+    """Markdown with the machine, every kernel, every run and every target."""
     machine = result["machine"]
     lines = [
         f"# {machine['device']}",

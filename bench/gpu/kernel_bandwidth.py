@@ -1,4 +1,4 @@
-"""Every kernel against the bytes that it has to move, at the copy bandwidth measured on the same device."""
+"""The bandwidth of every kernel, by the bytes that it has to move, over that of a copy on the same device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Size(NamedTuple):
 
 
 def sizes(kind: str, full: bool = True) -> list[Size]:
-    """What is measured of a kind; one tiny image in a dry run."""
+    """The sizes at which a kind is measured; a dry run takes one tiny image."""
     if not full:
         return [Size(1, 32)]
     if kind == "fourier":
@@ -39,14 +39,18 @@ def sizes(kind: str, full: bool = True) -> list[Size]:
 
 
 def copy_bandwidth(device: torch.device, size: int = 1 << 28) -> float:
-    """Bytes a second, read and written, of copying ``size`` floats."""
+    """The bytes a second that copying ``size`` floats reads and writes."""
     source = torch.ones(size, device=device)
     target = torch.empty_like(source)
     return 8 * size / on_device(lambda: target.copy_(source), device, count=5)
 
 
 def kernel_records(device: torch.device, bandwidth: float, full: bool = True) -> Iterator[dict[str, Any]]:
-    """One record for each kernel, kind, size and dtype of the network's tensors. GateError for a wrong result."""
+    """A record for each kernel, kind, size and dtype of the network's tensors.
+
+    Raises:
+        GateError: a kernel computes a wrong result.
+    """
     for kind in KINDS:
         for size in sizes(kind, full):
             for dtype in (torch.float32, torch.bfloat16):
@@ -105,10 +109,13 @@ def _row(operator: Any) -> Row:
 
 
 def _spectra(row: Row, tensors: Sequence[Tensor], out: Tensor) -> int:
-    """What the three kernels of a transform move besides: packed planes, twice out and in, and terms read twice."""
+    """The bytes that the three kernels of a transform move besides.
+
+    They write packed planes twice and read them twice, and read those terms twice that stand inside and outside of P.
+    """
     pairs = zip(row.direct, row.projected, tensors, strict=True) if row.projected else ()
     again = sum(t.numel() * t.element_size() for a, b, t in pairs if a and b)
-    planes = out.shape[1] + out.shape[1] % 2  # of an image, whose last channel may travel alone
+    planes = out.shape[1] + out.shape[1] % 2  # An odd channel of an image is packed with zeros.
     return again + 4 * out.shape[0] * planes * out[0, 0].numel() * 4
 
 

@@ -1,4 +1,4 @@
-"""Whole runs of five steps: ccfast and its rivals, with and without a graph, past a gate."""
+"""Whole runs of five steps by ccfast and its rivals, with and without a CUDA graph, which have to pass a gate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ __all__ = ["CONTENDERS", "NETWORKS", "PreparedRun", "run_records"]
 
 STEPS, W = 5, 2.0
 GATE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Relative distance from the eager run, by the dtype of the network: five steps of bfloat16 differ by some percent."""
+"""The relative distance from the eager run that is allowed, by the dtype of the network. Five steps of a network in
+bfloat16 differ by some percent."""
 
 BATCHES = (1, 4, 16)
 
@@ -38,12 +39,12 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], torch.dtype]] = {
     "photo": (_photo, torch.float32),
     "adm": (ADM, torch.bfloat16),
 }
-"""Name -> how to make it, and the dtype that it runs in."""
+"""A function that makes each network, and the dtype that it runs in."""
 
 
 @dataclass
 class PreparedRun:
-    """One network and one batch; each contender is a function that restores ``y`` from ``x_init``."""
+    """One network and one batch, on which each contender is a function that restores ``y`` from ``x_init``."""
 
     network: Callable[..., Tensor]
     dtype: torch.dtype
@@ -67,7 +68,7 @@ class PreparedRun:
         return lambda: sampler(self.y, x_init=self.x_init)
 
     def eager_call(self, x: Tensor, t: Tensor) -> Tensor:
-        """The network for rivals that know no dtype but that of the state."""
+        """The network as rivals call it that know no dtype but that of the state."""
         return self.network(x.to(self.dtype), t).to(x.dtype)
 
     def compiled(self, graph: bool) -> Callable[[], Tensor]:
@@ -89,7 +90,7 @@ class PreparedRun:
         return run
 
     def published(self) -> Callable[[], Tensor]:
-        from bench.published import Published  # needs scipy, which a machine for this check may not have
+        from bench.published import Published  # The machine may have no scipy.
 
         times = Sampler(self.denoiser, self.operator, solvers.Conjugate(W), STEPS).plan.times
         denoiser = Denoiser(self.eager_call, schedules.VP())
@@ -107,17 +108,19 @@ CONTENDERS: dict[str, Callable[[PreparedRun], Callable[[], Tensor]]] = {
     "compiled step": lambda p: p.compiled(False),
     "compiled step + graph": lambda p: p.compiled(True),
 }
-"""In the order in which they are run: what takes minutes to compile comes last."""
+"""The contenders in the order in which they are run; those that take minutes to compile come last."""
 
 
 def run_records(
     device: torch.device, deadline: float, full: bool = True, compiled: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """One record for every network, batch and contender; with "why" in place of seconds for what was left out.
+    """A record for every network, batch and contender; one that is left out has "why" in place of seconds.
 
     Args:
-        deadline: on ``time.monotonic``; no contender is begun after it.
-        full: the networks and batches of the project; otherwise one small image, for a dry run.
+        device: the device that everything runs on.
+        deadline: the value of ``time.monotonic`` after which no contender is begun.
+        full: whether to take the networks and batches of the project, and not one small image for a dry run.
+        compiled: whether contenders with torch.compile are run.
     """
     side = 256 if full else 16
     yield from _of_network(
@@ -146,7 +149,7 @@ def _of_network(
     deadline: float,
     compiled: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Contenders by turns over the batches, so that a deadline takes the slow ones and not the large batches."""
+    """The records of one network. Each contender runs all batches, so that a deadline does not cut large ones off."""
     truths: dict[int, Tensor] = {}
     for contender, make in CONTENDERS.items():
         for batch in batches:
@@ -181,7 +184,7 @@ def _measured(
     x = run().clone()
     ready = time.monotonic() - begun
     error = relative_error(x, truths.setdefault(prepared.batch, x))
-    if not error <= GATE[prepared.dtype] and contender != "published":  # its float32 bases lose digits, as published
+    if not error <= GATE[prepared.dtype] and contender != "published":  # It loses digits in float32, as published.
         raise GateError(f"{contender}: off by {error:.1e}, allowed are {GATE[prepared.dtype]:.1e}")
     peak = {}
     if prepared.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Samplers of other packages beside ours: one network, one operator, one measurement, one run.
+"""Samplers of other packages beside ours, on the same network, operator and measurement.
 
 pip install 'ccfast[bench-peers]' && python -m bench.peers photo
 """

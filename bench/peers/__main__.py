@@ -1,9 +1,10 @@
-"""``python -m bench.peers photo``: every peer that is installed, on the same problems.
+"""``python -m bench.peers photo``: measure every peer that is installed, on the same problems.
 
-For each problem, with the bundled prior on a held-out 128 x 128 crop: PSNR, SSIM, GMSD, the root mean square of Hx - y,
-network evaluations, and the peak of the memory that the run allocates (network included). Then the same sampler at
-256 x 256 with a network of one multiplication: its seconds are those outside the network, the fastest of interleaved
-rounds on one thread. Parameters are the packages' own, nothing is tuned. Writes bench/results/peers_<prior>.json.
+Every sampler restores a held-out 128 x 128 crop with the bundled prior. Its row has PSNR, SSIM, GMSD, the root mean
+square of Hx - y, the network evaluations, and the peak of the memory that the run allocates, network included. The same
+sampler then runs at 256 x 256 with a network of one multiplication; the seconds of that run, the fewest of several
+rounds in turn on one thread, are those outside the network. Parameters are the packages' own, and nothing is tuned. The
+rows are written into bench/results/peers_<prior>.json.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def case_of(denoiser: ccfast.Denoiser, task: tuple[str, float], truth: torch.Ten
 
 
 def run(denoiser: ccfast.Denoiser, task: tuple[str, float], record: Record, rounds: int) -> None:
-    """The rows of one problem."""
+    """Measure the rows of one problem."""
     truth = heldout.crops()[2:3]
     case, large = (
         case_of(denoiser, task, truth),

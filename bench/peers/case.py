@@ -1,4 +1,4 @@
-"""What all peers are given, and what is measured of each."""
+"""The problem that all peers are given, and the measurement of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ccfast.operators import Operator
 __all__ = ["Case", "Counted", "Restore", "stand_in"]
 
 Restore = Callable[[], Tensor]
-"""Runs a sampler once; the restored image (1, 3, H, W) in [-1, 1]."""
+"""Runs a sampler once and returns the restored image (1, 3, H, W) in [-1, 1]."""
 
 
 class Counted(nn.Module):
@@ -31,7 +31,7 @@ class Counted(nn.Module):
 
 
 class StandIn(nn.Module):
-    """eps = a x, a network that costs one multiplication: what a run takes with it is the sampler's own."""
+    """eps = a x, a network of one multiplication, so that the time of a run is the sampler's own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,21 +42,22 @@ class StandIn(nn.Module):
 
 
 def stand_in(denoiser: ccfast.Denoiser) -> ccfast.Denoiser:
-    """The stand-in with the schedule of another."""
+    """The stand-in for a network, with the schedule of ``denoiser``."""
     return ccfast.Denoiser(StandIn(), denoiser.schedule, "epsilon", name=denoiser.name)
 
 
 @dataclass
 class Case:
-    """One problem, in [-1, 1].
+    """One problem, on images in [-1, 1].
 
     Attributes:
-        denoiser: a VP one with beta from 0.1 to 20, the path that all the packages know; its network is counted.
+        denoiser: has the VP schedule with beta from 0.1 to 20, a path that all the packages know.
         operator: H.
-        y: the measurement (1, *measurement_shape).
-        noise_std: of it.
-        word: the operator's name, for the packages that have samplers for some only.
-        evaluations: number asked of every sampler.
+        y: the measurement, (1, *measurement_shape).
+        noise_std: the standard deviation of its noise.
+        word: the name of the operator, by which some packages choose their samplers.
+        evaluations: the number of network evaluations that every sampler is asked for.
+        counter: the network of ``denoiser``, which counts its evaluations.
     """
 
     denoiser: ccfast.Denoiser
@@ -76,7 +77,7 @@ class Case:
         )
 
     def timed(self, restore: Restore) -> tuple[Tensor, float, int]:
-        """The result, seconds of the process and network evaluations of one run."""
+        """The result of one run, its processor seconds and its network evaluations."""
         self.counter.calls = 0
         started = time.process_time()
         x = restore()

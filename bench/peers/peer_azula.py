@@ -1,4 +1,4 @@
-"""azula: PiGDM, DPS, DiffPIR and MMPS with the package's own parameters, on the same path from 0.999 to 0.001."""
+"""The samplers PiGDM, DPS, DiffPIR and MMPS of azula, with its own parameters, on our path from 0.999 to 0.001."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["peers"]
 
 
 def peers(case: Case) -> Iterator[tuple[str, Restore]]:
-    """Name and run; PiGDM is for noiseless measurements only, DiffPIR and MMPS for noisy ones."""
+    """Every sampler's name and its run. PiGDM takes noiseless measurements only, DiffPIR and MMPS noisy ones only."""
     guidance, sample = import_module("azula.guidance"), import_module("azula.sample")
     covariance = import_module("azula.linalg.covariance").IsotropicCovariance
     denoiser, operator, y = to_azula(case.denoiser), case.operator, case.y

@@ -1,4 +1,4 @@
-"""ccfast: the samplers that the packages have too, with the same number of evaluations, and the five-step preset."""
+"""The samplers of ccfast that other packages have too, with as many evaluations, and ours with five steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["peers"]
 
 
 def peers(case: Case) -> Iterator[tuple[str, Restore]]:
-    """Name and run; published parameters where a package's own have none."""
+    """Every sampler's name and its run, with the published parameters."""
     count = case.evaluations
     yield "ccfast preset, 5 steps", run(case, None, 5, None)
     yield "ccfast Conjugate none, 5 steps", run(case, Conjugate(jacobian="none"), 5, None)

@@ -1,4 +1,4 @@
-"""deepinv: DDRM, DiffPIR, DPS and PiGDM, with the package's own parameters, images in [0, 1]."""
+"""The samplers DDRM, DiffPIR, DPS and PiGDM of deepinv, with its own parameters, on images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["peers"]
 
 
 def peers(case: Case) -> Iterator[tuple[str, Restore]]:
-    """Name and run. DDRM takes only physics with an SVD, here the mask. The state is in double precision by default."""
+    """Every sampler's name and its run. DDRM takes only physics with an SVD, which here is the mask."""
     deepinv = import_module("deepinv")
     sampling, count = deepinv.sampling, case.evaluations
     physics, y = measurement(case)
@@ -47,10 +47,10 @@ def peers(case: Case) -> Iterator[tuple[str, Restore]]:
 
 
 def measurement(case: Case) -> tuple[Any, Tensor]:
-    """Its physics of our operator, and y in the range of [0, 1]."""
+    """deepinv's physics for our operator, and y for images in [0, 1]."""
     deepinv = import_module("deepinv")
     operator, noise = case.operator, case.noise_std / 2
-    model = deepinv.physics.GaussianNoise(max(noise, 1e-3))  # its samplers divide by it
+    model = deepinv.physics.GaussianNoise(max(noise, 1e-3))  # Its samplers divide by the noise level.
     if case.word.startswith(("inpaint", "box")):
         mask = operator.singular_values.float().reshape(1, *operator.shape)
         physics = deepinv.physics.Inpainting(operator.shape, mask=mask, noise_model=model)

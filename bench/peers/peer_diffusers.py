@@ -1,4 +1,4 @@
-"""diffusers: RePaint, the one sampler for inverse problems in the package (noiseless masks), in plain steps."""
+"""RePaint, the one sampler for inverse problems in diffusers, for noiseless masks, without its jumps in time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["peers"]
 
 
 def peers(case: Case) -> Iterator[tuple[str, Restore]]:
-    """Name and run; its betas from 0.0001 to 0.02 are the path of the case, in a thousand steps."""
+    """The name of the sampler and its run, on betas from 0.0001 to 0.02, the path of the case in a thousand steps."""
     if case.noise_std or not case.word.startswith(("inpaint", "box")):
         return
     diffusers = import_module("diffusers")

@@ -1,4 +1,4 @@
-"""How far samples are from an exact posterior. All distances are in units of the posterior's standard deviation."""
+"""The distances of samples from an exact posterior, in units of the posterior's standard deviation."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["LEVELS", "Reference", "compare"]
 
 DIRECTIONS, REFERENCE = 128, 16
 LEVELS = (0.5, 0.9)
-"""Nominal masses of the credible intervals."""
+"""The nominal masses of the credible intervals."""
 
 
 class Reference:
-    """What the samples of one measurement are compared with: random directions and exact draws along them.
+    """Random directions and exact draws along them, with which the samples of one measurement are compared.
 
     Args:
-        posterior: of the measurement.
-        count: number of samples that will be compared; 16 times as many exact draws are made.
-        seed: of directions and draws.
+        posterior: the exact posterior of the measurement.
+        count: the number of samples that will be compared; 16 times as many exact draws are made.
+        seed: the seed of directions and draws.
     """
 
     def __init__(self, posterior: Posterior, count: int, seed: int) -> None:
@@ -33,7 +33,7 @@ class Reference:
 
 
 def compare(samples: Tensor, reference: Reference) -> dict[str, float]:
-    """Distances of (N, D) samples from a posterior.
+    """The distances of samples (N, D) from a posterior.
 
         sliced_wasserstein   (mean over unit directions u of W2(u.samples, u.exact)^2)^(1/2) / scale
         mean_error           ||mean - exact|| / (scale sqrt(D))
@@ -41,7 +41,7 @@ def compare(samples: Tensor, reference: Reference) -> dict[str, float]:
         spread               (trace covariance / trace exact)^(1/2): 1 is right, 0 a point estimate
         coverage_50, _90     exact posterior mass of the samples' own central intervals, the mean over directions
 
-    A sampler of the exact posterior is not at 0 with N samples: see ``floor`` of the results.
+    N exact samples are not at 0 either; ``floor`` in the results says where they are.
     """
     posterior, x = reference.posterior, samples.double()
     along = (x @ reference.directions.mT).sort(0).values

@@ -1,4 +1,4 @@
-"""Inverse problems whose posterior is known: Gaussian and mixture priors, linear measurements, Gaussian noise."""
+"""Inverse problems whose posterior is known: Gaussian or mixture priors, linear measurements, Gaussian noise."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ccfast.testing import Gaussian, GaussianMixture
 __all__ = ["PROBLEMS", "Posterior", "Problem"]
 
 STD = 0.5
-"""Marginal standard deviation of every component of a prior, about that of photographs in [-1, 1]."""
+"""The marginal standard deviation of every component of a prior, about that of photographs in [-1, 1]."""
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """A Gaussian mixture: p(x | y) of one measurement, float64.
+    """The posterior p(x | y) of one measurement, a Gaussian mixture in float64.
 
     Attributes:
-        weights: (K,).
-        means: (K, D).
-        roots: (K, D, D), with covariance root root^T.
+        weights: the weights of the components, (K,).
+        means: their means, (K, D).
+        roots: roots R of their covariances R R^T, (K, D, D).
     """
 
     weights: Tensor
@@ -34,7 +34,7 @@ class Posterior:
     roots: Tensor
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draws (count, D)."""
+        """Independent draws, (count, D)."""
         k = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         z = torch.randn(count, self.means.shape[1], dtype=torch.float64, generator=generator)
         x = self.means[k]
@@ -45,23 +45,23 @@ class Posterior:
 
     @cached_property
     def mean(self) -> Tensor:
-        """(D,)."""
+        """The mean of the mixture, (D,)."""
         return self.weights @ self.means
 
     @cached_property
     def covariance(self) -> Tensor:
-        """(D, D): within the components and between them."""
+        """The covariance of the mixture, (D, D), within the components and between them."""
         offset = self.means - self.mean
         within = torch.einsum("k,kij,klj->il", self.weights, self.roots, self.roots)
         return within + torch.einsum("k,ki,kj->ij", self.weights, offset, offset)
 
     @cached_property
     def scale(self) -> float:
-        """Root of the mean variance of a value, the unit of all distances."""
+        """The root of the mean variance of a value, which is the unit of all distances."""
         return math.sqrt(float(self.covariance.trace()) / len(self.mean))
 
     def mass(self, directions: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """P(low <= u.x <= high) for each direction u: (n, D), (n,), (n,) to (n,)."""
+        """P(low <= u.x <= high) for each direction u, (n,); directions are (n, D), both bounds (n,)."""
         centres = directions @ self.means.mT
         spread = (directions @ self.roots).square().sum(-1).sqrt().mT.clamp_min(1e-12)
         cdf = torch.special.ndtr((torch.stack([low, high])[..., None] - centres) / spread)
@@ -73,9 +73,10 @@ class Problem:
     """A prior, an operator and a noise level.
 
     Attributes:
-        prior: closed form, on images of ``prior.shape``.
+        name: the name of the problem in tables.
+        prior: has a closed form, on images of ``prior.shape``.
         operator: H.
-        noise_std: of the measurement.
+        noise_std: the standard deviation of the measurement's noise.
     """
 
     name: str
@@ -84,14 +85,14 @@ class Problem:
     noise_std: float
 
     def draw(self, count: int, seed: int) -> Tensor:
-        """Measurements of ``count`` draws from the prior, float64 (count, *measurement_shape)."""
+        """Measurements of ``count`` draws from the prior, as float64 (count, *measurement_shape)."""
         generator = torch.Generator().manual_seed(seed)
         y = self.operator.forward(self.prior.sample(count, generator))
         return y + self.noise_std * torch.randn(y.shape, dtype=y.dtype, generator=generator)
 
     @cached_property
     def modes(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The thin SVD of H as dense matrices (m, r), (r,), (r, D); what the operator cut off is left out."""
+        """U (m, r), s (r,) and V^T (r, D) of the thin SVD of H, without singular values that are zero to rounding."""
         pixels = math.prod(self.prior.shape)
         eye = torch.eye(pixels, dtype=torch.float64).reshape(pixels, *self.prior.shape)
         u, s, vt = torch.linalg.svd(self.operator.forward(eye).reshape(pixels, -1).mT, full_matrices=False)
@@ -101,9 +102,9 @@ class Problem:
     def posterior(self, y: Tensor) -> Posterior:
         """p(x | y) of one measurement (*measurement_shape,).
 
-        In the coordinates c = U^T y/s = V^T x + (noise_std/s) n of the thin SVD, for every component N(m, C): gain
-        G = C V (V^T C V + noise_std^2/s^2)^-1, mean m + G (c - V^T m), covariance (I - G V^T) C, and the component's
-        weight times N(c; V^T m, V^T C V + noise_std^2/s^2).
+        In the coordinates c = U^T y/s = V^T x + (noise_std/s) n of the thin SVD, a component N(m, C) of the prior has
+        the gain G = C V (V^T C V + noise_std^2/s^2)^-1. The posterior has the component N(m + G (c - V^T m),
+        (I - G V^T) C), whose weight is the old one times N(c; V^T m, V^T C V + noise_std^2/s^2).
         """
         u, s, vt = self.modes
         c = (y.flatten().double() @ u) / s
@@ -124,7 +125,7 @@ class Problem:
 
 # ------------------------------------------------------------------------------------------------ priors
 def covariance(shape: tuple[int, ...], lengths: tuple[float, ...]) -> Tensor:
-    """STD^2 times the Kronecker product of correlations exp(-|i - j|/length), one for each axis after channels."""
+    """STD^2 times the Kronecker product of correlations exp(-|i - j|/length), one for each axis but the channels."""
     result = torch.full((1, 1), STD**2, dtype=torch.float64)
     for count, length in zip(shape[1:], lengths, strict=True):
         index = torch.arange(count, dtype=torch.float64)
@@ -133,14 +134,17 @@ def covariance(shape: tuple[int, ...], lengths: tuple[float, ...]) -> Tensor:
 
 
 def gaussian(shape: tuple[int, ...]) -> Gaussian:
-    """Correlation over five pixels; the mean a wave of amplitude 0.3."""
+    """A Gaussian prior with a correlation length of five pixels, whose mean is a wave of amplitude 0.3."""
     pixels = math.prod(shape)
     mean = 0.3 * torch.sin(torch.arange(pixels, dtype=torch.float64))
     return Gaussian(mean, covariance(shape, (5.0,) * (len(shape) - 1)), shape)
 
 
 def mixture(shape: tuple[int, ...]) -> GaussianMixture:
-    """Three components: rough, smooth, and stretched along the last axis; smooth means one standard deviation apart."""
+    """A prior of three components, which are rough, smooth, and stretched along the last axis.
+
+    Their means are smooth and about a standard deviation apart.
+    """
     axes = len(shape) - 1
     covariances = torch.stack(
         [covariance(shape, (*(b,) * (axes - 1), a)) for a, b in ((2.0, 2.0), (10.0, 10.0), (8.0, 2.0))]
@@ -154,7 +158,7 @@ def mixture(shape: tuple[int, ...]) -> GaussianMixture:
 
 # ------------------------------------------------------------------------------------------------ operators
 def mask(shape: tuple[int, ...]) -> Operator:
-    """Half of the pixels, at random."""
+    """A mask that hides half of the pixels at random."""
     generator = torch.Generator().manual_seed(1)
     return Inpainting(torch.rand(shape, generator=generator, dtype=torch.float64) < 0.5)
 
@@ -164,7 +168,7 @@ def pool(shape: tuple[int, ...]) -> Operator:
 
 
 def blur(shape: tuple[int, ...]) -> Operator:
-    """Gaussian, standard deviation 1.2 pixels, reflected borders."""
+    """A Gaussian blur with a standard deviation of 1.2 pixels and reflected borders."""
     index = torch.arange(-4, 5, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (index / 1.2) ** 2)
     return SeparableBlur(shape, (kernel / kernel.sum()).tolist())

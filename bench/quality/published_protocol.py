@@ -3,17 +3,19 @@
     python -m bench.quality.published_protocol --network imagenet256 --weights 256x256_diffusion_uncond.pt \\
         --images FOLDER --task bicubic --out FOLDER
 
-256 x 256 pictures (the first ``--count`` files by name; larger ones: the centre square, Lanczos), no noise. Tasks:
+The pictures are the first ``--count`` files by name, of which the centre square is resized to 256 x 256 with Lanczos'
+filter. There is no noise. The tasks are:
 
     bicubic    x4
     blur       Gaussian, standard deviation 3, 61 taps, reflected borders
     mask       the hidden pixels of ``--mask FILE`` are black (no free-form mask comes with this package)
 
-Samplers: Conjugate (w = 15) and PiGDM (w = 6), both from t = 0.4 (the paper's tau = 0.6), at 5, 10 and 20 steps, and
-DDRM at 20; ``--dps`` adds DPS at 1000. For diffusion the network's time is the index rounded down, as in the authors'
-code. Every restored picture is written as PNG to ``--out``, in a folder for each row, for FID and KID by
-torch-fidelity; PSNR, SSIM, GMSD and (where its weights are) LPIPS go into ``--out``/results.json, which a run that is
-started again takes up. The paper gives (w, lambda, tau) for bicubic only: other tasks are run with the same ones.
+The samplers are Conjugate (w = 15) and PiGDM (w = 6), both from t = 0.4 (the paper's tau = 0.6), at 5, 10 and 20 steps,
+and DDRM at 20; ``--dps`` adds DPS at 1000. A diffusion network's time is the index rounded down, as in the authors'
+code. Every restored picture is written as PNG into ``--out``, in a folder for each row, so that torch-fidelity can
+compute FID and KID. PSNR, SSIM, GMSD and (where its weights are installed) LPIPS go into ``--out``/results.json, with
+which a command that is started again goes on. The paper gives (w, lambda, tau) for bicubic only; other tasks are run
+with the same values.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 def load_network(name: str, weights: Path) -> ccfast.Denoiser:
-    """A name of ``guided_diffusion.CONFIGS``, or "rectified_flow"."""
+    """The denoiser of a checkpoint; ``name`` is a key of ``guided_diffusion.CONFIGS``, or "rectified_flow"."""
     if name == "rectified_flow":
         return rectified_flow.load(weights)
     denoiser = guided_diffusion.load(weights, name)
@@ -53,7 +55,11 @@ def load_network(name: str, weights: Path) -> ccfast.Denoiser:
 
 
 def operator_of(task: str, mask: Path | None, side: int = SIDE) -> Operator:
-    """H of a task; ValueError where the mask is missing or of another size."""
+    """The operator of a task.
+
+    Raises:
+        ValueError: the task needs a mask, which is missing or has another size.
+    """
     shape = (3, side, side)
     if task == "bicubic":
         return Bicubic(shape, 4)
@@ -68,7 +74,11 @@ def operator_of(task: str, mask: Path | None, side: int = SIDE) -> Operator:
 
 
 def pictures(folder: Path, count: int, side: int = SIDE) -> list[Path]:
-    """The first files by name; ValueError where there are fewer."""
+    """The first ``count`` picture files by name.
+
+    Raises:
+        ValueError: there are fewer files.
+    """
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if len(found) < count:
         raise ValueError(f"images: {folder} must hold {count} pictures, got {len(found)}; --count takes fewer")
@@ -76,7 +86,7 @@ def pictures(folder: Path, count: int, side: int = SIDE) -> list[Path]:
 
 
 def read(path: Path, side: int = SIDE) -> Tensor:
-    """(3, side, side) in [-1, 1]."""
+    """The centre square of a picture file, resized, as float32 (3, side, side) in [-1, 1]."""
     picture = Image.open(path).convert("RGB")
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
@@ -86,7 +96,7 @@ def read(path: Path, side: int = SIDE) -> Tensor:
 
 
 def samplers(w: float, pigdm_w: float, dps: bool, flow: bool) -> Iterator[tuple[str, Solver, int, float]]:
-    """Name, solver, steps and start of every row of the table."""
+    """The name, solver, steps and start of every row of the table."""
     start = 0.6 if flow else 0.4
     for steps in (5, 10, 20):
         yield "Conjugate", Conjugate(w), steps, start
@@ -106,7 +116,7 @@ def restore_all(
     batch: int = 1,
     device: str = "cpu",
 ) -> None:
-    """One row of the table, picture by picture; those that the record has are left alone. Picture k has seed k."""
+    """Measure one row of the table picture by picture, but not those that the record has. Picture k has the seed k."""
     name, solver, steps, start = row
     sampler = ccfast.Sampler(denoiser, operator, solver, steps, start)
     folder = out / f"{name}_{steps}"
@@ -128,7 +138,7 @@ def restore_all(
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Means over pictures of every row, as text."""
+    """The means over the pictures of every row, as text."""
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["method"], row["steps"]), []).append(row)

@@ -1,4 +1,4 @@
-"""A result file that grows by rows, so that a run may be stopped and started again."""
+"""Result files that grow row by row, so that a run may be stopped and started again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Record:
     """Tables of rows in one JSON file.
 
     Args:
-        path: of the file; read where it is there.
-        command: that writes it, kept in the file.
-        settings: what all rows share.
-        again: forget what is there.
+        path: the file, which is read where it exists.
+        command: the command that writes it, which is kept in the file.
+        settings: the settings that all rows share.
+        again: whether to forget what the file holds.
 
     Raises:
         ValueError: the file was written with other settings (``again`` begins anew).
@@ -42,7 +42,7 @@ class Record:
             self.data = found
 
     def find(self, table: str, **key: Any) -> dict[str, Any] | None:
-        """The row of a table with these values, or None."""
+        """The first row of a table that has these values, or None."""
         return next((row for row in self.data.get(table, []) if key.items() <= row.items()), None)
 
     def add(self, table: str, *rows: dict[str, Any]) -> None:
@@ -51,6 +51,7 @@ class Record:
         self.write()
 
     def write(self) -> None:
+        """Write the file anew; it is replaced at once, so that it is never left half written."""
         parts = [f" {json.dumps(key)}: {_value(value)}" for key, value in self.data.items()]
         self.path.parent.mkdir(exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
@@ -65,5 +66,5 @@ def _value(value: Any) -> str:
 
 
 def rounded(values: dict[str, float], digits: int = 4) -> dict[str, float]:
-    """Numbers as they are kept: ``digits`` significant digits are enough to plot."""
+    """The values with ``digits`` significant digits, which are enough to plot them."""
     return {name: float(f"{value:.{digits}g}") for name, value in values.items()}

@@ -1,9 +1,9 @@
-"""The sweep for photographs: every sampler's parameters and start, on crops of training photographs.
+"""The sweep for photographs, which chooses every sampler's parameters and start on crops of training photographs.
 
-Coordinate by coordinate, the same for all: the start among ``STARTS`` with the method's third candidate, then the other
-five candidates of ``methods`` at that start, then the other ends of ``ENDS``. The score is the presets'
-(``training.preset_search.score``), the mean over two crops of 64 x 64 from two photographs. A hidden box
-is as large there as in the report, not as large a part of the crop.
+It goes coordinate by coordinate, in the same way for all samplers. First it tries every start of ``STARTS`` with the
+method's third candidate, then the other five candidates of ``methods`` at the best start, then the other ends of
+``ENDS``. The score is that of the presets (``training.preset_search.score``), as the mean over two crops of 64 x 64
+from two photographs. A hidden box has as many pixels there as in the report, and so is a larger part of the crop.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .methods import Method
 __all__ = ["ENDS", "SIZE", "STARTS", "Task", "TrainingSet", "measure", "tune"]
 
 STARTS = {"diffusion": (0.95, 0.5, 0.3, 0.15), "flow": (0.05, 0.5, 0.65, 0.8)}
-"""Schedule times of the first state, by what the schedule freezes; from pure noise to H+ y lightly noised."""
+"""The schedule times of the first state, from pure noise to H+ y with little noise, by the kind of the path."""
 ENDS = {"diffusion": (0.001, 0.0), "flow": (1.0,)}
-"""Of the last state. The presets are chosen among the same ones."""
+"""The schedule times of the last state, which are those that presets are chosen among."""
 SIZE = 64
 FIRST = 2
-"""Place of the candidate that the starts are tried with."""
+"""The place of the candidate that the starts are tried with."""
 
 Task = tuple[str, float]
-"""A word of ``ccfast.app.degradations`` and the noise of the measurement."""
+"""A word of ``ccfast.app.degradations`` and the standard deviation of the measurement's noise."""
 
 
 def measure(task: Task, truth: Tensor, seed: int) -> tuple[Operator, Tensor]:
-    """The operator of a task and noisy measurements of (B, 3, H, W)."""
+    """The operator of a task, and noisy measurements of the images ``truth`` (B, 3, H, W)."""
     word, noise = task
     operator = parse_operator(word, tuple(truth.shape[1:]))
     y = operator.forward(truth)
@@ -45,10 +45,11 @@ def measure(task: Task, truth: Tensor, seed: int) -> tuple[Operator, Tensor]:
 
 
 class TrainingSet:
-    """Crops of the training photographs, cut from the middle of the presets' own."""
+    """Crops of training photographs, cut from the middle of those that presets are chosen on."""
 
     def __init__(self, photos: Path) -> None:
-        crops = training_crops(photos, 4)[1:3]  # neither the smoothest photograph nor the most detailed one
+        # The first and the last crop are of the most detailed and of the smoothest photograph.
+        crops = training_crops(photos, 4)[1:3]
         edge = (crops.shape[-1] - SIZE) // 2
         self.truth = crops[..., edge : edge + SIZE, edge : edge + SIZE].contiguous()
 
@@ -62,7 +63,11 @@ class TrainingSet:
 def tune(
     denoiser: ccfast.Denoiser, method: Method, task: Task, steps: int, training: TrainingSet
 ) -> tuple[int, float, float, float]:
-    """Place of the best candidate, its start, its end and its score; ValueError where every trial fails."""
+    """The place of the best candidate, its start, its end and its score.
+
+    Raises:
+        ValueError: every trial fails.
+    """
     operator, y = training.problem(task)
     solvers = method.candidates(steps, task[1], training.truth[0].numel())
 

@@ -179,7 +179,8 @@ class ADM(nn.Module):
 
 def run(layers: Any, x: Tensor, embedding: Tensor) -> Tensor:
     for layer in layers:
-        x = layer(x) if isinstance(layer, nn.Conv2d) else layer(x, embedding)  # Only the first layer is one.
+        # The first layer of the network is a convolution, which takes no embedding.
+        x = layer(x) if isinstance(layer, nn.Conv2d) else layer(x, embedding)
     return x
 
 

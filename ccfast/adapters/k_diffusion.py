@@ -23,9 +23,8 @@ class DenoiseAt(nn.Module):
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
-        self.network = (
-            denoiser.network if isinstance(denoiser.network, nn.Module) else None
-        )  # Whoever looks for parameters or a device finds them.
+        # As a submodule, the network gives this module its parameters and its device.
+        self.network = denoiser.network if isinstance(denoiser.network, nn.Module) else None
 
     def forward(self, x: Tensor, sigma: Tensor | float, **extra: Any) -> Tensor:
         """x0hat, of the shape of x, (B, C, H, W); extra arguments go to the network."""

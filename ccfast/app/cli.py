@@ -264,7 +264,7 @@ def _device(text: str) -> torch.device:
     try:
         device = torch.device(text)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+    except (RuntimeError, AssertionError) as error:  # Torch asserts that it was built for the device.
         reason = str(error).strip().splitlines()[0]
         raise argparse.ArgumentTypeError(f"must be a device that torch can use, got {text!r}: {reason}") from None
     return device

@@ -147,7 +147,7 @@ def _gray(text: str, arguments: str) -> Degradation:
 
 def _blur(text: str, arguments: str) -> Degradation:
     std = _number(text, arguments, "the standard deviation in pixels, from 0.1 to 100", lambda v: 0.1 <= v <= 100)
-    taps = max(61, 2 * math.ceil(6 * std) + 1)  # 61 is the default of GaussianBlur; wide kernels end at six std
+    taps = max(61, 2 * math.ceil(6 * std) + 1)  # 61 is the default of GaussianBlur; wide kernels end at 6 std.
     return Degradation(text, lambda shape, seed: operators.GaussianBlur(shape, std=std, taps=taps))
 
 
@@ -176,10 +176,8 @@ def line_kernel(length: float, angle: float) -> Tensor:
     points = max(2, 16 * math.ceil(length))
     along = torch.linspace(-(length - 1) / 2, (length - 1) / 2, points, dtype=torch.float64)
     across = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    x, y = (
-        along * math.cos(math.radians(angle)),
-        -along * math.sin(math.radians(angle)),
-    )  # y points upwards, but rows are counted downwards
+    # Angles are counted with y upwards, but rows are counted downwards.
+    x, y = along * math.cos(math.radians(angle)), -along * math.sin(math.radians(angle))
     rows = (1 - (across[:, None] - y).abs()).clamp_min(0)
     columns = (1 - (across[:, None] - x).abs()).clamp_min(0)
     return rows @ columns.T / points

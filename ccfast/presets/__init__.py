@@ -94,7 +94,7 @@ def mean_hole_depth(mask: Tensor) -> float:
     count, depth = float(hidden.sum()), 0.0
     while hidden.any():
         depth += float(hidden.sum())
-        padding = (1, 1, 1, 1)  # nothing is observed beyond the border
+        padding = (1, 1, 1, 1)  # Nothing is observed beyond the border.
         hidden = -functional.max_pool2d(-functional.pad(hidden, padding, value=1.0), 3, stride=1)
     return depth / count if count else 0.0
 
