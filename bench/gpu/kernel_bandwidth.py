@@ -115,7 +115,7 @@ def _spectra(row: Row, tensors: Sequence[Tensor], out: Tensor) -> int:
     """
     pairs = zip(row.direct, row.projected, tensors, strict=True) if row.projected else ()
     again = sum(t.numel() * t.element_size() for a, b, t in pairs if a and b)
-    planes = out.shape[1] + out.shape[1] % 2  # An odd channel of an image is packed with zeros.
+    planes = out.shape[1] + out.shape[1] % 2  # A complex plane holds two channels, or the last of an odd number.
     return again + 4 * out.shape[0] * planes * out[0, 0].numel() * 4
 
 
