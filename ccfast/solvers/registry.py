@@ -106,7 +106,7 @@ REGISTRY = (
     Entry(
         DDPM(),
         "2006.11239",
-        "1",
+        "-",
         "0",
         "start",
         measurement=False,
@@ -115,7 +115,7 @@ REGISTRY = (
     Entry(
         DDPM(variance="large"),
         "2006.11239",
-        "1",
+        "-",
         "0",
         "start",
         measurement=False,
