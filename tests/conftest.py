@@ -15,6 +15,7 @@ from ccfast.operators import (
     AveragePooling,
     BandLimit,
     Bicubic,
+    Blur,
     Compose,
     Denoising,
     FourierBlur,
@@ -88,6 +89,14 @@ def _linear(matrix, shape, measurement_shape, **keywords):
 SMOOTH = [0.05, 0.25, 0.4, 0.25, 0.05]
 SKEW = [0.5, 0.3, 0.15, 0.05]
 
+
+def _sharp(*shape):
+    """A kernel without symmetry or rank one whose blur is well conditioned."""
+    kernel = 0.4 * _random(*shape)
+    kernel[..., *(n // 2 for n in shape[-2:])] += 2.0 * kernel.sum() / (kernel.shape[0] if kernel.ndim == 3 else 1)
+    return kernel / kernel.sum((-2, -1), keepdim=True)
+
+
 OPERATORS = [
     ("inpainting", lambda: Inpainting(_mask(3, 6, 9))),
     ("inpainting-1-channel", lambda: Inpainting(_mask(1, 6, 9))),
@@ -114,6 +123,12 @@ OPERATORS = [
     ("separable-blur-long", lambda: SeparableBlur((2, 5, 8), _random(23) ** 3, boundary="reflect")),
     ("separable-blur-long-circular", lambda: SeparableBlur((2, 5, 8), _random(23) ** 3, boundary="circular")),
     ("separable-blur-signal", lambda: SeparableBlur((2, 21), SMOOTH, boundary="reflect", cutoff=0.1)),
+    ("separable-blur-mirror", lambda: SeparableBlur((2, 7, 9), SKEW, boundary="mirror", convention="convolution")),
+    ("separable-blur-replicate", lambda: SeparableBlur((1, 6, 8), SKEW, boundary="replicate", cutoff=0.2)),
+    ("separable-blur-long-replicate", lambda: SeparableBlur((2, 5, 8), _random(23) ** 3, boundary="replicate")),
+    ("separable-blur-valid", lambda: SeparableBlur((2, 7, 9), SMOOTH, boundary="valid", cutoff=0.0)),
+    ("blur-rank-one", lambda: Blur((2, 6, 8), np.outer(SMOOTH, SKEW), "mirror", convention="convolution")),
+    ("blur-circular", lambda: Blur((2, 6, 8), _sharp(4, 3), "circular", convention="convolution")),
     ("gaussian-blur", lambda: GaussianBlur((2, 9, 10))),
     ("gaussian-blur-wide", lambda: GaussianBlur((1, 8, 13), std=1.0, taps=8, boundary="zero")),
     ("gaussian-blur-signal", lambda: GaussianBlur((2, 40))),
@@ -158,6 +173,13 @@ KRYLOV_OPERATORS = [
     ("linear-wrapped", lambda: _wrapped(AveragePooling((2, 4, 6), 2))),
     ("chain", lambda: Compose(Inpainting(_mask(3, 4, 6)), AveragePooling((3, 4, 6), 2), iterations=40)),
     ("chain-per-image", lambda: Compose(Inpainting(_mask(3, 1, 6, 6), (2, 6, 6)), Bicubic((2, 6, 6), 3))),
+    ("blur-zero", lambda: Blur((2, 5, 6), _sharp(3, 4), "zero", convention="convolution")),
+    ("blur-reflect", lambda: Blur((1, 5, 7), _sharp(4, 3), "reflect")),
+    ("blur-mirror-long", lambda: Blur((1, 4, 5), _sharp(9, 13), "mirror")),
+    ("blur-replicate", lambda: Blur((2, 6, 5), _sharp(5, 3), "replicate")),
+    ("blur-valid", lambda: Blur((2, 7, 6), _sharp(3, 2), "valid")),
+    ("blur-reflect-per-image", lambda: Blur((2, 5, 6), _sharp(3, 3, 4), "reflect", convention="convolution")),
+    ("blur-signal-per-image", lambda: Blur((2, 14), _random(2, 3) + torch.tensor([0.0, 4.0, 0.0]), "replicate")),
     ("tomography", lambda: Tomography((1, 5, 5), angles=4, iterations=40)),
 ]
 """Operators without: H+ and P by conjugate gradients, in float64 exact but for rounding at these sizes."""

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from ccfast import Denoiser, Sampler
-from ccfast.operators import AveragePooling, Inpainting
+from ccfast.operators import (
+    AveragePooling,
+    BandLimit,
+    Bicubic,
+    Blur,
+    Denoising,
+    FourierBlur,
+    FourierDownsampling,
+    GaussianBlur,
+    Grayscale,
+    Hadamard,
+    Inpainting,
+    LinearOperator,
+    Matrix,
+    SeparableBlur,
+    SoftMask,
+)
 from ccfast.schedules import VP
 from ccfast.solvers import Conjugate
 
@@ -149,3 +166,148 @@ def test_nothing_is_checked_on_request():
     bad = y()
     bad[0, 0, 0, 0] = torch.nan
     assert torch.isnan(sampler(check_finite=False)(bad, seed=0)).any()
+
+
+# ------------------------------------------------------------------------------------------------ shapes of operators
+ONE = [[1.0]]
+BY_SHAPE = {
+    "AveragePooling": lambda shape: AveragePooling(shape, 2),
+    "BandLimit": lambda shape: BandLimit(shape, 0.0, 0.3),
+    "Bicubic": lambda shape: Bicubic(shape, 2),
+    "Blur": lambda shape: Blur(shape, ONE),
+    "Denoising": lambda shape: Denoising(shape),
+    "FourierBlur": lambda shape: FourierBlur(shape, ONE),
+    "FourierDownsampling": lambda shape: FourierDownsampling(shape, ONE, 2),
+    "GaussianBlur": lambda shape: GaussianBlur(shape),
+    "Grayscale": lambda shape: Grayscale(shape),
+    "Hadamard": lambda shape: Hadamard(shape, [0]),
+    "Inpainting": lambda shape: Inpainting(torch.ones(1, 256, 256), shape),
+    "LinearOperator": lambda shape: LinearOperator(lambda x: x, lambda y: y, shape),
+    "Matrix": lambda shape: Matrix(torch.eye(4), shape),
+    "SeparableBlur": lambda shape: SeparableBlur(shape, [1.0]),
+    "SoftMask": lambda shape: SoftMask(torch.ones(1, 256, 256), shape),
+}
+SHAPES = [
+    ((256, 256), r"looks like an image without channels; write shape=\(3, 256, 256\) for colour, \(1, 256, 256\) for"),
+    ([480, 640], r"write shape=\(3, 480, 640\) for colour"),
+    (torch.Size([720, 1280]), r"write shape=\(3, 720, 1280\) for colour"),
+    ((256, 256, 3), r"got \(256, 256, 3\), which looks like \(H, W, C\); write shape=\(3, 256, 256\)"),
+    ((480, 640, 1), r"write shape=\(1, 480, 640\)"),
+    ((2, 3, 256, 256), r"got \(2, 3, 256, 256\); write shape=\(3, 256, 256\), of one image, without the batch"),
+    ((256,), r"shape must be \(C, H, W\) or \(C, L\) with positive integers, got \(256,\)"),
+    (256, "shape must be .* got 256"),
+    ("3x8x8", "shape must be .* got '3x8x8'"),
+    (None, "shape must be .* got None"),
+    ((3, 8, -8), r"got \(3, 8, -8\)"),
+    ((3, 8, 8.0), r"got \(3, 8, 8.0\)"),
+    ((3, True, 8), r"got \(3, True, 8\)"),
+]
+
+
+@pytest.mark.parametrize(("shape", "message"), SHAPES, ids=[str(shape) for shape, _ in SHAPES])
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_shapes_that_are_none(name, shape, message):
+    if shape is None and name in ("Inpainting", "SoftMask"):
+        assert BY_SHAPE[name](None).any_channels
+        return
+    with pytest.raises(ValueError, match=rf"^{name}: .*{message}"):
+        BY_SHAPE[name](shape)
+
+
+@pytest.mark.parametrize("shape", [(32, 50), (64, 128), (12, 1000), (1, 64), (3, 16, 4), (16, 8, 4), (4, 64, 64)])
+def test_shapes_that_could_be_meant(shape):
+    """Chunks of 32 actions, recordings of 64 electrodes, narrow images and latents are what they say."""
+    assert Denoising(shape).shape == shape
+    assert Denoising(np.array(shape)).shape == shape
+    assert all(type(n) is int for n in Denoising(np.array(shape)).shape)
+
+
+# ------------------------------------------------------------------------------------------------ masks
+PICTURE = np.zeros((32, 48), bool)
+PICTURE[::2] = True
+
+
+def pillow(array):
+    return pytest.importorskip("PIL.Image").fromarray(array)
+
+
+@pytest.mark.parametrize("member", [Inpainting, SoftMask])
+@pytest.mark.parametrize(
+    ("mask", "shape", "message"),
+    [
+        (lambda: PICTURE, None, r"got \(32, 48\); write {0}\[None\] for an image \(H, W\), or shape=\(32, 48\) to say"),
+        (lambda: torch.from_numpy(PICTURE), None, r"write {0}\[None\]"),
+        (lambda: PICTURE.tolist(), None, r"write {0}\[None\]"),
+        (lambda: pillow(PICTURE), None, r"write {0}\[None\]"),
+        (lambda: PICTURE, (3, 32, 48), r"got \(32, 48\); write {0}\[None\] for an image \(H, W\)$"),
+        (lambda: np.stack([PICTURE] * 3, -1), None, r"got \(32, 48, 3\); its channels come last"),
+        (lambda: PICTURE[..., None], None, r"got \(32, 48, 1\); its channels come last"),
+        (lambda: PICTURE[..., None], (3, 32, 48), r"got \(32, 48, 1\); its channels come last"),
+        (lambda: np.stack([PICTURE] * 2)[..., None], None, r"got \(2, 32, 48, 1\); its channels come last"),
+        (
+            lambda: np.stack([PICTURE] * 5),
+            (3, 32, 48),
+            r"got \(5, 32, 48\); write {0}\[:, None\] for one of each image",
+        ),
+    ],
+)
+def test_masks_of_another_layout(member, mask, shape, message):
+    with pytest.raises(ValueError, match=message.format(member.argument)):
+        member(mask(), shape)
+
+
+def test_masks_of_a_picture():
+    """Bytes of 0 and 255 are refused with the comparison that makes them a mask; bits and a depth of one are one."""
+    with pytest.raises(ValueError, match=r"hold 0 and 1 only, got values from 0.0 to 255.0; write mask > 127"):
+        Inpainting(255 * PICTURE[None].astype(np.uint8))
+    x = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    for dtype in (bool, np.uint8, np.int64, np.float16, np.float64):
+        assert torch.equal(Inpainting(PICTURE[None].astype(dtype)).forward(x), x * torch.from_numpy(PICTURE))
+    assert torch.equal(Inpainting(np.asarray(pillow(PICTURE))[None]).forward(x), x * torch.from_numpy(PICTURE))
+    each = np.stack([PICTURE, ~PICTURE])[:, None]
+    assert torch.equal(Inpainting(each).forward(x), x * torch.from_numpy(each))
+
+
+# ------------------------------------------------------------------------------------------------ what operators take
+@pytest.mark.parametrize(
+    ("operator", "x", "error", "message"),
+    [
+        (
+            lambda: Bicubic((32, 32), 4),
+            (2, 3, 32, 32),
+            ValueError,
+            r"for signals \(C, L\), and one for images is made with",
+        ),
+        (lambda: Inpainting(torch.ones(4, 6)), (2, 3, 4, 6), ValueError, r"write mask\[None\] for images \(C, H, W\)"),
+        (
+            lambda: Inpainting(torch.ones(5, 8, 8)),
+            (5, 3, 8, 8),
+            ValueError,
+            r"write mask\[:, None\] for one of each image",
+        ),
+        (lambda: Bicubic(SHAPE, 4), (3, 8, 8), ValueError, r"got \(3, 8, 8\); write x\[None\] for one image"),
+        (lambda: Bicubic(SHAPE, 4), (2, 8, 8, 3), ValueError, r"its channels come last, write x.permute\(0, 3, 1, 2\)"),
+        (lambda: Bicubic(SHAPE, 4), (2, 3, 8, 9), ValueError, r"takes shape \(B, 3, 8, 8\), got \(2, 3, 8, 9\)$"),
+    ],
+)
+def test_images_of_another_layout(operator, x, error, message):
+    with pytest.raises(error, match=message):
+        operator().forward(torch.zeros(x))
+
+
+@pytest.mark.parametrize("x", [np.zeros((1, *SHAPE)), [[[[0.0]]]], None])
+def test_images_that_are_no_tensors(x):
+    with pytest.raises(TypeError, match=f"x: AveragePooling takes a torch.Tensor, got {type(x).__name__}"):
+        OPERATOR.forward(x)
+
+
+@pytest.mark.parametrize("factor", [0, -2, True, 2.0, "2", None, np.bool_(True)])
+@pytest.mark.parametrize("member", [AveragePooling, Bicubic])
+def test_factors_that_are_none(member, factor):
+    with pytest.raises(ValueError, match=f"{member.__name__}: factor must be a positive integer, got "):
+        member(SHAPE, factor)
+
+
+def test_factors_of_numpy():
+    assert type(Bicubic(SHAPE, np.int64(2)).factor) is int
+    assert AveragePooling(SHAPE, np.uint8(2)).measurement_shape == (3, 4, 4)

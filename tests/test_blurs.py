@@ -11,7 +11,11 @@ import pytest
 import torch
 from scipy import ndimage, signal
 
-from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, SeparableBlur
+from ccfast import Denoiser, Sampler
+from ccfast.operators import Bicubic, Blur, FourierBlur, FourierDownsampling, GaussianBlur, SeparableBlur, check_adjoint
+from ccfast.operators.blur import fast_length
+from ccfast.schedules import VP
+from ccfast.solvers import DDS
 
 SIDES = (9, 12)
 SHAPE = (1, *SIDES)
@@ -130,6 +134,110 @@ def test_torchs_even_kernels_lie_one_pixel_further():
     torch.testing.assert_close(operator.forward(X[:, :, 0]), same, rtol=0, atol=TIGHT)
 
 
+# ---------------------------------------------------------------------------------------- two dimensions
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize(("boundary", "numpys", "scipys"), BORDERS)
+@pytest.mark.parametrize("size", KERNELS)
+def test_blur_is_scipys_and_numpys(size, boundary, numpys, scipys, convention):
+    kernel = KERNELS[size]
+    operator = Blur(SHAPE, kernel, boundary, 0.0, convention=convention)
+    got = operator.forward(X)
+    assert off(got, CONVENTIONS[convention][0](IMAGE, kernel, mode=scipys)) < TIGHT
+    correlated = kernel if convention == "correlation" else kernel[::-1, ::-1]
+    before = [n // 2 if convention == "correlation" else n - 1 - n // 2 for n in kernel.shape]
+    canvas = padded(IMAGE, before, [n - 1 - b for n, b in zip(kernel.shape, before, strict=True)], numpys)
+    assert off(got, signal.correlate2d(canvas, correlated, mode="valid")) < TIGHT
+    check_adjoint(operator.forward, operator.adjoint, SHAPE, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_blur_of_a_canvas_is_scipys_valid(convention):
+    """The scene beyond the border of the measurement is a part of the image, and nothing is assumed of it."""
+    kernel = KERNELS["4x3"]
+    operator = Blur(SHAPE, kernel, "valid", convention=convention)
+    both = signal.convolve2d if convention == "convolution" else signal.correlate2d
+    assert operator.measurement_shape == (1, SIDES[0] - 3, SIDES[1] - 2)
+    assert off(operator.forward(X), both(IMAGE, kernel, mode="valid")) < TIGHT
+    check_adjoint(operator.forward, operator.adjoint, SHAPE, dtype=torch.float64)
+
+
+def test_blur_takes_the_form_with_singular_values_where_there_is_one():
+    column, row = TAPS["5"], TAPS["8"]
+    outer = np.outer(column, row)
+    general = KERNELS["4x3"]
+    kinds = {
+        ("circular", "general"): (general, "fourier"),
+        ("circular", "outer"): (outer, "fourier"),
+        ("reflect", "outer"): (outer, "separable"),
+        ("valid", "outer"): (outer, "separable"),
+        ("mirror", "outer in float32"): (outer.astype(np.float32), "separable"),
+        ("mirror", "outer in a tensor of float32"): (torch.from_numpy(outer).float(), "separable"),
+        ("zero", "a column"): (column[:, None], "separable"),
+        ("zero", "a row"): (row[None], "separable"),
+        ("reflect", "box of bytes"): (np.full((3, 5), 255, np.uint8), "separable"),
+        ("reflect", "outer, negative"): (-outer, "separable"),
+        ("reflect", "outer, without a sum"): (np.outer(column, [1.0, 0.0, -1.0]), "separable"),
+        ("reflect", "general"): (general, "krylov"),
+        ("reflect", "outer in float16"): (outer.astype(np.float16), "krylov"),
+        ("valid", "general"): (general, "krylov"),
+    }
+    x = torch.rand(2, 1, 12, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    modes = dict(zip([b[0] for b in BORDERS], [b[2] for b in BORDERS], strict=True))
+    for (boundary, name), (kernel, kind) in kinds.items():
+        operator = Blur((1, 12, 14), kernel, boundary, 0.0, normalize=False)
+        assert operator.kind == kind, name
+        if boundary != "valid":
+            kernel = np.asarray(kernel, np.float64)
+            want = ndimage.correlate(x[0, 0].numpy(), kernel, mode=modes[boundary])
+            # a kernel in float32 is an outer product but for the rounding of its own numbers
+            assert np.abs(operator.forward(x)[0, 0].numpy() - want).max() < 1e-6 * np.abs(kernel).sum(), name
+
+
+def test_blur_with_a_kernel_for_each_image():
+    kernels = np.stack([KERNELS["3x5"], RNG.random((3, 5)) / 7.5, RNG.random((3, 5)) / 7.5])
+    x = torch.rand(3, 1, *SIDES, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    operator = Blur(SHAPE, kernels, "mirror", normalize=False)
+    assert operator.batch == 3
+    for k in range(3):
+        want = ndimage.correlate(x[k, 0].numpy(), kernels[k], mode="mirror")
+        assert np.abs(operator.forward(x)[k, 0].numpy() - want).max() < TIGHT
+    with pytest.raises(ValueError, match="holds parts for 3 images, got 2"):
+        operator.forward(x[:2])
+
+
+def test_blur_of_signals():
+    line = X[:, :, 0]
+    want = ndimage.convolve1d(IMAGE[0], TAPS["8"], mode="nearest")
+    got = Blur((1, 12), TAPS["8"], "replicate", 0.0, convention="convolution").forward(line)
+    np.testing.assert_allclose(got[0, 0].numpy(), want, atol=TIGHT)
+
+
+@pytest.mark.parametrize("boundary", ["replicate", "valid"])
+def test_a_blurred_photograph_is_restored(boundary):
+    """A sampler runs on a kernel and border without singular values; its result meets the measurement."""
+    generator = torch.Generator().manual_seed(3)
+    kernel = np.zeros((3, 4))
+    kernel[0, 0], kernel[1, 1], kernel[2, 3] = 0.2, 0.7, 0.1
+    operator = Blur((3, 12, 14), kernel, boundary)
+    y = operator.forward(torch.rand(2, 3, 12, 14, generator=generator) * 2 - 1)
+    denoiser = Denoiser(lambda x, t: 0.5 * x, VP())
+    got = Sampler(denoiser, operator, steps=5, hard_consistency=True)(y, seed=0)
+    assert got.shape == (2, 3, 12, 14)
+    assert (operator.forward(got) - y).abs().max() < 1e-3  # float32 and 50 steps of conjugate gradients
+    assert Sampler(denoiser, operator, DDS(), noise_std=0.05)(y, seed=0).isfinite().all()
+
+
+def test_fast_lengths_are_the_least_without_large_primes():
+    def smooth(m):
+        for prime in (2, 3, 5):
+            while m % prime == 0:
+                m //= prime
+        return m == 1
+
+    for n in range(1, 700):
+        assert fast_length(n) == next(m for m in range(n, 2 * n + 1) if smooth(m))
+
+
 # ---------------------------------------------------------------------------------------- bicubic
 FACTORS = (2, 3, 4, 5, 7, 8)
 
@@ -206,6 +314,7 @@ def box(n, dtype=np.float64):
 BLURS = {
     "FourierBlur": lambda kernel, **options: FourierBlur((1, 12, 12), kernel, 0.0, **options),
     "FourierDownsampling": lambda kernel, **options: FourierDownsampling((1, 12, 12), kernel, 2, 0.0, **options),
+    "Blur": lambda kernel, **options: Blur((1, 12, 12), kernel, "mirror", 0.0, **options),
     "SeparableBlur": lambda kernel, **options: SeparableBlur((1, 12, 12), np.diagonal(kernel), cutoff=0.0, **options),
 }
 
@@ -344,6 +453,21 @@ NAN = float("nan")
         (lambda: GaussianBlur(SHAPE, boundary="BORDER_REFLECT_101"), ValueError, "'mirror', which does not repeat"),
         (lambda: GaussianBlur(SHAPE, boundary="symmetric"), ValueError, "'reflect', which repeats the edge"),
         (lambda: GaussianBlur(SHAPE, boundary="nearest"), ValueError, "here this is called 'replicate'"),
+        (
+            lambda: Blur(SHAPE, box(3) / 9, "wrap"),
+            ValueError,
+            "Blur: boundary must be .*; here this is called 'circular'",
+        ),
+        (
+            lambda: Blur(SHAPE, np.eye(10) / 10, "valid"),
+            ValueError,
+            "not longer than the canvas, got .10, 10. taps for",
+        ),
+        (lambda: Blur(SHAPE, [[1.0, NAN]], "zero"), ValueError, "Blur: kernel must be finite"),
+        (lambda: Blur(SHAPE, [0.5, 0.5], "zero"), ValueError, r"write SeparableBlur\(shape, kernel\)"),
+        (lambda: Blur(SHAPE, box(3) / 9, iterations=0), ValueError, "iterations must be a positive integer, got 0"),
+        (lambda: Blur(SHAPE, np.eye(3) / 3, tolerance=2), ValueError, r"tolerance must be in \[0, 1\), got 2"),
+        (lambda: Blur(SHAPE, np.eye(3) / 3, convention="psf"), ValueError, "convention must be one of"),
         (lambda: GaussianBlur(SHAPE, boundary=4), ValueError, "boundary must be one of .*, got 4"),
         (
             lambda: GaussianBlur(SHAPE, taps=11, boundary="valid"),

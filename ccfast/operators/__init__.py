@@ -1,8 +1,9 @@
-"""Degradations H, one file each, given by their thin singular value decomposition (see base.py)."""
+"""Degradations H, one file each, given by their thin singular value decomposition (see operator.py)."""
 
 from .average_pooling import AveragePooling
 from .band_limit import BandLimit
 from .bicubic import Bicubic
+from .blur import Blur
 from .check_adjoint import check_adjoint
 from .compose import Compose
 from .denoising import Denoising
@@ -22,6 +23,7 @@ __all__ = [
     "AveragePooling",
     "BandLimit",
     "Bicubic",
+    "Blur",
     "Compose",
     "Denoising",
     "FourierBlur",

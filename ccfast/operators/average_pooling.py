@@ -29,7 +29,7 @@ class AveragePooling(Operator):
     def __init__(self, shape: tuple[int, ...], factor: int) -> None:
         name = type(self).__name__
         shape = check_shape(name, shape)
-        self.factor = check_factor(name, factor, shape)
+        self.factor = factor = check_factor(name, factor, shape)
         super().__init__(shape, (shape[0], *(n // factor for n in shape[1:])))
         self.gain = factor ** (-0.5 * (len(shape) - 1))
         self.singular_values = torch.full((1,) * len(shape), self.gain, dtype=torch.float64)

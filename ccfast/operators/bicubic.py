@@ -41,7 +41,7 @@ class Bicubic(Separable):
     def __init__(self, shape: tuple[int, ...], factor: int) -> None:
         name = type(self).__name__
         shape = check_shape(name, shape)
-        self.factor = check_factor(name, factor, shape)
+        self.factor = factor = check_factor(name, factor, shape)
         count = (
             4 * factor - factor % 2
         )  # the middle of a block is a pixel for odd factors, and lies between two for even

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._composition import product, with_channels
-from .linear_operator import LinearOperator
+from ._krylov import Krylov, check_iterations
 from .matrix import Matrix
 from .operator import Operator, check_cutoff
 
@@ -76,21 +76,21 @@ def Compose(  # noqa: N802, named as the members of this folder are
     return chain[0] if len(chain) == 1 else Chain(chain, iterations, tolerance)
 
 
-class Chain(LinearOperator):
+class Chain(Krylov):
     """Operators one after another without a common SVD."""
 
     def __init__(self, operators: Sequence[Operator], iterations: int, tolerance: float) -> None:
         self.operators = tuple(operators)
-        shape, measurement_shape = operators[0].shape, operators[-1].measurement_shape
-        super().__init__(self._chain, self._back, shape, measurement_shape, iterations, tolerance, check=False)
+        super().__init__(operators[0].shape, operators[-1].measurement_shape)
+        self.iterations, self.tolerance = check_iterations("Compose", iterations, tolerance)
         self.batch = next((operator.batch for operator in operators if operator.batch is not None), None)
 
-    def _chain(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor) -> Tensor:
         for operator in self.operators:
             x = operator.forward(x)
         return x
 
-    def _back(self, y: Tensor) -> Tensor:
+    def _adjoint(self, y: Tensor) -> Tensor:
         for operator in reversed(self.operators):
             y = operator.adjoint(y)
         return y

@@ -54,7 +54,7 @@ class FourierDownsampling(Operator):
         name = type(self).__name__
         shape = check_shape(name, shape)
         check_circular(name, boundary)
-        self.factor = check_factor(name, factor, shape)
+        self.factor = factor = check_factor(name, factor, shape)
         super().__init__(shape, (shape[0], *(n // factor for n in shape[1:])))
         response, self.batch = truncated_response(name, kernel, shape[1:], cutoff, convention, normalize)
         self.response = self._split(response)

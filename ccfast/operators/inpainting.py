@@ -20,9 +20,9 @@ class Inpainting(Diagonal):
     Args:
         mask: 1 = observed. (C, H, W) or (1, H, W) for all images, (B, C, H, W) or (B, 1, H, W) with one mask for each
             image; (C, L) or (1, L) for signals. bool, integer or floating. A mask of one channel without ``shape``
-            serves images with any number of channels.
-        shape: of one image, (C, H, W) or (C, L); needed only to fix the number of channels, and for masks
-            (B, C, L) or (B, 1, L) with one mask for each signal.
+            serves images with any number of channels. A picture (H, W) is refused; write mask[None].
+        shape: of one image, (C, H, W) or (C, L). It fixes the number of channels, and is needed for masks (B, C, L) or
+            (B, 1, L) with one mask for each signal and for signals whose C and L could be the sides of an image.
 
     Raises:
         ValueError: values other than 0 and 1, an image without an observed pixel, or a mask that does not fit shape.
@@ -37,7 +37,10 @@ class Inpainting(Diagonal):
     def check_values(self, values: Tensor) -> None:
         if not ((values == 0) | (values == 1)).all():
             low, high = values.min(), values.max()
-            raise ValueError(f"{type(self).__name__}: mask must hold 0 and 1 only, got values from {low} to {high}")
+            cure = "; write mask > 127 for a picture whose white is observed" if low >= 0 and 1 < high <= 255 else ""
+            raise ValueError(
+                f"{type(self).__name__}: mask must hold 0 and 1 only, got values from {low} to {high}{cure}"
+            )
 
     def _masked(self, x: Tensor) -> Tensor:
         mask = self.constant("singular_values", lambda: self.singular_values, x)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import NoReturn
 
 import torch
 from torch import Tensor
 
+from ._krylov import Krylov, check_iterations
 from .check_adjoint import check_adjoint, check_result
-from .conjugate_gradients import minimum_norm
-from .operator import Operator, check_shape, wide
+from .operator import check_shape
 
 __all__ = ["LinearOperator"]
 
 
-class LinearOperator(Operator):
+class LinearOperator(Krylov):
     """Hx = forward(x), H^T y = adjoint(y). H+ y and P x = H+ H x by ``iterations`` conjugate gradient steps each.
 
     There are no singular vectors to be coordinates. Coordinates are images in the range of H^T:
@@ -49,8 +47,6 @@ class LinearOperator(Operator):
         TypeError: results that are not tensors, or not of the dtype and on the device of the argument.
     """
 
-    kind = "krylov"
-
     def __init__(
         self,
         forward: Callable[[Tensor], Tensor],
@@ -68,10 +64,7 @@ class LinearOperator(Operator):
         for argument, value in (("forward", forward), ("adjoint", adjoint)):
             if not callable(value):
                 raise TypeError(f"{name}: {argument} must be a function, got {type(value).__name__}")
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"{name}: iterations must be a positive integer, got {iterations!r}")
-        if not (math.isfinite(tolerance) and 0 <= tolerance < 1):
-            raise ValueError(f"{name}: tolerance must be in [0, 1), got {tolerance}")
+        self.iterations, self.tolerance = check_iterations(name, iterations, tolerance)
         if measurement_shape is None:
             zeros = torch.zeros((1, *shape), dtype=dtype, device=device)
             y = forward(zeros)
@@ -79,7 +72,6 @@ class LinearOperator(Operator):
             measurement_shape = tuple(y.shape[1:])
         super().__init__(shape, measurement_shape)
         self._maps = {"forward": (forward, self.measurement_shape), "adjoint": (adjoint, shape)}
-        self.iterations, self.tolerance = iterations, float(tolerance)
         if check:
             check_adjoint(self._forward, self._adjoint, shape, dtype=dtype, device=device)
 
@@ -96,33 +88,3 @@ class LinearOperator(Operator):
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self._call("adjoint", y)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.check_image(x)
-        return self._forward(wide(x)).to(x.dtype)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        self.check_measurement(y)
-        return self._adjoint(wide(y)).to(y.dtype)
-
-    def encode(self, y: Tensor) -> Tensor:
-        return minimum_norm(wide(y), self._forward, self._adjoint, self.iterations, self.tolerance).to(y.dtype)
-
-    def down(self, x: Tensor) -> Tensor:
-        return self.encode(self._forward(wide(x))).to(x.dtype)
-
-    def lift(self, c: Tensor) -> Tensor:
-        return c
-
-    def decode(self, c: Tensor) -> NoReturn:
-        self._refuse("decode")
-
-    @property
-    def singular_values(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._refuse("singular_values")
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"{name}: {self!r} is given by H and H^T and has no singular values; what needs none works with it "
-            "(noise_std=0; DDS and DPS with noise), otherwise give the operator as a Matrix or by a thin SVD of its own"
-        )

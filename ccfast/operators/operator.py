@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -151,16 +151,31 @@ class Operator(ABC):
 
     def _check(self, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
         """None in ``shape`` stands for any number."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: {type(self).__name__} takes a torch.Tensor, got {type(value).__name__}")
         if not value.is_floating_point():
             raise TypeError(f"{name}: {type(self).__name__} takes a floating point tensor, got {value.dtype}")
         own = tuple(value.shape[1:])
         if own != shape and (len(own) != len(shape) or any(map(_misfit, shape, own))):
             expected = ", ".join("C" if n is None else str(n) for n in shape)
-            raise ValueError(f"{name}: {type(self).__name__} takes shape (B, {expected}), got {tuple(value.shape)}")
+            raise ValueError(
+                f"{name}: {type(self).__name__} takes shape (B, {expected}), got {tuple(value.shape)}"
+                f"{self._cure(name, tuple(value.shape), shape)}"
+            )
         if self.batch is not None and value.shape[0] != self.batch:
             raise ValueError(
                 f"{name}: this {type(self).__name__} holds parts for {self.batch} images, got {value.shape[0]}"
             )
+
+    def _cure(self, name: str, given: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
+        """What to write instead of a batch that does not have this shape, where that can be guessed."""
+        if len(given) == len(shape) and not any(map(_misfit, shape, given)):
+            return f"; write {name}[None] for one image"
+        if len(shape) == 3 and len(given) == 4 and not any(map(_misfit, shape, (given[3], *given[1:3]))):
+            return f"; its channels come last, write {name}.permute(0, 3, 1, 2)"
+        if len(self.shape) == 2 and len(given) == 4:
+            return "; this operator is for signals (C, L), and one for images is made with a shape (C, H, W)"
+        return ""
 
     def __repr__(self) -> str:
         parts = [f"{self.shape} -> {self.measurement_shape}", f"kind={self.kind!r}", self._extent()]
@@ -210,20 +225,59 @@ def wide(x: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------------------------------- checks of arguments
 def check_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A (C, H, W) or (C, L) of positive integers, or ValueError."""
-    shape = tuple(shape)
-    if len(shape) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(f"{name}: shape must be (C, H, W) or (C, L) with positive integers, got {shape}")
-    return shape
+    """A (C, H, W) or (C, L) of positive integers, or ValueError with what to write instead.
+
+    What is certain to be a picture without its channels, or with its channels last, is refused, too, since it would
+    pass for a signal with hundreds of channels, or for an image with a few columns.
+    """
+    sides = tuple(shape) if isinstance(shape, Iterable) and not isinstance(shape, str) else ()
+    if len(sides) not in (2, 3) or not all(is_integer(n) and n > 0 for n in sides):
+        more = f"; write shape={sides[1:]}, of one image, without the batch" if len(sides) == 4 else ""
+        raise ValueError(
+            f"{name}: shape must be (C, H, W) or (C, L) with positive integers, got {sides if sides else shape!r}{more}"
+        )
+    sides = tuple(int(n) for n in sides)
+    if is_picture(sides, LARGE, 2):
+        h, w = sides
+        raise ValueError(
+            f"{name}: shape must be (C, H, W), or (C, L) for signals, got {sides}, which looks like an image without "
+            f"channels; write shape=(3, {h}, {w}) for colour, (1, {h}, {w}) for one channel"
+        )
+    if channels_last(sides):
+        h, w, channels = sides
+        raise ValueError(
+            f"{name}: shape must be (C, H, W), got {sides}, which looks like (H, W, C); "
+            f"write shape=({channels}, {h}, {w})"
+        )
+    return sides
+
+
+LARGE = 64
+"""From this side on two numbers of a like size are those of an image, and not channels and length of a signal."""
+
+
+def is_picture(sides: tuple[int, ...], least: int, ratio: float) -> bool:
+    """Whether two numbers are the sides of an image: at least ``least``, and the ratio of the two below ``ratio``."""
+    return len(sides) == 2 and min(sides) >= least and max(sides) < ratio * min(sides)
+
+
+def channels_last(sides: tuple[int, ...]) -> bool:
+    """Whether these are the sides of an image and then 1, 3 or 4 channels."""
+    return len(sides) == 3 and sides[2] in (1, 3, 4) and min(sides[:2]) >= 16
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer of Python or numpy, and no bool."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_factor(name: str, factor: int, shape: tuple[int, ...]) -> int:
     """A positive integer that divides every side of the image, or ValueError."""
-    if not isinstance(factor, int) or isinstance(factor, bool) or factor < 1:
+    if not is_integer(factor) or factor < 1:
         raise ValueError(f"{name}: factor must be a positive integer, got {factor!r}")
     if any(n % factor for n in shape[1:]):
         raise ValueError(f"{name}: the sides of shape must be divisible by factor {factor}, got {shape}")
-    return factor
+    return int(factor)
 
 
 def check_cutoff(name: str, cutoff: float) -> float:
