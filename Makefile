@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize headers smoke docs clean
+.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize fuzz headers smoke docs clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
@@ -59,6 +59,9 @@ ccfast/kernels:
 
 sanitize:  ## the CPU kernels, and the CUDA kernels in an emulator, under ASan + UBSan and TSan; needs g++ only
 	tests/sanitize.sh
+
+fuzz: .venv/installed  ## FUZZ_SECONDS (60) of random calls of the CPU ops from FUZZ_SEED (0) on, under ASan + UBSan
+	$(BIN)/python tests/fuzz.py
 
 .venv/installed: pyproject.toml setup.py $(wildcard csrc/*.* csrc/cpu/*.* csrc/cuda/*.*)
 	$(PYTHON) -m venv .venv

@@ -9,16 +9,24 @@ namespace ccf {
 
 // The stable ABI does not show requires_grad, so that an op written in Python is asked, and only where grad mode is on,
 // which the sampling loop is not.
-void refuse_grad(const Tensors& tensors) {
-    if (!aoti_torch_grad_mode_is_enabled()) return;
+namespace {
+
+bool any_requires_grad(const Tensors& tensors) {
     std::array<StableIValue, 1> stack{torch::stable::detail::from(tensors)};
     TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("ccfast::any_requires_grad", "", stack.data(), TORCH_ABI_VERSION));
-    check(!torch::stable::detail::to<bool>(stack[0]),
-          "ccfast: its ops cannot be differentiated, but an input requires grad; pass x.detach() or use no_grad");
+    return torch::stable::detail::to<bool>(stack[0]);
 }
 
-void refuse_grad(const Tensor& tensor) {
-    if (aoti_torch_grad_mode_is_enabled()) refuse_grad(Tensors{tensor});
+}  // namespace
+
+void refuse_grad(Name name, const Tensor& tensor) {
+    check(!aoti_torch_grad_mode_is_enabled() || !any_requires_grad({tensor}), name,
+          ": ops of ccfast cannot be differentiated, but an input requires grad; pass x.detach() or use no_grad");
+}
+
+void refuse_grad(Name name, const Tensors& tensors) {
+    if (!aoti_torch_grad_mode_is_enabled() || !any_requires_grad(tensors)) return;
+    for (std::size_t k = 0; k < tensors.size(); ++k) refuse_grad({name.text, static_cast<int>(k)}, tensors[k]);
 }
 
 namespace {
@@ -26,6 +34,16 @@ namespace {
 Dtype dtype_on_cpu(Name name, const Tensor& tensor) {
     check(tensor.is_cpu(), name, ": must be on the CPU");
     return dtype_of(name, tensor);
+}
+
+// The dispatcher, which resolves or refuses such tensors among all other arguments, does not look into optional lists.
+void check_plain(Name name, const Tensor& tensor) {
+    std::int32_t layout = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_layout(tensor.get(), &layout));
+    check(layout == aoti_torch_layout_strided(), name, ": must be a strided tensor, got a sparse one");
+    std::array<StableIValue, 1> stack{torch::stable::detail::from(tensor)};
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::is_neg", "", stack.data(), TORCH_ABI_VERSION));
+    check(!torch::stable::detail::to<bool>(stack[0]), name, ": must not be a negated view, pass x.resolve_neg()");
 }
 
 // One number a sample, or one an element, which is repeated along dimensions of size 1 and the one that it may lack.
@@ -53,7 +71,9 @@ void set_scales(Row& row, const Scales& scales, const Tensor& like) {
     check(scales.count() == places, "scaled: must be one place for each of scales, got ", places);
     for (std::size_t k = 0; k < places; ++k) {
         const std::int64_t place = (*scales.places)[k];
-        refuse_grad((*scales.tensors)[k]);
+        const Name name{"scales", static_cast<int>(k)};
+        check_plain(name, (*scales.tensors)[k]);
+        refuse_grad(name, (*scales.tensors)[k]);
         check(place >= 0 && place < row.count, "scaled: must be places of terms, got ", place);
         check(!row.terms[place].scale, "scaled: must differ, got ", place, " twice");
         set_scale(row.terms[place], (*scales.tensors)[k], like);
@@ -83,7 +103,7 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
         term.projected = projected.empty() ? 0.0f : static_cast<float>(projected[k]);
         term.scale = nullptr, term.scale_per_element = false;
     }
-    refuse_grad(terms);
+    refuse_grad("terms", terms);
     set_scales(row, scales, terms[0]);
     return row;
 }
@@ -92,7 +112,7 @@ Row make_row(const Tensor& out, const Maybe<Tensor>& next, double c_in, const Te
              const Numbers& projected, const Scales& scales, bool in_place) {
     Row row = make_row(terms, direct, projected, scales);
     const auto output = [&](Name name, const Tensor& tensor, void*& data, Dtype& dtype) {
-        refuse_grad(tensor);
+        refuse_grad(name, tensor);
         dtype = dtype_on_cpu(name, tensor);
         check_output(name, tensor, terms[0]);
         data = tensor.mutable_data_ptr();

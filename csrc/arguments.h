@@ -15,8 +15,8 @@
 namespace ccf {
 
 // No op has a derivative: what requires grad would silently lose it.
-void refuse_grad(const Tensors& tensors);
-void refuse_grad(const Tensor& tensor);
+void refuse_grad(Name name, const Tensors& tensors);
+void refuse_grad(Name name, const Tensor& tensor);
 
 // `tensors` multiply both coefficients of the terms whose places `places` lists.
 struct Scales {
@@ -38,7 +38,7 @@ void check_apart(const Tensor& out, const Maybe<Tensor>& next, Name name, const 
 
 template <class T>
 const T* constant(Name name, const Tensor& tensor, ScalarType dtype, SizeList sizes) {
-    refuse_grad(tensor);
+    refuse_grad(name, tensor);
     check_data(name, tensor, dtype, tensor.is_cpu(), "on the CPU");
     check_sizes(name, tensor, sizes);
     return static_cast<const T*>(tensor.const_data_ptr());
@@ -46,7 +46,7 @@ const T* constant(Name name, const Tensor& tensor, ScalarType dtype, SizeList si
 
 // A place to work in, of any shape.
 inline float* workspace(Name name, const Tensor& tensor, std::int64_t count) {
-    refuse_grad(tensor);
+    refuse_grad(name, tensor);
     check_data(name, tensor, ScalarType::Float, tensor.is_cpu(), "on the CPU");
     check_elements(name, tensor, count);
     return static_cast<float*>(tensor.mutable_data_ptr());

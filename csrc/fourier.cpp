@@ -37,6 +37,8 @@ void fourier_unpack(Tensor out, Maybe<Tensor> next, double c_in, Tensors terms, 
 
 void fourier_multiply(Tensor out, Tensor spectrum, Tensor multiplier, std::int64_t groups) {
     const Shape shape = spectrum_shape(spectrum);
+    check(same_sizes(out, spectrum), "out: must be of the shape of spectrum ", sizes_of(spectrum), ", got ",
+          sizes_of(out));
     if (!shape.planes() || !shape.plane()) return;
     const Packing to = make_packing("out", out, shape, groups);
     const Packing from = make_packing("spectrum", spectrum, shape, groups);
@@ -51,6 +53,8 @@ void fourier_multiply(Tensor out, Tensor spectrum, Tensor multiplier, std::int64
 void fourier_alias(Tensor out, Tensor spectrum, Tensor basis, std::int64_t groups, std::int64_t low_height,
                    std::int64_t low_width) {
     const Shape shape = spectrum_shape(spectrum);
+    check(same_sizes(out, spectrum), "out: must be of the shape of spectrum ", sizes_of(spectrum), ", got ",
+          sizes_of(out));
     if (!shape.planes() || !shape.plane()) return;
     check_low_sides(low_height, low_width, shape, spectrum);
     const Packing to = make_packing("out", out, shape, groups);

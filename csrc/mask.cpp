@@ -13,7 +13,7 @@ Mask make_mask(const Tensor& mask, const Shape& shape, const Tensor& out) {
     for (std::int64_t d = 1; d < out.dim() - 1; ++d)  // the sides
         check(mask.size(mask.dim() - d) == out.size(out.dim() - d), "mask: must fit out, got ", sizes_of(mask), " for ",
               sizes_of(out));
-    refuse_grad(mask);
+    refuse_grad("mask", mask);
     check_data("mask", mask, ScalarType::Float, mask.is_cpu(), "on the CPU");
     return {static_cast<const float*>(mask.const_data_ptr()), own ? channels * shape.plane() : 0,
             channels == 1 ? 0 : shape.plane()};

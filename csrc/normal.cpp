@@ -9,7 +9,7 @@ constexpr std::int64_t words = std::int64_t{1} << 32;  // what a counter of Phil
 void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t step) {
     check(out.dim() > 0 && out.is_contiguous() && out.is_cpu() && out.scalar_type() == ScalarType::Float,
           "out: must be (B, ...), contiguous, float32 and on the CPU");
-    refuse_grad(out);
+    refuse_grad("out", out);
     check_storage("out", out);
     check(step >= 0 && step < words, "step: must be in [0, 2^32), got ", step);
     const std::int64_t batch = out.size(0);
