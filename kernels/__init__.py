@@ -1,1 +1,1 @@
-"""Kernels: ``reference`` is the plain PyTorch truth that all others are tested against, ``native`` runs on the CPU."""
+"""The backends of the sampling loop: ``reference`` in plain PyTorch, which defines the results, and compiled ones."""

@@ -1,4 +1,4 @@
-"""P = H^T (H H^T)^-1 H of one axis by band matrices, as the kernels of the CPU and of the GPU read it."""
+"""P = H^T (H H^T)^-1 H along one axis as three factors, two of them bands, for the kernels of the CPU and the GPU."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ from ..operators.separable import Factor, Separable
 __all__ = ["Band", "BandedAxis", "arc", "axes", "band"]
 
 LARGEST_CONDITION = 16.0
-"""Of H H^T: its inverse loses that factor in float32, and the low-rank form nothing."""
+"""The largest condition number of H H^T for the banded form, whose inverse multiplies rounding errors by that factor.
+
+The low-rank form multiplies them by nothing.
+"""
 
 ROUNDING = 1e-12
-"""Of the largest entry of H: what its SVD leaves where H is zero stays below."""
+"""Entries of H below this fraction of the largest one count as zeros, which its SVD gives back with rounding errors."""
 
 
 class Band(NamedTuple):
-    """Row i of a matrix is zero but for taps[i] (rows, width), in the columns start[i] + t modulo their number."""
+    """A matrix whose rows are zero outside of a window: row i has taps[i, t] in column (start[i] + t) % columns.
+
+    Attributes:
+        taps: The values in the windows, (rows, width).
+        start: The first column of every window, (rows,) int64.
+        columns: The number of columns of the matrix.
+    """
 
     taps: Tensor
     start: Tensor
@@ -35,7 +44,7 @@ class Band(NamedTuple):
 
 
 class BandedAxis(NamedTuple):
-    """P of one axis: H, (H H^T)^-1 as it is, and H^T."""
+    """The factors of P along one axis: the band H, the full matrix (H H^T)^-1, and the band H^T."""
 
     down: Band
     inverse: Tensor
@@ -43,17 +52,18 @@ class BandedAxis(NamedTuple):
 
 
 def arc(places: list[int], n: int) -> tuple[int, int]:
-    """First point and length of the shortest run of points that holds all ``places``, ascending, on a circle of n."""
-    ends = [*places[1:], places[0] + n]  # the widest gap between neighbours lies outside of it
+    """First point and length of the shortest run, on a circle of n points, that holds all ``places`` (ascending)."""
+    ends = [*places[1:], places[0] + n]  # The run leaves out the widest gap between neighbours.
     gap, k = max((end - place, k) for k, (place, end) in enumerate(zip(places, ends, strict=True)))
     return ends[k] % n, n - gap + 1
 
 
 def band(matrix: Tensor, circular: bool) -> Band:
-    """The narrowest band, of one width for all rows.
+    """The matrix as the narrowest band, whose windows have one width.
 
     Args:
-        circular: it may wrap around the end of a row; else it lies inside the columns.
+        matrix: A matrix (rows, columns).
+        circular: Whether a window may wrap around the end of a row.
     """
     n = matrix.shape[1]
     runs = []
@@ -68,9 +78,9 @@ def band(matrix: Tensor, circular: bool) -> Band:
 
 
 def banded(factor: Factor, circular: bool) -> BandedAxis | None:
-    """The three parts, float64.
+    """The factors of one axis in float64.
 
-    None where H is not banded (more than a quarter of a row), or where H H^T is too far from orthogonal.
+    They are None where the windows of H span more than a quarter of a row, or where H H^T is badly conditioned.
     """
     u, s, v = factor
     if (s[0] / s[-1]) ** 2 > LARGEST_CONDITION:
@@ -84,7 +94,10 @@ def banded(factor: Factor, circular: bool) -> BandedAxis | None:
 
 
 def axes(operator: Separable, circular: bool) -> list[BandedAxis] | None:
-    """Rows and columns of an operator; None where an axis is not banded. A signal has one row."""
+    """The factors of the rows and of the columns, or None where an axis has none.
+
+    A signal has no axis of rows; the identity takes its place.
+    """
     found = [axis for factor in operator.factors if (axis := banded(factor, circular)) is not None]
     if len(found) < len(operator.factors):
         return None
@@ -92,6 +105,6 @@ def axes(operator: Separable, circular: bool) -> list[BandedAxis] | None:
 
 
 def _one_row() -> BandedAxis:
-    """The identity of one row."""
+    """The identity as the factors of an axis of length 1."""
     one = torch.ones(1, 1, dtype=torch.float64)
     return BandedAxis(band(one, False), one, band(one, False))

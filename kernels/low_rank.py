@@ -1,4 +1,4 @@
-"""P x = V_r V_r^T x V_c V_c^T by matrix products of torch, for what no kernel of ours takes."""
+"""P x = V_r V_r^T x V_c V_c^T by torch's matrix products, for separable operators that have no banded form."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ __all__ = ["LowRankProducts"]
 
 
 class LowRankProducts:
-    """x V_c, V_r^T of that, and back up; or V V^T of each axis as one matrix, where that takes fewer operations."""
+    """The products with V of every axis, first down to the coordinates and then back up, columns before rows.
+
+    Where that takes fewer operations (``whole``), V V^T of every axis is one matrix instead.
+    """
 
     def __init__(self, operator: Separable) -> None:
         self.operator = operator
         self.whole = operator.dense_projection
 
     def factors(self, like: Tensor) -> list[Tensor]:
-        """V (side, rank) of every axis or, where whole, V V^T; columns come last."""
+        """V (side, rank) of every axis, or V V^T (side, side) where ``whole``. That of the columns is the last."""
         return [self._factor(axis, like) for axis in range(len(self.operator.factors))]
 
     def _factor(self, axis: int, like: Tensor) -> Tensor:
@@ -28,7 +31,7 @@ class LowRankProducts:
         )
 
     def work(self, like: Tensor) -> list[Tensor]:
-        """What lies between the products for images like these, first columns and then rows; float32."""
+        """Float32 tensors for the results of the products but the last, on images (B, C, ...) like these."""
         ranks, sides = [factor.s.numel() for factor in self.operator.factors], like.shape[2:]
         planes = like.shape[0] * like.shape[1]
         if self.whole:
@@ -40,7 +43,7 @@ class LowRankProducts:
         return [torch.empty(size, dtype=torch.float32, device=like.device) for size in sizes]
 
     def project(self, x: Tensor, factors: list[Tensor], work: list[Tensor]) -> None:
-        """x = P x, in place; a product with the columns is one matrix product of all rows of the batch."""
+        """Set x to P x. A product with the factor of the columns is one matrix product over all rows of the batch."""
         with true_float32():
             *rows, columns = factors
             flat, image = x.view(-1, x.shape[-1]), x.view(-1, *x.shape[2:])

@@ -1,4 +1,4 @@
-"""Why a part of the native code is not here, from what setup.py left in ``ccfast/_build.json``."""
+"""Why a part of the compiled code is missing, as setup.py recorded it in ``ccfast/_build.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = {"native": "native", "cuda": "CUDA"}
 
 
 def why_missing(part: str) -> str:
-    """The reason that "native" or "cuda" code was not built, as it follows "no, " in ``ccfast.show_config()``."""
+    """Why the "native" or the "cuda" code was not built, in words that follow "no, " in ``ccfast.show_config()``."""
     record = files("ccfast") / "_build.json"
     if not record.is_file():
         return f"its {NAMES[part]} code has not been built, which pip install does"

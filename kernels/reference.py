@@ -1,7 +1,8 @@
 """Plain PyTorch reference of every operation of the sampling loop, on any device and in any floating dtype.
 
-Notation: x the state, F the network's output, x0hat = p x + q F, ybar = H+ y, P the projector of the operator,
-r = ybar - P x0hat the residual, h = (dF/dx)^T r, z unit noise. ``kernels.row`` says what a row is.
+x is the state, F is the network's output and x0hat = p x + q F is the denoised estimate. H is the operator, ybar is
+H+ y and P is H+ H. r = ybar - P x0hat is the residual, h is (dF/dx)^T r and z is unit noise. ``kernels.row`` says what
+a row is.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ device_table = False
 
 
 def reason(device: torch.device) -> str | None:
-    """It runs on every device."""
+    """None, since it runs on every device."""
     return None
 
 
 def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
-    """It takes every row."""
+    """None, since it runs every row."""
     return None
 
 
@@ -67,12 +68,15 @@ def residual(
     weighted: Weighted | None = None,
     table: Tensor | None = None,
 ) -> None:
-    """out = ybar - P (p x + q F), or weighted V weight (encode(y) - V^T (p x + q F)), in the dtype of ``out``.
+    """Write ybar - P (p x + q F) to ``out``, or with ``weighted`` V weight (encode(y) - V^T (p x + q F)).
 
     Args:
-        tensors: ybar, x and F.
-        weighted: over the modes of the operator.
-        table: not read.
+        operator: The operator H.
+        tensors: The tensors ybar, x and F.
+        p, q: The coefficients of x0hat.
+        out: The residual, in any floating dtype.
+        weighted: A weight over the modes of the operator, and encode(y).
+        table: It is not read.
     """
     ybar, x, output = tensors
     x0hat = denoised(x, output, p, q)
@@ -92,16 +96,16 @@ def update(
     c_in: float,
     table: Tensor | None = None,
 ) -> None:
-    """One row of a plan: ``out`` = sum of its terms, and the network's next input ``after`` = c_in out.
+    """Run a row of a plan: write the sum of its terms to ``out``, and the network's next input c_in out to ``after``.
 
     Args:
-        operator: applied to the terms that are projected, or have coefficients over its modes.
-        row: the coefficients.
-        tensors: the registers that the row names; any floating dtype, accumulated in that of out.
-        out: the new state; may be none of the tensors read.
-        after: where the scaled, cast input of the next evaluation goes, None where the state itself serves.
-        c_in: scale of that input.
-        table: not read; the numbers are those of the row.
+        operator: The operator that projects terms, and to whose modes coefficients belong.
+        row: The coefficients.
+        tensors: The registers that the row names, in any floating dtype. They are summed in the dtype of ``out``.
+        out: The new state, which must be none of ``tensors``.
+        after: The network's next input, in any floating dtype; None where the state itself serves.
+        c_in: The scale of that input.
+        table: It is not read, since the row holds the numbers.
     """
     count = len(row.direct)
     plain, over_modes = list(tensors[:count]), tensors[count:]
@@ -121,13 +125,13 @@ def update(
 
 
 def scaled(tensor: Tensor, scale: Tensor | None, like: Tensor) -> Tensor:
-    """A term in the dtype of ``like``, times its coefficients of every image or of every element."""
+    """A tensor in the dtype of ``like``, times ``scale``: nothing, or a number for every image or every element."""
     tensor = tensor.to(like.dtype)
     return tensor if scale is None else tensor * per_image(scale, like).to(like.dtype)
 
 
 def add_up(out: Tensor, numbers: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
-    """Add the sum of numbers times tensors to ``out``."""
+    """Add the sum of ``numbers`` times ``tensors`` to ``out``, and return it."""
     for number, tensor in zip(numbers, tensors, strict=True):
         if number:
             out.add_(tensor, alpha=number)
@@ -135,7 +139,7 @@ def add_up(out: Tensor, numbers: Sequence[float], tensors: Sequence[Tensor]) -> 
 
 
 def combine(vector: Mapping[Key, float], registers: Mapping[Key, Tensor]) -> Tensor:
-    """Sum of coefficient times register, at least in float32."""
+    """The sum of coefficients times registers, in float32 or wider."""
     total = None
     for key, coefficient in vector.items():
         tensor = registers[key]
@@ -146,27 +150,27 @@ def combine(vector: Mapping[Key, float], registers: Mapping[Key, Tensor]) -> Ten
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of every image, (B,) float64."""
+    """The inner product of every image of a with that of b, (B,) float64."""
     return sums(a * b, torch.float64)
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) as (B, 1, ...), to be broadcast over images; what has more dimensions is returned as it is."""
+    """Values (B,) as (B, 1, ...), which broadcasts over images; values with more dimensions as they are."""
     return values.reshape(-1, *[1] * (like.ndim - 1)) if values.ndim == 1 else values
 
 
 # ---------------------------------------------------------------------------------------------------------- noise
 def philox(counter: list[Tensor], key: Tensor) -> list[Tensor]:
-    """Philox 4x32-10 (Salmon et al., SC 2011): four words of 32 bits from a counter of four and a key of two.
+    """Philox 4x32-10 (Salmon et al., SC 2011): four words of 32 bits from a counter of four words and a key of two.
 
-    Words are int64 tensors with values below 2^32, any mutually broadcastable shapes; ``key`` is one int64 holding
-    both words, the low one first.
+    A word is an int64 tensor of values below 2^32, and the shapes of all words broadcast. ``key`` is one int64 tensor
+    that holds both words of the key, the first one in its low half.
     """
     mask = 0xFFFFFFFF
     c0, c1, c2, c3 = counter
     k0, k1 = key & mask, (key >> 32) & mask
     for _ in range(10):
-        product0, product2 = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # int64 wraps: the 64 bits are those of the product
+        product0, product2 = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # Int64 wraps, which leaves the right 64 bits.
         c0, c2 = ((product2 >> 32) & mask) ^ c1 ^ k0, ((product0 >> 32) & mask) ^ c3 ^ k1
         c1, c3 = product2 & mask, product0 & mask
         k0, k1 = (k0 + 0x9E3779B9) & mask, (k1 + 0xBB67AE85) & mask
@@ -174,18 +178,20 @@ def philox(counter: list[Tensor], key: Tensor) -> list[Tensor]:
 
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
-    """Fill ``out`` (B, ...) with unit Gaussian noise that depends on nothing but the five arguments of each element.
+    """Fill ``out`` (B, ...) with unit Gaussian noise, which depends on seed, sample, draw, step and element alone.
 
     Element i of image b is output i % 4 of Philox 4x32-10 with key seeds[b] and counter (i // 4, step, samples[b],
-    draws[b]), turned into a normal by Box-Muller: two words (a, b) give u = ((a >> 8) + 1)/2^24 in (0, 1] and
-    v = (b >> 8)/2^24, and these R cos(2 pi v) and R sin(2 pi v) with R = sqrt(-2 ln u). Words 0 and 1 make outputs
-    0 and 1, words 2 and 3 outputs 2 and 3. Computed in float32 whatever the dtype of ``out``.
+    draws[b]), made normal by the transform of Box and Muller. It takes two words (a, b) to u = ((a >> 8) + 1)/2^24 in
+    (0, 1] and v = (b >> 8)/2^24, and these to R cos(2 pi v) and R sin(2 pi v) with R = sqrt(-2 ln u). Words 0 and 1
+    make outputs 0 and 1, and words 2 and 3 make outputs 2 and 3. All is computed in float32, whatever the dtype of
+    ``out``.
 
     Args:
-        seeds: (B,) int64, the bits of a 64-bit seed each.
-        samples: (B,) int64 below 2^32, place of the image among those that share a seed.
-        draws: (B,) int64 below 2^32, which of several draws for the same measurement.
-        step: 0 for the initial state, k + 1 for the noise of step k.
+        out: The tensor that is filled and returned.
+        seeds: The bits of the 64-bit seed of every image, (B,) int64.
+        samples: The place of every image among those that share a seed, (B,) int64 below 2^32.
+        draws: The number of the draw among those for the same measurement, (B,) int64 below 2^32.
+        step: The number 0 for the initial state, and k + 1 for the noise of step k.
     """
     shape = (out.shape[0], -1)
     count = math.prod(out.shape[1:])
@@ -203,6 +209,6 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
 
 
 def seed_words(seeds: Sequence[int], device: torch.device) -> Tensor:
-    """64-bit unsigned seeds as the int64 tensor with the same bits."""
+    """The int64 tensor that has the same bits as these 64-bit unsigned seeds."""
     signed = [seed - (1 << 64) if seed >= 1 << 63 else seed for seed in seeds]
     return torch.tensor(signed, dtype=torch.int64, device=device)

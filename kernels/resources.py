@@ -1,6 +1,6 @@
-"""What a compiler made of a GPU kernel: registers, memory, widths of loads and stores. One table for all backends.
+"""What a compiler made of every GPU kernel (registers, memory, widths of loads), in one table for all backends.
 
-A backend whose kernels are compiled for GPUs has a function ``resources(architecture)`` that returns these rows;
+A backend that compiles kernels for GPUs has a function ``resources(architecture)``, which returns rows of this table.
 ``ccfast config --kernels`` prints them.
 """
 
@@ -12,25 +12,25 @@ from typing import NamedTuple
 __all__ = ["REGISTER_FILE", "SHARED_LIMIT", "Resource", "text_table"]
 
 REGISTER_FILE = 65536
-"""32-bit registers of a multiprocessor, on every architecture from sm_80 on."""
+"""The number of 32-bit registers of a multiprocessor, on every architecture from sm_80 on."""
 
 SHARED_LIMIT = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
-"""Largest shared memory of one block in KiB, by architecture; a compiler need not check it."""
+"""The most shared memory of a block in KiB, by architecture. A compiler need not check it."""
 
 
 class Resource(NamedTuple):
-    """One kernel, in one of its variants, for one architecture.
+    """The resources of one variant of a kernel on one architecture.
 
     Attributes:
-        backend, kernel: who launches it, and its name.
-        variant: what it was compiled for.
-        architecture: 80, 90, ... for sm_80, sm_90, ...
-        threads: of a block.
-        registers: of a thread.
-        spills, stack: bytes a thread, of which a kernel should have none.
-        shared: bytes of a block.
-        loads, stores: instructions to global memory, by width in bits.
-        barriers: of the block.
+        backend, kernel: The name of the backend, and that of the kernel.
+        variant: The dtypes and sizes for which the kernel was compiled, in words.
+        architecture: The numbers 80, 90, ... of sm_80, sm_90, ...
+        threads: The number of threads of a block.
+        registers: The number of registers of a thread.
+        spills, stack: The bytes of spilled registers and of stack of a thread. A kernel should have none.
+        shared: The bytes of shared memory of a block.
+        loads, stores: The number of instructions that access global memory, by width in bits.
+        barriers: The number of barriers.
     """
 
     backend: str
@@ -48,13 +48,13 @@ class Resource(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Blocks of a multiprocessor that its registers allow, which it hands out 256 at a time to a warp."""
+        """How many blocks the registers of a multiprocessor allow. It gives them to a warp 256 at a time."""
         of_a_warp = (32 * self.registers + 255) // 256 * 256
         return REGISTER_FILE // (of_a_warp * (self.threads // 32))
 
 
 def text_table(resources: Iterable[Resource]) -> str:
-    """One line a kernel."""
+    """The table as text: a header, and a line for every kernel."""
     head = ("kernel", "sm", "threads", "registers", "spills", "stack", "shared", "barriers", "loads", "stores")
     lines: list[tuple[str, ...]] = [head]
     for r in resources:
@@ -68,5 +68,5 @@ def text_table(resources: Iterable[Resource]) -> str:
 
 
 def _widths(counts: dict[int, int]) -> str:
-    """Instructions x bits."""
+    """The number of instructions of every width, such as "2x128 1x32"; the widest come first."""
     return " ".join(f"{counts[width]}x{width}" for width in sorted(counts, reverse=True))

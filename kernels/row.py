@@ -1,10 +1,10 @@
-"""A row of a plan as kernels take it, and what every backend of kernels is: ``Backend`` binds ``Ops`` to an operator.
+"""A row of a plan as kernels take it, and the protocol of a backend, which binds ``Ops`` to an operator.
 
     out = sum_k c_k a_k T_k + P sum_k c_k b_k T_k + V sum_j f_j V^T (c_j T_j),        next = c_in out
 
-T_k and T_j are the tensors that a row is called with, a_k and b_k numbers. c_k is 1, or a tensor: one number of every
-image, (B,), or one of every element, (C, H, W) or (B, C, H, W) with any dimension 1. f_j is a tensor over the modes of
-the operator.
+T_k and T_j are the tensors that a row is called with, and a_k and b_k are numbers. c_k is 1 or a tensor, which holds a
+number for every image, (B,), or for every element, (C, H, W) or (B, C, H, W) where any dimension may be 1. The columns
+of V are the right singular vectors of the operator, its modes, and f_j is a tensor with a number for every mode.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from ..operators import Operator
 __all__ = ["Backend", "Key", "Ops", "Row", "Weighted", "outside", "refuse_gradients"]
 
 Key = tuple[str, int]
-"""A register and its age: ("x", 0) is the state, ("F", 2) the network's output of two steps ago."""
+"""A register and its age in steps: ("x", 0) is the state, ("F", 2) is the network's output of two steps ago."""
 
 HALVES_AND_SINGLE = frozenset((torch.float32, torch.bfloat16, torch.float16))
-"""The dtypes that compiled kernels read; they sum in float32."""
+"""The dtypes that compiled kernels read. They sum in float32."""
 
 
 class Row:
     """The terms of a row, sorted by how a kernel takes them.
 
     Args:
-        terms: (register, a, modes): a T where modes is None, else V diag(modes) V^T (a T), where the number 1 makes P.
-            ``a`` and ``modes`` are numbers or tensors.
+        terms: Triples (register, a, modes) of a register, and numbers or tensors. A triple means a T where modes is
+            None, and V diag(modes) V^T (a T) otherwise, which is P (a T) for the number 1.
 
     Attributes:
-        registers: what T_k and then T_j are. A register comes once for its numbers, and once more for each tensor.
-        direct, projected: a_k and b_k; ``projected`` is empty where nothing is projected.
-        scales, scaled: the tensors c_k and their places k; None where there are none.
-        modes: (f_j, c_j) of the terms over the modes, whose registers are the last; c_j is None where it is 1.
-        layout: (bit set of the k with an a_k, bit set of those with a b_k), for kernels that compile one variant each.
+        registers: The registers of all T_k, followed by those of all T_j. A register is listed once for all of its
+            numbers, and once more for each of its tensors.
+        direct, projected: The numbers a_k and b_k. ``projected`` is empty where no term is projected.
+        scales, scaled: The tensors c_k, and the places k that have one. Both are None where no place has one.
+        modes: The pairs (f_j, c_j). c_j is None where it is 1.
+        layout: The places that have an a_k and those that have a b_k, as two sets of bits, for kernels that are
+            compiled anew for each layout.
     """
 
     __slots__ = ("direct", "layout", "modes", "projected", "registers", "scaled", "scales")
@@ -79,21 +81,22 @@ class Row:
         self.layout = of_direct, of_projected
 
     def values(self, c_in: float) -> list[float]:
-        """The numbers as kernels read them from a device: a_0 .. a_K-1, b_0 .. b_K-1, c_in."""
+        """The numbers in the order in which kernels read them from the device: a_0 .. a_K-1, b_0 .. b_K-1, c_in."""
         return [*self.direct, *(self.projected or [0.0] * len(self.direct)), c_in]
 
 
 Weighted = tuple[Tensor, Tensor]
-"""A weight of the residual, one number a mode, and encode(y).
+"""A weight of the residual, which has a number for every mode, and encode(y).
 
-Where singular values are small H+ y is large, and the digits of the other modes would be lost in it.
+The weighted residual is computed from encode(y), not from H+ y. H+ y is large in modes of small singular values, and in
+a sum with those the other modes would lose their digits.
 """
 
 
 class Residual(Protocol):
-    """out = ybar - P (p x + q F) of the tensors ybar, x and F; or weighted, V weight (encode(y) - V^T (p x + q F)).
+    """Writes ybar - P (p x + q F) to ``out``, or with ``weighted`` V weight (encode(y) - V^T (p x + q F)).
 
-    ``table`` holds p and q on the device, for a backend that reads them there.
+    ``tensors`` are ybar, x and F. ``table`` holds p and q on the device, for a backend that reads them there.
     """
 
     def __call__(
@@ -108,7 +111,7 @@ class Residual(Protocol):
 
 
 class Update(Protocol):
-    """A row: ``out`` and, where there is a next input, ``after`` = c_in out.
+    """Writes the sum of a row to ``out``, and c_in times the sum to ``after``, which is None where nothing reads it.
 
     ``table`` holds ``row.values(c_in)`` on the device, for a backend that reads its numbers there.
     """
@@ -125,7 +128,7 @@ class Update(Protocol):
 
 
 class Denoised(Protocol):
-    """x0hat = p x + q F, a new tensor in the dtype of x."""
+    """Returns x0hat = p x + q F, a new tensor in the dtype of x."""
 
     def __call__(self, x: Tensor, output: Tensor, p: float, q: float) -> Tensor: ...
 
@@ -137,7 +140,7 @@ class Normal(Protocol):
 
 
 class Ops(NamedTuple):
-    """The operations of the loop, bound to one operator. They take what ``Backend.takes`` accepted and nothing else."""
+    """The operations of the loop, bound to one operator. They run only what ``Backend.takes`` accepts."""
 
     denoised: Denoised
     residual: Residual
@@ -146,11 +149,11 @@ class Ops(NamedTuple):
 
 
 class Backend(Protocol):
-    """Who runs the operations of the loop.
+    """An implementation of the operations of the loop.
 
     Attributes:
-        name: its word in ``Sampler(backend=...)``.
-        device_table: whether it reads numbers from ``table``, so that one captured graph serves every plan whose rows
+        name: The name that ``Sampler(backend=...)`` takes.
+        device_table: Whether it reads numbers from ``table``, so that one captured graph serves every plan whose rows
             have the same layout.
     """
 
@@ -158,30 +161,33 @@ class Backend(Protocol):
     device_table: bool
 
     def reason(self, device: torch.device) -> str | None:
-        """Why it cannot run on a device, or None."""
+        """Why it cannot run on a device, or None where it can."""
         ...
 
     def takes(self, operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
-        """Why its kernels do not run a row, or None. It is asked once, when a plan is bound.
+        """Why its kernels do not run a row, or None where they do. The engine asks once, when it binds a plan.
 
         Args:
-            dtypes: all that occur, of the state, the registers and the network's input. The first is the state's.
-            elements: numbers in a batch of images.
+            operator: The operator of the run.
+            row: The row.
+            dtypes: The dtypes of the state, which comes first, of all registers, and of the network's input.
+            elements: The number of elements of a batch of images.
         """
         ...
 
     def bind(self, operator: Operator) -> Ops:
-        """The operations for one operator; buffers that they need between two kernels live as long as they."""
+        """The operations for one operator. Their buffers between two kernels live as long as they do."""
         ...
 
 
 def outside(row: Row, dtypes: Collection[torch.dtype], most_terms: int, tensors: bool) -> str | None:
-    """Why kernels that sum in float32 do not run a row, or None.
+    """Why kernels that sum in float32 do not run a row, or None where they do.
 
     Args:
-        dtypes: as for ``Backend.takes``.
-        most_terms: how many terms they read.
-        tensors: whether coefficients may be tensors.
+        row: The row.
+        dtypes: The dtypes that ``Backend.takes`` is given.
+        most_terms: The number of terms that the kernels can read.
+        tensors: Whether the kernels can read coefficients that are tensors.
     """
     state, *_ = dtypes
     if state != torch.float32:

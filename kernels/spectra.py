@@ -1,4 +1,4 @@
-"""What fourier operators multiply spectra by, and how many complex planes there are, as every backend sees them."""
+"""The constants by which fourier operators multiply spectra, and the packing of real planes into complex ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ _DOUBLE = torch.empty(0, dtype=torch.float64)
 
 
 class Spectra:
-    """The spectra of one operator. Two channels travel as one complex plane; a signal is a plane of one row.
+    """The spectra of one operator.
 
-    Only channels of one image share a complex plane, and of an odd number the last travels alone. A transform rounds
-    relative to the largest value in it and spreads NaN over it, so that a shared plane would carry both to another one.
+    Two channels of an image are transformed as one complex plane, and a signal is a plane with one row. The last of an
+    odd number of channels is transformed alone. Images never share a plane, since a transform rounds relative to the
+    largest value in it and spreads NaN over it.
 
     Attributes:
-        sides: (H, W) of a plane.
-        low: its sides after decimation, or None for a blur.
+        sides: The height and the width of a plane.
+        low: The height and the width after decimation, or None for a blur.
     """
 
     def __init__(self, operator: FourierBlur | FourierDownsampling) -> None:
@@ -35,9 +36,10 @@ class Spectra:
             self.low = (self.sides[0] // rows, self.sides[1] // operator.factor)
 
     def constant(self, like: Tensor) -> Tensor:
-        """(1 or B, H, W): 1 / n where a spectrum is kept, or the basis of the aliases, which is applied twice.
+        """The constant of the operator, (1 or B, H, W), which also holds the factor 1/n of the transforms of n pixels.
 
-        n is the number of pixels: the factor 1 / n of the two transforms is in it.
+        A blur multiplies its spectra by 1/n where it keeps a frequency, and by 0 elsewhere. A downsampling has the
+        basis of the aliases, over sqrt(n) because it is applied twice.
         """
         operator, n = self.operator, math.prod(self.sides)
         if isinstance(operator, FourierDownsampling):
