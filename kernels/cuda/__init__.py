@@ -1,9 +1,9 @@
-"""The CUDA C++ backend: residual and update as one row, sum_k a_k T_k + P(sum_k b_k T_k), by kernels of csrc/cuda.
+"""The CUDA C++ backend: kernels of csrc/cuda run residuals and updates as rows, sum_k a_k T_k + P(sum_k b_k T_k).
 
-fourier operators and separable ones are projected by kernels that need shared memory laid out by hand; operators of
-every other kind are handed to the Triton backend, or where triton is not installed to ``reference``. Float32 only, with
-network tensors in float32, bfloat16 or float16. Coefficients are read from a table on the device, so that one captured
-graph serves every schedule.
+Fourier and separable operators are projected by these kernels, which need shared memory that is laid out by hand.
+Operators of every other kind go to the Triton backend, or to ``reference`` where triton is not installed. States are
+float32, and the network's tensors are float32, bfloat16 or float16. Coefficients are read from a table on the device,
+so that one captured graph serves every schedule.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["bind", "device_table", "name", "reason", "resources", "takes"]
 name = "cuda"
 device_table = True
 OWN = ("fourier", "separable")
-"""The kinds of operators that have kernels of this backend."""
+"""The kinds of operators for which this backend has kernels."""
 
 
 def reason(device: torch.device) -> str | None:
-    """Why the kernels cannot run on a device, or None."""
+    """Why the kernels cannot run on a device, or None where they can."""
     if NATIVE_REASON is not None:
         return NATIVE_REASON
     if not hasattr(torch.ops.ccfast, "cuda_fourier"):
@@ -37,7 +37,7 @@ def reason(device: torch.device) -> str | None:
 
 
 def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
-    """Why neither these kernels nor Triton's run a row, or None."""
+    """Why neither these kernels nor those of Triton run a row, or None where they do."""
     if operator.kind in OWN:
         from . import operations
 
@@ -47,7 +47,7 @@ def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], element
 
 
 def bind(operator: Operator) -> Ops:
-    """The operations for one operator; buffers that they need between two kernels live as long as they."""
+    """The operations for one operator. Their buffers between two kernels live as long as they do."""
     if operator.kind in OWN:
         from . import operations
 
@@ -56,7 +56,7 @@ def bind(operator: Operator) -> Ops:
 
 
 def resources(architecture: int) -> list[Resource]:
-    """What nvcc made of every kernel on an architecture (80, 90, ...) when this library was built; [] without CUDA."""
+    """What nvcc made of every kernel for an architecture (80, 90, ...) in the build; [] without CUDA code."""
     from ..._C import kernels
 
     return [

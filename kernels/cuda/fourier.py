@@ -1,4 +1,4 @@
-"""Rows of fourier operators: our own transforms for sides that are powers of two, torch's for all others."""
+"""Rows of fourier operators, by transforms of our own where the sides are powers of two, and by torch's elsewhere."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from . import ops
 __all__ = ["SIDES", "Fourier", "fourier_row", "roots"]
 
 SIDES = frozenset(2**k for k in range(6, 12))
-"""What csrc/cuda/fourier.cuh transforms: 64 .. 2048."""
+"""The sides that csrc/cuda/fourier.cuh can transform: 64, 128, ..., 2048."""
 
 SCRATCH = 20 * 2**20
-"""Bytes between two kernels where the device does not say how much its L2 cache holds: two fifths of an H100's."""
+"""The bytes of a buffer between two kernels where the L2 cache is of unknown size: two fifths of that of an H100."""
 
 
 def fourier_row(operator: FourierBlur | FourierDownsampling):
-    """The row of one operator."""
+    """The row kernel of one operator."""
     return Fourier(operator)
 
 
 def roots(side: int) -> Tensor:
-    """Roots of unity as a transform of ``side`` points reads them, complex128; csrc/cuda/fft.cuh says which.
+    """The roots of unity of a transform of ``side`` points, complex128, in the order of csrc/cuda/fft.cuh.
 
-    For each stage of radix R after stages with product S > 1: exp(-2 pi i 2^q m / (S R)) as [q, m], q < log2 R, m < S.
+    The first stage, of radix 8, needs none. A stage of radix R that follows stages of product S reads
+    exp(-2 pi i 2^q m / (S R)) as [q, m], for q < log2 R and m < S.
     """
     parts, done = [], 8
     while done < side:
@@ -43,20 +44,23 @@ def roots(side: int) -> Tensor:
 
 @lru_cache
 def scratch_bytes(device: torch.device) -> int:
-    """Two fifths of the L2 cache: what lies between two kernels is there when the second one reads it."""
+    """Two fifths of the L2 cache, so that what one kernel writes is still in it when the next one reads it."""
     if device.type != "cuda":
         return SCRATCH
     return int(0.4 * torch.cuda.get_device_properties(device).L2_cache_size) or SCRATCH
 
 
 class Fourier:
-    """Complex planes (images * pairs, H, W), where a pair is two channels of one image."""
+    """The row kernel of a fourier operator, which transforms complex planes (images * pairs, H, W).
+
+    A pair is two channels of one image, packed as one complex plane.
+    """
 
     def __init__(self, operator: FourierBlur | FourierDownsampling) -> None:
         self.operator, self.spectra = operator, Spectra(operator)
         self.sides = self.spectra.sides
         self.factor = operator.factor if isinstance(operator, FourierDownsampling) else 1
-        # the columns that alias lie in one block, which has four columns of 2048 rows, and eight or more of fewer
+        # Columns that alias must lie in one block, which holds four columns of 2048 rows, or at least eight of fewer.
         self.own = SIDES.issuperset(self.sides) and self.factor in (1, 2, 4, 4 if self.sides[0] == 2048 else 8)
         self.buffer = torch.empty(0)
 

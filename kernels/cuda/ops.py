@@ -1,4 +1,4 @@
-"""The compiled ops of the GPU, each bound once, and the stream that they are told to use."""
+"""The compiled ops of the GPU, each looked up once, and the stream that they are told to use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ops = torch.ops.ccfast
 
 
 def _find(name: str) -> Any:
-    """The overload itself, since looking it up costs as much as a small kernel; None in a library without CUDA code."""
+    """The overload of an op, whose lookup costs as much as a small kernel; None in a library without CUDA code."""
     return getattr(_ops, f"cuda_{name}").default if hasattr(_ops, f"cuda_{name}") else None
 
 
@@ -40,13 +40,13 @@ finish = _find("finish")
 
 
 def stream(device: torch.device) -> int:
-    """What the ops take as ``stream``: -1 where the library asks torch itself for the current one, else its handle."""
+    """The argument ``stream`` of the ops: -1 where the library asks torch for the current stream, else its handle."""
     return -1 if _library_knows(device.index or 0) else torch.cuda.current_stream(device).cuda_stream
 
 
 @lru_cache
 def _library_knows(device: int) -> bool:
-    """Whether the library finds the current stream: torch must export the function, and it must agree with torch."""
+    """Whether the library finds the current stream, which takes a function that not every torch exports."""
     try:
         found = _ops.cuda_stream.default(device)
     except RuntimeError:

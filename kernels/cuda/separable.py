@@ -1,4 +1,4 @@
-"""Rows of separable operators: three banded kernels, or low-rank matrix products of torch (cuBLAS)."""
+"""Rows of separable operators, by three kernels for banded factors or by torch's low-rank matrix products (cuBLAS)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .bands import TILES, shared_bytes, three_bands, tiled
 __all__ = ["Banded", "LowRank", "separable_row"]
 
 SHARED = 48 * 1024
-"""Bytes of a block that every GPU has, several blocks at a time; the smallest tile may take twice as many."""
+"""The bytes of shared memory that a block may take, of which every GPU has room for several blocks.
+
+The smallest tile may take twice as many.
+"""
 
 _BANDS: WeakKeyDictionary[Separable, list[list[Band]] | None] = WeakKeyDictionary()
 
@@ -34,7 +37,7 @@ def separable_row(operator: Separable):
 
 
 def tile_of(rows: Band, columns: Band) -> int | None:
-    """The largest tile with which several blocks fit, or one."""
+    """The largest tile whose shared memory is within its limit, or None where no tile is."""
     for tile in TILES:
         limit = SHARED if tile > TILES[-1] else 2 * SHARED
         if shared_bytes(tiled(rows, tile)[1], tiled(columns, tile)[1], tile) <= limit:
@@ -43,11 +46,12 @@ def tile_of(rows: Band, columns: Band) -> int | None:
 
 
 class Banded:
-    """Three kernels; between them two images of the coordinates at low resolution.
+    """The row by three kernels, one for each factor. Between them lie two images at low resolution.
 
     Args:
-        axes: of rows and columns H, (H H^T)^-1 and H^T.
-        tiles: of each of the three.
+        operator: The operator, which keeps the constants.
+        axes: The factors H, (H H^T)^-1 and H^T of the rows and of the columns.
+        tiles: The side of the tiles of every kernel.
     """
 
     def __init__(self, operator: Separable, axes: list[list[Band]], tiles: list[int]) -> None:
@@ -79,7 +83,7 @@ class Banded:
 
 
 class LowRank:
-    """Matrix products of torch (cuBLAS) between two linear combinations."""
+    """The row by matrix products of torch (cuBLAS) between two linear combinations."""
 
     def __init__(self, operator: Separable) -> None:
         self.products = LowRankProducts(operator)

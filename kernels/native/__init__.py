@@ -1,15 +1,15 @@
-"""The native backend of the CPU: residual and update as one row (``kernels.row``), compiled.
+"""The native backend: compiled C++ for the CPU runs residuals and updates as rows (``kernels.row``).
 
-    residual    ybar - P (p x + q F)                           a = (1, 0, 0), b = (0, -p, -q) of (ybar, x, F)
-    update      a row of a plan, and the network's next input in the same pass
+The residual ybar - P (p x + q F) is the row of (ybar, x, F) with a = (1, 0, 0) and b = (0, -p, -q). An update writes
+the network's next input in the same pass.
 
-mask, block, channel and banded separable operators take one op each, low-rank separable ones and fourier ones two
-passes with torch's matrix products and Fourier transforms between them. An operator of another kind is applied by its
-own ``project``. Coefficients over the modes of an operator go through its ``down`` and ``lift`` (``over_modes.py``).
-Float32 only, with network tensors in float32, bfloat16 or float16.
+A single op runs a row of a mask, block, channel or banded separable operator. The row of a low-rank separable or a
+fourier operator takes two ops, with torch's matrix products or Fourier transforms between them. An operator of another
+kind is applied by its own ``project``. Coefficients over the modes of an operator go through its ``down`` and ``lift``
+(``over_modes.py``). States are float32, and the network's tensors are float32, bfloat16 or float16.
 """
 
-# Nothing here runs where REASON says why the library is missing.
+# Where the library is missing REASON says why, and nothing below it is called.
 # pyright: reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ name = "native"
 device_table = False
 
 MOST_TERMS = 24
-"""Of a row, as the ops count them: a register once for its numbers, and once for each tensor of coefficients."""
+"""The most terms of a row. A register counts once for its numbers, and once more for each tensor of coefficients."""
 
 
 class RowKernel(Protocol):
-    """out = sum_k c_k direct_k T_k + P(sum_k c_k projected_k T_k) and next = c_in out.
+    """Computes out = sum_k c_k direct_k T_k + P(sum_k c_k projected_k T_k) and next = c_in out.
 
-    c_k is 1 but at the places in ``scaled``, where ``scales`` holds one number an image, (B,), or one an element,
-    (C, H, W) or (B, C, H, W) with any dimension 1.
+    c_k is 1 except at the places in ``scaled``. For these ``scales`` holds a number for every image, (B,), or for every
+    element, (C, H, W) or (B, C, H, W) where any dimension may be 1.
     """
 
     def __call__(
@@ -67,21 +67,21 @@ class RowKernel(Protocol):
     ) -> None: ...
 
 
-_FLOAT = torch.empty(0)  # names the dtype and device of an operator's constants
+_FLOAT = torch.empty(0)  # It gives the dtype and the device of an operator's constants.
 
 
 def reason(device: torch.device) -> str | None:
-    """Why the compiled kernels cannot run on a device, or None."""
+    """Why the compiled kernels cannot run on a device, or None where they can."""
     return REASON or (None if device.type == "cpu" else "it runs on the CPU only")
 
 
 def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
-    """Why the kernels do not run a row, or None."""
+    """Why the kernels do not run a row, or None where they do."""
     return outside(row, dtypes, MOST_TERMS, tensors=True)
 
 
 def bind(operator: Operator) -> Ops:
-    """The native operations for one operator; buffers that they need between two kernels live as long as they."""
+    """The native operations for one operator. Their buffers between two ops live as long as they do."""
     project = _KERNELS.get(operator.kind, _any_row)(operator)
     modal, modal_residual = partial(update_over_modes, operator), partial(residual_over_modes, operator)
 
@@ -123,7 +123,7 @@ def denoised(x: Tensor, output: Tensor, p: float, q: float) -> Tensor:
 
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
-    """Unit noise into ``out``, the stream of ``reference.normal``: equal words, normals within 1e-6."""
+    """Fill ``out`` with unit noise: the words of ``reference.normal``, and its normals to within 1e-6."""
     ops.normal(out, seeds, samples, draws, step)
     return out
 
@@ -146,7 +146,7 @@ def _channel_row(operator: Grayscale) -> RowKernel:
 
 
 def _any_row(operator: Operator) -> RowKernel:
-    """P by the operator's own ``project``, the sums before and after it fused."""
+    """The row of an operator that projects by its own ``project``, between two linear combinations."""
     scratch = ops.Scratch()
 
     def row(out: Tensor, after: Tensor | None, c_in: float, terms: list[Tensor], *numbers: Any) -> None:

@@ -1,6 +1,6 @@
-"""The compiled ops: the library is loaded, each op is bound once, and FakeTensor and torch.compile learn their shapes.
+"""The compiled ops, each looked up once. FakeTensor and torch.compile learn here that they return nothing.
 
-Importing this module raises ImportError where the package was installed without native code.
+Importing this module loads the library, and raises ImportError where the package was installed without native code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "writes_only",
 ]
 
-# The overload itself, since looking it up costs as much as a small kernel.
+# These are the overloads, since looking one up costs as much as a small kernel.
 lincomb = torch.ops.ccfast.lincomb.default
 mask = torch.ops.ccfast.mask.default
 block = torch.ops.ccfast.block.default
@@ -43,7 +43,7 @@ fourier_unpack = torch.ops.ccfast.fourier_unpack.default
 normal = torch.ops.ccfast.normal.default
 
 
-# What the library cannot see through torch's stable ABI; it asks where grad mode is on.
+# Torch's stable ABI does not show whether a tensor requires grad, so the library asks this where grad mode is on.
 _python = torch.library.Library("ccfast", "IMPL")
 _python.impl("any_requires_grad", lambda tensors: any(map(_differentiated, tensors)), "CompositeExplicitAutograd")
 
@@ -54,7 +54,7 @@ def _differentiated(tensor: torch.Tensor) -> bool:
 
 
 class Scratch:
-    """A float32 image to sum in: ``out`` itself, or where its precision is too low a tensor that is kept."""
+    """A float32 image to sum in: ``out`` itself, or a tensor that is kept where ``out`` is a half-precision one."""
 
     def __init__(self) -> None:
         self._own = torch.empty(0)

@@ -1,6 +1,6 @@
-"""Rows with coefficients over the modes of H: V f V^T T for a tensor f of one number a singular value.
+"""Rows with terms V f V^T T, where f is a tensor with a number for every singular value of H.
 
-The coordinates of all such terms of small images are taken at once; their sum is lifted once.
+The coordinates V^T T of small images are computed for all such terms at once. Their sum is lifted once.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from . import ops
 __all__ = ["residual_over_modes", "update_over_modes"]
 
 STACKED = 1 << 16
-"""Numbers in a batch up to which one transform of all terms costs less than the calls that it saves."""
+"""The most elements of a batch for which copying all terms into one tensor costs less than the calls that it saves."""
 
 
 def residual_over_modes(
     operator: Operator, tensors: Sequence[Tensor], p: float, q: float, out: Tensor, weighted: Weighted
 ) -> None:
-    """out = V weight (coordinates - V^T (p x + q F)), as ``reference.residual`` with a weight."""
+    """Write V weight (coordinates - V^T (p x + q F)) to ``out``, as ``reference.residual`` does with a weight."""
     (_, x, output), (weight, coordinates) = tensors, weighted
-    if operator.kind == "mask":  # the coordinates of a mask are the elements of the image
+    if operator.kind == "mask":  # The coordinates of a mask are the elements of the image.
         ops.lincomb(out, None, 1.0, [coordinates, x, output], [1.0, -p, -q], [weight] * 3, [0, 1, 2])
         return
     x0hat = torch.empty(x.shape)
@@ -37,7 +37,7 @@ def residual_over_modes(
 def update_over_modes(
     operator: Operator, row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float
 ) -> None:
-    """A row of a plan, as ``reference.update``."""
+    """Run a row of a plan, as ``reference.update`` does."""
     count = len(row.direct)
     plain, given = tensors[:count], tensors[count:]
     for place, (_, scale) in enumerate(row.modes):

@@ -1,4 +1,4 @@
-"""Rows of separable operators: banded factors in one op, any others by low-rank matrix products of torch (MKL)."""
+"""Rows of separable operators, by one op for banded factors or by torch's low-rank matrix products (MKL)."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def separable_row(operator: Separable):
 
 
 def parts(axis: BandedAxis) -> list[Tensor]:
-    """Taps and starts of the rows of H, the same of H^T, and the inverse, as the op reads them."""
+    """The taps and starts of H, those of H^T, and the inverse, in the order and the dtypes of the op."""
     down, inverse, up = axis
     return [down.taps.float(), down.start, up.taps.float(), up.start, inverse.float().contiguous()]
 
 
 class Banded:
-    """One op; between its two sweeps only the coordinates of the low-resolution image."""
+    """The row by one op. Between its two sweeps over the image lies an image at low resolution."""
 
     def __init__(self, axes: list[list[Tensor]]) -> None:
         self.rows, self.columns = axes
@@ -52,7 +52,7 @@ class Banded:
 
 
 class LowRank:
-    """Matrix products of torch between two linear combinations."""
+    """The row by matrix products of torch (MKL) between two linear combinations."""
 
     def __init__(self, operator: Separable) -> None:
         self.products = LowRankProducts(operator)

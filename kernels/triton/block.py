@@ -1,12 +1,13 @@
-"""P x = mean of the tile of each element: tiles of ROWS x FACTOR, of 1 x FACTOR for signals.
+"""Rows of block operators: P x is the mean of the tile that an element lies in.
 
-A band is the ROWS rows of one row of tiles; the bands of all planes follow each other in memory. A program takes SPAN
-columns of the flattened bands, whole tiles, each padded to PAD columns, the next power of two. Tiles of up to eight
-rows are held in registers, all of their elements in as few threads as their width allows, so that every tensor is read
-once; the rows of larger tiles are read twice, the second time from a cache.
+Tiles have ROWS x FACTOR elements, or 1 x FACTOR in signals.
+A band is the ROWS rows of pixels that a row of tiles covers, and the bands of all planes follow each other in memory. A
+program takes SPAN columns of the bands laid end to end. These are whole tiles, each padded to PAD columns, the next
+power of two. Tiles of up to eight rows are held in registers, all elements of a tile in as few threads as its width
+allows, so that every tensor is read once. The rows of larger tiles are read twice, the second time from a cache.
 """
 
-# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# Triton's compiler turns numbers into constexpr, and takes slices as an index.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from .rows import next_scale, store, sums
 __all__ = ["LARGEST", "block"]
 
 HELD_ROWS = 8
+"""The most rows of a tile that is held in registers."""
+
 LARGEST = 1024
-"""Longest row of a tile; longer ones, of which there are few, are left to the operator's own ``project``."""
+"""The most columns of a tile. Operators with wider ones, which are rare, are applied by their own ``project``."""
 
 
 @triton.jit
 def tile_means(b_columns, SIZE: tl.constexpr, SPAN: tl.constexpr, PAD: tl.constexpr):
-    """Sums of the columns of the tiles, (SPAN,), to the mean of each tile at each of its columns, (SPAN,)."""
+    """The mean of the tile at each of its columns, (SPAN,), from the sums of these columns, (SPAN,)."""
     b_mean = tl.sum(tl.reshape(b_columns, (SPAN // PAD, PAD)), axis=1) * (1.0 / SIZE)
     return tl.reshape(tl.broadcast_to(b_mean[:, None], (SPAN // PAD, PAD)), (SPAN,))
 
@@ -42,10 +45,10 @@ def block_kernel(
     terms,
     table,
     bands,
-    count,  # columns of a row = count * UNIT
+    count,  # A row has count * UNIT columns.
     UNIT: tl.constexpr,
     ROWS: tl.constexpr,
-    HELD: tl.constexpr,  # ROWS padded to a power of two, or 0 for rows that are read twice
+    HELD: tl.constexpr,  # It is ROWS padded to a power of two, or 0 where rows are read twice.
     FACTOR: tl.constexpr,
     PAD: tl.constexpr,
     DIRECT: tl.constexpr,
@@ -94,7 +97,7 @@ def block(
     rows: int,
     factor: int,
 ) -> Call:
-    """Tiles of ``rows`` x ``factor``, ``factor`` up to LARGEST."""
+    """The launch for tiles of ``rows`` x ``factor``, where ``factor`` is at most LARGEST."""
     width = out.shape[-1]
     bands, pad = out.numel() // (rows * width), triton.next_power_of_2(factor)
     how = launch("block", out.numel())

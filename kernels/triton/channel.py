@@ -1,10 +1,10 @@
-"""P x = v (v . x) at each pixel, v a unit vector over the channels.
+"""Rows of channel operators: P x is v (v . x) at each pixel, where v is a unit vector over the channels.
 
-A program takes SPAN pixels of one image. Up to eight channels are held in registers, those of a pixel in one thread;
-more are read twice, the second time from a cache.
+A program takes SPAN pixels of one image. Up to eight channels are held in registers, those of a pixel in one thread.
+More channels are read twice, the second time from a cache.
 """
 
-# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# Triton's compiler turns numbers into constexpr, and takes slices as an index.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .rows import next_scale, store, sums
 __all__ = ["channel"]
 
 HELD_CHANNELS = 8
+"""The most channels that are held in registers."""
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -31,10 +32,10 @@ def channel_kernel(
     p_direction,
     terms,
     table,
-    count,  # elements of a plane = count * UNIT
+    count,  # A plane has count * UNIT elements.
     UNIT: tl.constexpr,
     CHANNELS: tl.constexpr,
-    HELD: tl.constexpr,  # CHANNELS padded to a power of two, or 0 for channels that are read twice
+    HELD: tl.constexpr,  # It is CHANNELS padded to a power of two, or 0 where channels are read twice.
     DIRECT: tl.constexpr,
     PROJECTED: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -68,7 +69,7 @@ def channel_kernel(
 def channel(
     out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout, direction: Tensor
 ) -> Call:
-    """``direction``: the unit vector, float32 (C,)."""
+    """The launch for the unit vector ``direction``, (C,) float32."""
     channels, plane = out.shape[1], out.shape[2:].numel()
     how = launch("channel", out.numel())
     held = triton.next_power_of_2(channels) if channels <= HELD_CHANNELS else 0

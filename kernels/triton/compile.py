@@ -1,7 +1,7 @@
-"""Every kernel compiled ahead of time, without a GPU or a driver, and what the compiler made of it.
+"""Compilation of every kernel ahead of time, without a GPU or a driver, and a report of what the compiler made of it.
 
-``variants`` are made by the code that launches the kernels, on tensors without memory. They are compiled as Triton's
-launcher would: pointers aligned to 16 bytes, integers of 32 bits that nothing is known about.
+The code that launches the kernels makes the ``variants``, on tensors without memory. They are compiled as Triton's
+launcher would compile them, with pointers that are aligned to 16 bytes and 32-bit integers of unknown value.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .noise import normal
 __all__ = ["Variant", "compiled", "resources", "variants"]
 
 RowArguments = tuple[Tensor, Tensor | None, tuple[Tensor, ...], Tensor, Layout]
-"""out, next, terms, table, layout."""
+"""The arguments of every launch: out, next, terms, table and layout."""
 
 TYPES = {
     torch.float32: "*fp32",
@@ -47,21 +47,22 @@ TYPES = {
 NETWORK = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 COMMON = Layout(*Row([((name, 0), 1.0, None) for name in "xFrh"] + [(("h", 0), 1.0, 1.0)]).layout)
-"""The row of the noiseless conjugate sampler with lam = 0."""
+"""The layout of the noiseless conjugate sampler with lam = 0."""
+
 EIGHT = Layout(0xFF, 0xFF)
-"""As many terms as a row can have, each on its own and projected."""
+"""The layout of a row with the most terms, each of them direct and projected."""
 
 NAMES, RESIDUAL_NAMES = ("x", "F", "r", "h", "ybar", "z", "x", "F"), ("ybar", "x", "F")
-"""The registers at the places of these rows, which say the dtypes."""
+"""The registers at the places of these rows, which decide the dtypes."""
 
 LARGE, SMALL, ODD = (8, 3, 512, 512), (1, 3, 64, 64), (5, 3, 513, 513)
-"""Shapes of batches: two of the launch table's sizes, and one of which no row starts at a multiple of 16 bytes."""
+"""Shapes of batches: one for each size of the launch table, and one whose rows start anywhere in memory."""
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
 class Variant(NamedTuple):
-    """A launch, and what it is called; ``aligned`` where its tensors can be read in vectors of four elements."""
+    """A launch and its name. Where it is ``aligned``, its tensors can be read in vectors of four elements."""
 
     label: str
     call: Call
@@ -69,7 +70,7 @@ class Variant(NamedTuple):
 
 
 def variants() -> Iterator[Variant]:
-    """What is launched: the common row of every kernel in all dtypes; other rows and sizes with a bfloat16 network."""
+    """The launches: the common row of every kernel in all dtypes, and other rows and sizes with a bfloat16 network."""
     half = torch.bfloat16
     for dtype, label in NETWORK.items():
         for name, call in _kernels(LARGE, dtype, COMMON):
@@ -93,7 +94,7 @@ def variants() -> Iterator[Variant]:
 
 
 def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterator[tuple[str, Call]]:
-    """One launch for every form of P, and one without."""
+    """One launch for every form of P, and one without P."""
     row, plane = _row(shape, dtype, what), shape[2:]
     if not what.residual:
         yield "no P", lincomb(*_row(shape, dtype, what._replace(projected=0)))
@@ -111,7 +112,7 @@ def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterat
 
 
 def _row(shape: tuple[int, ...], dtype: torch.dtype, what: Layout, inner: bool = False) -> RowArguments:
-    """The network's tensors and next in ``dtype``, the others float32."""
+    """A row whose network tensors and next input are of ``dtype``, and whose other tensors are float32."""
     names = RESIDUAL_NAMES if what.residual else NAMES[: (what.direct | what.projected).bit_length()]
     terms = tuple(_empty(shape, dtype if name in "Frh" else torch.float32) for name in names)
     out = _empty(shape, dtype if what.residual else torch.float32)
@@ -125,9 +126,9 @@ def _empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
 
 # ---------------------------------------------------------------------------------------- compiling
 def resources(variants: Sequence[Variant], architecture: int, **options: Any) -> list[Resource]:
-    """Compile variants, with further options of the compiler, and read back what came out.
+    """Compile variants, with further options of the compiler, and read back the resources that they take.
 
-    The code of all is disassembled at once: the disassembler takes half a second to start, and little for a kernel.
+    All are disassembled in one call, since the disassembler takes half a second to start and little time for a kernel.
     """
     binaries = [compiled(variant.call, architecture, **options) for variant in variants]
     listings = _disassembled([binary.asm["cubin"] for binary in binaries], architecture)
@@ -221,7 +222,7 @@ def _tool(name: str, *arguments: str) -> str:
 
 
 def _widths(sass: str, instruction: str) -> dict[int, int]:
-    """How often the instruction occurs with which width in bits: LDG.E.128, LDG.E.U16, plain LDG.E has 32."""
+    """How often the instruction occurs, by its width in bits: 128 for LDG.E.128, 16 for LDG.E.U16, 32 for LDG.E."""
     widths = Counter()
     for modifiers in re.findall(rf"\b{instruction}((?:\.\w+)*)", sass):
         sizes = re.findall(r"\.[US]?(8|16|64|128)\b", modifiers)

@@ -1,7 +1,7 @@
-"""How each kernel is launched: a static table by kernel and size. ``bench/tune_triton.py`` measures it on a GPU.
+"""The launch of each kernel, from a static table by kernel and size, which ``bench/tune_triton.py`` measures on a GPU.
 
-Four elements a thread, since those of a float32 tensor are one load of 128 bits and those of a half one of 64; with
-eight, tensors of both widths would be exchanged between threads through shared memory.
+A thread takes four elements, which are one load of 128 bits of a float32 tensor, or one of 64 bits of a half-precision
+tensor. With eight, rows that mix both would exchange elements between threads through shared memory.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from torch import Tensor
 __all__ = ["LAUNCHES", "SMALL", "VECTOR", "Call", "Launch", "launch", "units"]
 
 VECTOR = 4
+"""The elements of a thread."""
+
 SMALL = 1 << 20
-"""Elements of a batch up to which the launch fills the processors with blocks of fewer threads."""
+"""The most elements of a batch that is launched in blocks of fewer threads, so that they fill the processors."""
 
 
 class Launch(NamedTuple):
-    """Warps of a block, and VECTOR times as many elements of a row of its tile as it has threads."""
+    """The number of warps of a block, which takes VECTOR elements of a row of its tile for every thread."""
 
     warps: int
 
@@ -35,7 +37,10 @@ LAUNCHES: dict[str, tuple[Launch, Launch]] = {
     "channel": (Launch(1), Launch(4)),
     "normal": (Launch(1), Launch(4)),
 }
-"""Kernel -> launch of a batch of up to SMALL elements, and of a larger one. By reasoning, not measured yet."""
+"""The launches of each kernel for batches of up to SMALL elements and for larger ones.
+
+They are set by reasoning and have not been tuned on a GPU.
+"""
 
 
 def launch(kernel: str, elements: int) -> Launch:
@@ -44,22 +49,31 @@ def launch(kernel: str, elements: int) -> Launch:
 
 
 def units(size: int) -> tuple[int, int]:
-    """(units, UNIT) with size = units * UNIT: UNIT is known when a kernel is compiled, and 4 lets it load vectors."""
+    """(units, UNIT) with size = units * UNIT. A kernel is compiled for UNIT, and loads vectors where it is 4."""
     return (size // VECTOR, VECTOR) if size % VECTOR == 0 else (size, 1)
 
 
 class Call(NamedTuple):
-    """A kernel with all that it is given, to be launched now, or to be compiled without a GPU."""
+    """A kernel with its arguments, to be launched, or to be compiled without a GPU.
+
+    Attributes:
+        name: The name of the kernel in ``LAUNCHES``.
+        kernel: The jitted function.
+        programs: The number of programs that are launched.
+        warps: The number of warps of a program.
+        arguments: The arguments in the kernel's order. The first one is the output.
+        fusion: Whether the compiler may fuse multiplications and additions.
+    """
 
     name: str
     kernel: Any
     programs: int
     warps: int
     arguments: tuple[Any, ...]
-    fusion: bool = True  # of multiplications and additions
+    fusion: bool = True
 
     def run(self) -> None:
-        """Launch on the current stream of the device of the output, which is the first argument."""
+        """Launch the kernel on the current stream of the output's device."""
         out: Tensor = self.arguments[0]
         with torch.cuda.device_of(out):
             self.kernel[(self.programs,)](*self.arguments, num_warps=self.warps, enable_fp_fusion=self.fusion)

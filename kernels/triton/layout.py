@@ -1,4 +1,4 @@
-"""Which coefficients a row has, known when a kernel is compiled, and their values, a table on the device."""
+"""The layout of a row, for which a kernel is compiled, and the table of its coefficients on the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RESIDUAL", "Layout", "table_of"]
 
 
 class Layout(NamedTuple):
-    """Bit sets of the terms of a row, by position: those with an a_k and those with a b_k (``Row.layout``)."""
+    """The terms of a row that have an a_k and those that have a b_k, as sets of bits by position (``Row.layout``)."""
 
     direct: int
     projected: int
@@ -20,9 +20,9 @@ class Layout(NamedTuple):
 
 
 RESIDUAL = Layout(0b001, 0b110, residual=True)
-"""ybar - P (p x + q F), of the terms ybar, x and F."""
+"""The layout of ybar - P (p x + q F), whose terms are ybar, x and F."""
 
 
 def table_of(values: Sequence[float], like: Tensor) -> Tensor:
-    """Coefficients as the kernels read them, on the device of ``like``."""
+    """Coefficients as a float32 tensor on the device of ``like``, which the kernels read."""
     return torch.tensor(values, dtype=torch.float32, device=like.device)

@@ -1,6 +1,6 @@
-"""out = sum_k a_k T_k (+ field), over all elements of a batch as one vector; or the sum that P is applied to."""
+"""Linear combinations: out = sum_k a_k T_k (+ field), or the sum sum_k b_k T_k that an operator then projects."""
 
-# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# Triton's compiler turns numbers into constexpr, and takes slices as an index.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["lincomb"]
 def lincomb_kernel(
     p_out,
     p_next,
-    p_field,  # added as it is: P(sum b T) where the operator itself computes it; or None
+    p_field,  # It is added as it is. It is P(sum_k b_k T_k) where the operator itself projected, else None.
     terms,
     table,
-    count,  # elements = count * UNIT: UNIT 4 tells the compiler that no vector of four is cut
+    count,  # There are count * UNIT elements. UNIT = 4 tells the compiler that no vector of four is cut.
     UNIT: tl.constexpr,
     DIRECT: tl.constexpr,
-    PROJECTED: tl.constexpr,  # where not zero, DIRECT is, and out = sum_k b_k T_k
+    PROJECTED: tl.constexpr,  # Where it is not zero DIRECT is, and out = sum_k b_k T_k.
     RESIDUAL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -49,7 +49,7 @@ def lincomb(
     what: Layout,
     field: Tensor | None = None,
 ) -> Call:
-    """out = sum_k a_k T_k + field; or, of a layout without any a_k, sum_k b_k T_k."""
+    """The launch that computes sum_k a_k T_k + field, or for a layout without any a_k sum_k b_k T_k."""
     how = launch("lincomb", out.numel())
     arguments = (out, following, field, terms, table, *units(out.numel()), *what, how.block)
     return Call("lincomb", lincomb_kernel, triton.cdiv(out.numel(), how.block), how.warps, arguments)

@@ -1,6 +1,6 @@
-"""P x = m x, m = 0 or 1 for every element: out = sum_k a_k T_k + m sum_k b_k T_k, in one pass."""
+"""Rows of masks: P x = m x, where m is 0 or 1 for every element, so that out = sum_k a_k T_k + m sum_k b_k T_k."""
 
-# The compiler of Triton makes a constexpr of a number, and takes slices as an index.
+# Triton's compiler turns numbers into constexpr, and takes slices as an index.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["mask"]
 def mask_kernel(
     p_out,
     p_next,
-    p_mask,  # one byte an element
+    p_mask,  # The mask has one byte for every element.
     terms,
     table,
-    count,  # elements of an image = count * UNIT
-    plane_count,  # elements of a plane = plane_count * UNIT
-    mask_stride,  # mask_stride * UNIT bytes from the mask of an image to the next; 0: one for all
-    CHANNELS: tl.constexpr,  # whether each channel has a mask of its own
+    count,  # An image has count * UNIT elements.
+    plane_count,  # A plane has plane_count * UNIT elements.
+    mask_stride,  # The masks of two images are mask_stride * UNIT bytes apart; 0 where all share one.
+    CHANNELS: tl.constexpr,  # Whether each channel has a mask of its own.
     UNIT: tl.constexpr,
     DIRECT: tl.constexpr,
     PROJECTED: tl.constexpr,
@@ -51,7 +51,7 @@ def mask_kernel(
 def mask(
     out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout, kept: Tensor
 ) -> Call:
-    """``kept``: the mask, uint8 ([B,] 1 or C, ...), contiguous; with a B it has one for each image."""
+    """The launch for the mask ``kept``, contiguous uint8 ([B,] 1 or C, ...), which with a B differs between images."""
     image = out.shape[1:]
     size, plane = image.numel(), image[1:].numel()
     channels = kept.shape[-len(image)] != 1

@@ -1,8 +1,8 @@
-"""Unit Gaussian noise that depends on seed, sample, draw, step and element only: Philox 4x32-10 and Box-Muller.
+"""Unit Gaussian noise, in the stream that ``ccfast.kernels.reference.normal`` defines (Philox 4x32-10 and Box-Muller).
 
-The stream that ``normal`` of ``ccfast.kernels.reference`` documents. No approximate logarithm, sine or cosine of the
-GPU: additions, multiplications and one square root that IEEE rounds one way, in the order of the C++ of the CPU.
-Compiled without fused multiply-add it gives the same bits on every device.
+The GPU's approximate logarithm, sine and cosine are not used. All that is computed are additions, multiplications and a
+square root, which IEEE rounds in one way, in the order of the C++ for the CPU. Without fused multiply-add the kernel
+gives the same bits on every device.
 """
 
 # The compiler of Triton unrolls tl.static_range, which is not to be iterated in Python.
@@ -21,7 +21,7 @@ __all__ = ["normal", "philox"]
 
 @triton.jit
 def philox(c0, c1, c2, c3, k0, k1):
-    """Four words of 32 bits from a counter of four and a key of two, uint32."""
+    """Four words from a counter of four words and a key of two, all of them uint32."""
     for _ in tl.static_range(10):
         high0, low0 = tl.umulhi(c0, 0xD2511F53), c0 * 0xD2511F53
         high2, low2 = tl.umulhi(c2, 0xCD9E8D57), c2 * 0xCD9E8D57
@@ -33,9 +33,9 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 @triton.jit
 def log_positive(u):
-    """ln u for normal u > 0: u = 2^e m with m in [sqrt(1/2), sqrt(2)), polynomial of Cephes (2 ulp)."""
+    """ln u for a normal u > 0, as u = 2^e m with m in [sqrt(1/2), sqrt(2)) and a polynomial of Cephes (2 ulp)."""
     bits = u.to(tl.int32, bitcast=True)
-    exponent = (bits - 0x3F3504F3) >> 23  # of u / sqrt(1/2)
+    exponent = (bits - 0x3F3504F3) >> 23  # This is the exponent of u / sqrt(1/2).
     e = exponent.to(tl.float32)
     x = (bits - (exponent << 23)).to(tl.float32, bitcast=True) - 1.0
     z = x * x
@@ -53,7 +53,7 @@ def log_positive(u):
 
 @triton.jit
 def cosine_sine(angle):
-    """Of an angle in [0, 2 pi]: reduced to [-pi/4, pi/4] by quarter turns, then polynomials."""
+    """The cosine and sine of an angle in [0, 2 pi], by polynomials after quarter turns take it to [-pi/4, pi/4]."""
     quarter = (angle * 0.636619772 + 0.5).to(tl.int32)
     q = quarter.to(tl.float32)
     x = ((angle - q * 1.5703125) - q * 4.83751296997e-4) - q * 7.5497899549e-8
@@ -69,7 +69,7 @@ def cosine_sine(angle):
 
 @triton.jit
 def box_muller(a, b):
-    """Two words to R cos(angle), R sin(angle): R = sqrt(-2 ln u), u in (0, 1], angle in [0, 2 pi)."""
+    """R cos(angle) and R sin(angle) of two words, which give R = sqrt(-2 ln u), u in (0, 1], and angle in [0, 2 pi)."""
     u = ((a >> 8) + 1).to(tl.int32).to(tl.float32) * 5.9604644775390625e-8  # 2^-24
     angle = (b >> 8).to(tl.int32).to(tl.float32) * 3.745070283e-7  # 2 pi / 2^24
     radius = tl.sqrt_rn(log_positive(u) * -2.0)
@@ -79,7 +79,7 @@ def box_muller(a, b):
 
 @triton.jit(do_not_specialize=["step", "count"])
 def normal_kernel(p_out, p_seed, p_sample, p_draw, step, count, UNIT: tl.constexpr, BLOCK: tl.constexpr):
-    """Elements 4 i .. 4 i + 3 of an image from counter (i, step, sample, draw); an image has count * UNIT elements."""
+    """Counter (i, step, sample, draw) gives elements 4 i .. 4 i + 3 of an image, which has count * UNIT elements."""
     size = count * UNIT
     pieces = tl.cdiv(size, 4 * BLOCK)
     i_image = tl.program_id(0) // pieces
@@ -98,7 +98,7 @@ def normal_kernel(p_out, p_seed, p_sample, p_draw, step, count, UNIT: tl.constex
         b_out = tl.reshape(tl.join(tl.join(b_0, b_2), tl.join(b_1, b_3)), (4 * BLOCK,))
         o_element = 4 * i_first + tl.arange(0, 4 * BLOCK)
         tl.store(p_image + o_element, b_out, mask=o_element < size)
-    else:  # one vector would be exchanged between threads through shared memory, since it is not aligned
+    else:  # A vector that is not aligned would be exchanged between threads through shared memory.
         o_element = 4 * (i_first + tl.arange(0, BLOCK))
         tl.store(p_image + o_element, b_0, mask=o_element < size)
         tl.store(p_image + o_element + 1, b_1, mask=o_element + 1 < size)
@@ -107,7 +107,7 @@ def normal_kernel(p_out, p_seed, p_sample, p_draw, step, count, UNIT: tl.constex
 
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Call:
-    """``out`` (B, ...) float32, contiguous; seeds, samples and draws (B,) int64."""
+    """The launch that fills ``out``, contiguous float32 (B, ...), from seeds, samples and draws, (B,) int64."""
     size, how = out.numel() // out.shape[0], launch("normal", out.numel())
     arguments = (out, seeds, samples, draws, step, *units(size), how.block // VECTOR)
     return Call("normal", normal_kernel, out.shape[0] * triton.cdiv(size, how.block), how.warps, arguments, False)

@@ -1,4 +1,4 @@
-"""The operations of the Triton backend: which kernel takes what."""
+"""The operations of the Triton backend, and the choice of the kernel that runs a row."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from .mask import mask
 __all__ = ["bind", "normal", "takes"]
 
 MAX_TERMS = 8
+"""The most terms of a row."""
+
 MAX_ELEMENTS = 2**31 - 2**20
-"""Of a batch: offsets are int32, those of the masked elements of the last programs included."""
+"""The most elements of a batch. Offsets are int32, and those of the last programs reach past the end of a batch."""
 
 RowKernel = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, Layout], None]
 """(out, next, terms, table, layout): out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out."""
 
 
 def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
-    """Why the kernels do not run a row, or None."""
+    """Why the kernels do not run a row, or None where they do."""
     if elements > MAX_ELEMENTS:
         return f"its kernels take {MAX_ELEMENTS} elements, and there are {elements}"
     return outside(row, dtypes, MAX_TERMS, tensors=False)
@@ -68,7 +70,7 @@ def bind(operator: Operator) -> Ops:
 
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
-    """Unit noise into ``out``, the stream of ``reference.normal``: equal words, normals within 1e-6."""
+    """Fill ``out`` with unit noise: the words of ``reference.normal``, and its normals to within 1e-6."""
     if out.dtype != torch.float32 or not out.is_contiguous():
         raise ValueError(f"out: must be contiguous and float32, got {out.dtype} with strides {out.stride()}")
     if out.numel():
@@ -77,7 +79,7 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
 
 
 def _check(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> None:
-    """Raise for what the engine never does, and what a kernel would write or read past."""
+    """Raise for tensors past whose end a kernel would read or write. The engine gives none."""
     refuse_gradients("triton", (*terms, out))
     for name, tensor in (("out", out), ("after", after)):
         if tensor is not None and not tensor.is_contiguous():
@@ -88,14 +90,14 @@ def _check(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> None:
 
 
 def _contiguous(terms: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Terms in memory as the state is: those of a channels_last network are copied."""
+    """The terms in the memory order of the state. Those of a channels_last network are copied."""
     return tuple(term.contiguous() for term in terms)
 
 
 # ---------------------------------------------------------------------------------------- rows of the kinds
 def _mask_row(operator: Operator) -> RowKernel:
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
-        # one byte an element; ``constant`` keeps the dtype of what is not floating
+        # The mask takes one byte for every element, since ``constant`` keeps dtypes that are not floating.
         kept = operator.constant("triton range", lambda: (operator.singular_values > 0).to(torch.uint8), out)
         mask(out, following, terms, table, what, kept).run()
 
@@ -123,7 +125,7 @@ def _channel_row(operator: Grayscale) -> RowKernel:
 
 
 def _any_row(operator: Operator) -> RowKernel:
-    """P by the operator's own ``project``, the sums before and after it fused."""
+    """The row of an operator that projects by its own ``project``, between two linear combinations."""
     inner: Tensor | None = None
 
     def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:

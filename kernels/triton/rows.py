@@ -1,13 +1,14 @@
-"""What the kernels of all kinds share: the two sums of a row over its terms, and its outputs.
+"""The parts that all kernels share: the two sums of a row over its terms, and the writing of its outputs.
 
     out = sum_k a_k T_k + P(sum_k b_k T_k),    next = c_in out
 
-K is the length of the tuple of terms, which is unrolled; bit k of DIRECT and of PROJECTED says whether the row has an
-a_k and a b_k, and what it has not is compiled away. Coefficients are read from a float32 table on the device: a_0 ..
-a_K-1, b_0 .. b_K-1, c_in; of a residual p, q alone, for terms ybar, x, F with a = (1, 0, 0) and b = (0, -p, -q).
+The terms are a tuple of K pointers, over which the compiler unrolls the sums. Bit k of DIRECT and of PROJECTED says
+whether the row has an a_k and a b_k; coefficients that it does not have cost nothing. The others are read from a
+float32 table on the device, which holds a_0 .. a_K-1, b_0 .. b_K-1, c_in. The table of a residual holds p and q alone,
+since its terms ybar, x and F have a = (1, 0, 0) and b = (0, -p, -q).
 """
 
-# The compiler of Triton unrolls tl.static_range, which is not to be iterated in Python.
+# Triton's compiler unrolls tl.static_range, which cannot be iterated in Python.
 # pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def sums(
     PROJECTED: tl.constexpr,
     RESIDUAL: tl.constexpr,
 ):
-    """(sum_k a_k T_k, sum_k b_k T_k) at the elements with these offsets, float32; zero where the mask is False."""
+    """(sum_k a_k T_k, sum_k b_k T_k) at the elements with these offsets, in float32; zero where the mask is False."""
     b_direct = tl.zeros(o_element.shape, tl.float32)
     b_projected = tl.zeros(o_element.shape, tl.float32)
     for k in tl.static_range(len(terms)):
@@ -49,7 +50,7 @@ def sums(
 
 @triton.jit
 def widen(b_value):
-    """To float32, exactly. Of bfloat16 by its bits, since the interpreter has its own idea of subnormal ones."""
+    """Convert to float32, exactly. Bfloat16 goes by its bits, since the interpreter converts subnormal ones wrongly."""
     if b_value.dtype == tl.bfloat16:
         bits = b_value.to(tl.uint16, bitcast=True).to(tl.uint32) << 16
         return bits.to(tl.float32, bitcast=True)
@@ -58,9 +59,9 @@ def widen(b_value):
 
 @triton.jit
 def narrow(b_value, dtype: tl.constexpr):
-    """float32 to ``dtype``, to nearest even; every NaN of bfloat16 becomes the quiet 0x7FC0, as in torch.
+    """Convert float32 to ``dtype``, rounding to nearest even. A NaN becomes the quiet bfloat16 0x7FC0, as in torch.
 
-    Rounded as integers, which the interpreter does as a GPU does: its own conversion to bfloat16 truncates.
+    Bfloat16 is rounded by integer arithmetic, since the conversion of Triton's interpreter truncates.
     """
     if dtype == tl.bfloat16:
         bits = b_value.to(tl.uint32, bitcast=True)
@@ -71,7 +72,7 @@ def narrow(b_value, dtype: tl.constexpr):
 
 @triton.jit
 def store(p_out, p_next, o_element, m_element, b_value, c_in):
-    """The value to out and, where there is one, c_in times the value to the network's next input."""
+    """Write the value to out and, where there is a next input, c_in times the value to that."""
     tl.store(p_out + o_element, narrow(b_value, p_out.dtype.element_ty), mask=m_element)
     if p_next is not None:
         tl.store(p_next + o_element, narrow(b_value * c_in, p_next.dtype.element_ty), mask=m_element)
@@ -79,7 +80,7 @@ def store(p_out, p_next, o_element, m_element, b_value, c_in):
 
 @triton.jit
 def next_scale(table, p_next, COUNT: tl.constexpr):
-    """c_in, which follows the coefficients of COUNT terms; not read where there is no next input."""
+    """The scale c_in, which the table holds behind the coefficients of COUNT terms, or 1 without a next input."""
     if p_next is None:
         return 1.0
     return tl.load(table + 2 * COUNT)
