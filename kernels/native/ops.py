@@ -43,7 +43,7 @@ fourier_unpack = torch.ops.ccfast.fourier_unpack.default
 normal = torch.ops.ccfast.normal.default
 
 
-# Torch's stable ABI does not show whether a tensor requires grad, so the library asks this where grad mode is on.
+# Torch's stable ABI does not show whether a derivative is taken, so the library asks this where grad mode is on.
 _python = torch.library.Library("ccfast", "IMPL")
 _python.impl("any_requires_grad", lambda tensors: any(map(_differentiated, tensors)), "CompositeExplicitAutograd")
 
