@@ -1,4 +1,4 @@
-// What all ops of the CPU ask of their arguments, and the row that these make.
+// The checks that all ops of the CPU make of their arguments, and the row that these become.
 #include "arguments.h"
 
 #include <torch/csrc/stable/ops.h>
@@ -7,8 +7,8 @@
 
 namespace ccf {
 
-// The stable ABI does not show requires_grad, so that an op written in Python is asked, and only where grad mode is on,
-// which the sampling loop is not.
+// The stable ABI does not show requires_grad, so that an op written in Python is asked. It is asked only where grad
+// mode is on, which it is not in the sampling loop.
 namespace {
 
 bool any_requires_grad(const Tensors& tensors) {
@@ -46,7 +46,8 @@ void check_plain(Name name, const Tensor& tensor) {
     check(!torch::stable::detail::to<bool>(stack[0]), name, ": must not be a negated view, pass x.resolve_neg()");
 }
 
-// One number a sample, or one an element, which is repeated along dimensions of size 1 and the one that it may lack.
+// A scale holds one number for each image, or one for each element. The latter is repeated along dimensions of size 1,
+// and over the batch where it has no dimension for it.
 void set_scale(Term& term, const Tensor& scale, const Tensor& like) {
     check(scale.scalar_type() == ScalarType::Float && scale.is_cpu(), "scales: must be float32 on the CPU");
     const std::int64_t dims = scale.dim(), missing = like.dim() - dims;

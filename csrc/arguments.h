@@ -14,7 +14,7 @@
 
 namespace ccf {
 
-// No op has a derivative: what requires grad would silently lose it.
+// No op has a derivative, so that what requires grad would silently lose it.
 void refuse_grad(Name name, const Tensors& tensors);
 void refuse_grad(Name name, const Tensor& tensor);
 
@@ -28,8 +28,8 @@ struct Scales {
 
 Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& projected, const Scales& scales);
 
-// The same with its outputs, which overlap neither each other nor what is read. in_place: an output may be a contiguous
-// float32 term, for an op that reads no other element of it than the one it writes.
+// The same row with its outputs, which overlap neither each other nor what is read. With in_place an output may be a
+// contiguous float32 term, which is right for an op that reads no other element of it than the one it writes.
 Row make_row(const Tensor& out, const Maybe<Tensor>& next, double c_in, const Tensors& terms, const Numbers& direct,
              const Numbers& projected, const Scales& scales, bool in_place = false);
 
@@ -44,7 +44,7 @@ const T* constant(Name name, const Tensor& tensor, ScalarType dtype, SizeList si
     return static_cast<const T*>(tensor.const_data_ptr());
 }
 
-// A place to work in, of any shape.
+// Returns a place to work in, whose shape does not matter.
 inline float* workspace(Name name, const Tensor& tensor, std::int64_t count) {
     refuse_grad(name, tensor);
     check_data(name, tensor, ScalarType::Float, tensor.is_cpu(), "on the CPU");

@@ -1,4 +1,4 @@
-// What all ops of the GPU ask of their arguments, the row that these make, and the stream that they are queued on.
+// The checks that all ops of the GPU make of their arguments, the row that these become, and the stream of a call.
 #include "arguments_cuda.h"
 
 namespace ccf::cuda {
@@ -67,7 +67,7 @@ Call::Call(const Tensor& out, const Maybe<Tensor>& next, const Tensors& terms, c
 
 namespace {
 
-// What -1 in place of a stream stands for.
+// The stream that -1 stands for: torch's current one.
 std::int64_t stream(std::int64_t device) {
     return reinterpret_cast<std::int64_t>(current_stream(static_cast<int>(device), -1));
 }

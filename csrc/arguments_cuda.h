@@ -66,14 +66,14 @@ const T* constant(Name name, const Tensor& tensor, ScalarType dtype, SizeList si
     return static_cast<const T*>(tensor.const_data_ptr());
 }
 
-// A place to work in, of any shape.
+// Returns a place to work in, whose shape does not matter.
 inline float* workspace(Name name, const Tensor& tensor, std::int64_t count, const Device& device) {
     check_data(name, tensor, ScalarType::Float, device.holds(tensor), "on the GPU of the first term");
     check_elements(name, tensor, count);
     return static_cast<float*>(tensor.mutable_data_ptr());
 }
 
-// A row, its device, and its stream: what every op begins with.
+// Every op begins with a row, its device and its stream.
 struct Call {
     Device device;
     DeviceRow row;
@@ -84,10 +84,11 @@ struct Call {
     Call(const Tensor& out, const Maybe<Tensor>& next, const Tensors& terms, const Tensor& table, bool residual,
          std::int64_t handle);
 
-    // Another tensor that is read, or one that is written besides.
+    // The outputs so far must not share memory with this tensor.
     void check_apart(Name name, const Tensor& tensor) const {
         for (const Written& output : written) output.check_apart(name, tensor);
     }
+    // The op writes this tensor, too.
     void writes(Name name, const Tensor& tensor, const Tensors& terms) {
         check_apart(name, tensor);
         written.emplace_back(name, tensor);

@@ -31,7 +31,8 @@ std::string active_clone() {
 }
 #endif
 
-// Kernel, variant, architecture, threads of a block, registers, bytes spilled, stack, shared memory, barriers.
+// A row of the table of kernels: kernel, variant, architecture, threads of a block, registers, bytes spilled, bytes of
+// stack, bytes of shared memory, barriers.
 using KernelRow = std::tuple<std::string, std::string, int, int, int, int, int, std::size_t, int>;
 
 #if defined(CCF_CUDA_ARCHS)

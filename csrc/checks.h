@@ -1,5 +1,5 @@
-// What the ops of the CPU and of the GPU ask of their arguments alike. Torch's stable ABI only, so that one build
-// serves every torch from 2.10 on. All ops write to buffers that they are given; none allocates a tensor.
+// The checks that the ops of the CPU and of the GPU share. They use only torch's stable ABI, so that one build serves
+// every torch from 2.10 on. All ops write to buffers that they are given, and none allocates a tensor.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -34,7 +34,7 @@ void check(bool condition, const Parts&... parts) {
     throw std::runtime_error(message.str());
 }
 
-// Parts of messages, written out only when a check fails: a call has a few microseconds in all.
+// These parts of messages are written out only when a check fails, since a call takes a few microseconds in all.
 struct Sizes {
     const Tensor& tensor;
 };
@@ -88,7 +88,7 @@ inline void check_sizes(Name name, const Tensor& tensor, SizeList wanted) {
     check(false, name, ": must be of shape (", shape.str(), "), got ", sizes_of(tensor));
 }
 
-// `names` are two parameters, `tensor` is what has the shape.
+// `names` are those of the two parameters, and `tensor` is the one whose sides they must divide.
 inline void check_divides(Name names, std::int64_t height, std::int64_t width, const Shape& shape,
                           const Tensor& tensor) {
     check(height > 0 && width > 0 && shape.height % height == 0 && shape.width % width == 0, names,
@@ -106,8 +106,8 @@ inline std::int64_t bytes_of(const Tensor& tensor) {
     }
 }
 
-// A tensor keeps its sizes when its storage is resized. Every element must lie inside what is left. Asked after the
-// dtype is known to be one that `bytes_of` tells apart.
+// A tensor keeps its sizes when its storage is resized, and every element must lie inside what is left. The dtype must
+// be one that `bytes_of` knows.
 inline void check_storage(Name name, const Tensor& tensor) {
     if (!tensor.numel()) return;
     const auto sizes = tensor.sizes(), strides = tensor.strides();
@@ -123,21 +123,22 @@ inline void check_storage(Name name, const Tensor& tensor) {
           " bytes, got shape ", sizes_of(tensor));
 }
 
-// Whether a tensor with these strides in bytes, longest first, has an element in [begin, end), counted from its data.
+// Returns whether a tensor with these strides in bytes, longest first, has an element in [begin, end). These two are
+// counted from its first element.
 inline bool touches(const std::pair<std::int64_t, std::int64_t>* dims, std::size_t count, std::int64_t bytes,
                     std::int64_t begin, std::int64_t end) {
     if (!count) return begin < bytes && end > 0;
     const auto [stride, size] = dims[0];
     std::int64_t rest = bytes;  // how far the dimensions after this one reach
     for (std::size_t d = 1; d < count; ++d) rest += dims[d].first * (dims[d].second - 1);
-    // only steps k with k stride < end and k stride + rest > begin can
+    // a step k reaches the interval only if k stride < end and k stride + rest > begin
     const std::int64_t first = begin < rest ? 0 : (begin - rest) / stride + 1;
     for (std::int64_t k = first; k < size && k * stride < end; ++k)
         if (touches(dims + 1, count - 1, bytes, begin - k * stride, end - k * stride)) return true;
     return false;
 }
 
-// What an op writes, which is contiguous.
+// The memory that an op writes, which is contiguous.
 struct Written {
     Name name;
     const char *begin, *end;
@@ -189,7 +190,7 @@ inline void check_count(const Tensors& terms, std::size_t most) {
     check(!terms.empty() && terms.size() <= most, "terms: must be 1 to ", most, " tensors, got ", terms.size());
 }
 
-// After its dtype is known.
+// The dtype of the term must have been checked before.
 inline void check_term(Name name, const Tensor& term, const Tensor& first) {
     check(same_sizes(term, first), name, ": must be of shape ", sizes_of(first), ", got ", sizes_of(term));
     check_storage(name, term);
@@ -201,7 +202,7 @@ inline void check_output(Name name, const Tensor& output, const Tensor& term) {
     check_storage(name, output);
 }
 
-// What a constant, or a place to work in, must be whatever its shape. `here`: it lies where `place` says.
+// Checks a constant, or a place to work in, but for its shape. `here` says whether it lies where `place` says.
 inline void check_data(Name name, const Tensor& tensor, ScalarType dtype, bool here, const char* place) {
     check(here && tensor.is_contiguous() && tensor.scalar_type() == dtype, name, ": must be contiguous, ", place,
           " and of dtype ", torch::headeronly::toString(dtype));

@@ -16,7 +16,7 @@ Groups make_groups(const Shape& shape, std::int64_t groups) {
     return {static_cast<int>(groups), static_cast<int>(shape.planes() / groups)};
 }
 
-// (1 or groups, H, W), complex with a decimation
+// The constant is (1 or groups, H, W); it is complex where the operator decimates.
 Spectral make_spectral(const Tensor& data, const Shape& shape, std::int64_t groups, bool complex,
                        const Device& device) {
     const std::int64_t stride = group_stride("constant", data, groups, shape);

@@ -22,7 +22,7 @@ void combine(Tensor field, Tensors terms, Tensor table, bool residual, std::int6
     cuda::combine(call.row, static_cast<float*>(field.mutable_data_ptr()), call.stream);
 }
 
-// Without a field P(...) = 0: a linear combination.
+// Without a field P(...) is zero and the row is a linear combination.
 void finish(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Maybe<Tensor> field,
             std::int64_t stream) {
     const Call call(out, next, terms, table, residual, stream);

@@ -1,4 +1,4 @@
-// Math of one element, the same for host and device, and without branches so that loops over it vectorize.
+// The conversions of one element are the same for host and device, and have no branches, so that loops vectorize.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace ccf {
 
-// Half precision as it lies in memory; all arithmetic is in float.
+// These types are half precision as it lies in memory; all arithmetic is in float.
 struct bfloat16 {
     std::uint16_t bits;
 };
@@ -28,13 +28,14 @@ CCF_HD To bit_cast(From from) {
     return to;
 }
 
-// The same with F and U one number, or vectors of as many lanes (F float, U std::uint32_t).
+// In what follows F and U are one number each, or vectors with equally many lanes, of float and of std::uint32_t.
 template <class F, class U>
 CCF_HD F from_bfloat16(U bits) {
     return bit_cast<F>(bits << 16);
 }
 
-// Exponent moved by a multiplication with a power of two; subnormals through a float whose last bits are the mantissa.
+// The exponent is moved by a product with a power of two; subnormals pass through a float whose last bits are their
+// mantissa.
 template <class F, class U>
 CCF_HD F from_float16(U bits) {
     const U w = bits << 16, sign = w & 0x80000000u, twice = w + w;
@@ -43,8 +44,8 @@ CCF_HD F from_float16(U bits) {
     return bit_cast<F>(sign | (twice < (1u << 27) ? bit_cast<U>(subnormal) : bit_cast<U>(normal)));
 }
 
-// Round to nearest even; every NaN becomes the quiet 0x7FC0, as in torch. In the upper half of the word; the lower one
-// is not to be read.
+// Rounds to nearest even; every NaN becomes the quiet 0x7FC0, as in torch. The result is the upper half of the word,
+// and the lower half must not be read.
 template <class U, class F>
 CCF_HD U round_to_bfloat16(F value) {
     const U bits = bit_cast<U>(value), quiet = U{} + 0x7FC00000u;
@@ -56,7 +57,7 @@ CCF_HD U to_bfloat16(F value) {
     return round_to_bfloat16<U>(value) >> 16;
 }
 
-// Round to nearest even by an addition whose exponent puts the last bit of the half where the float's last bit is.
+// Rounds to nearest even by an addition whose exponent puts the last bit of the half where the float's last bit is.
 template <class U, class F>
 CCF_HD U to_float16(F value) {
     const U w = bit_cast<U>(value), twice = w + w, exponent = twice & 0xFF000000u;

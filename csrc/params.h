@@ -1,4 +1,4 @@
-// What a kernel is given: plain data, no torch type, so that kernels are compiled and tested without torch.
+// The arguments of a kernel are plain data without torch types, so that kernels are compiled and tested without torch.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct Shape {
     constexpr std::int64_t planes() const { return batch * channels; }
 };
 
-// One tensor of a row, with any strides (in elements, order of Shape), and its two coefficients.
+// A term is a tensor of a row with its two coefficients. Its strides are in elements, in the order of Shape.
 struct Term {
     const void* data;
     std::int64_t stride[4];
@@ -43,7 +43,8 @@ struct Row {
     constexpr bool empty() const { return !shape.planes() || !shape.plane(); }
 };
 
-// 0/1 field, contiguous in (height, width); stride 0 where one serves all images or all channels.
+// A field of zeros and ones, contiguous in (height, width). A stride is 0 where one field serves all images or all
+// channels.
 struct Mask {
     const float* data;
     std::int64_t batch_stride, channel_stride;

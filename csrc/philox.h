@@ -1,6 +1,7 @@
 // Counter-based Gaussian noise: Philox 4x32-10 (Salmon et al., SC 2011) and Box-Muller, as `normal` in
-// kernels/reference.py documents. Only additions, multiplications and square roots that IEEE rounds one way, no libm:
-// a file that includes this is compiled with -ffp-contract=off and then gives the same bits on every machine.
+// kernels/reference.py documents. It takes only additions, multiplications and square roots, which IEEE rounds one way,
+// and no libm. A file that includes it is compiled with -ffp-contract=off and then gives the same bits on every
+// machine.
 #pragma once
 
 #include <cmath>
@@ -61,7 +62,7 @@ CCF_HD void cosine_sine(float angle, float& cosine, float& sine) {
     cosine = ((quarter + 1) & 2) ? -cosine_size : cosine_size;
 }
 
-// Two words to two normals: R cos(angle), R sin(angle) with R = sqrt(-2 ln u), u in (0, 1], angle in [0, 2 pi).
+// Two words become two normals: R cos(angle), R sin(angle) with R = sqrt(-2 ln u), u in (0, 1], angle in [0, 2 pi).
 CCF_HD void box_muller(std::uint32_t a, std::uint32_t b, float& first, float& second) {
     // both words shrink to 24 bits, which a signed conversion (the one that vectorizes) takes exactly
     const float u = static_cast<float>(static_cast<std::int32_t>((a >> 8) + 1)) * 0x1.0p-24f;

@@ -4,7 +4,7 @@
 namespace ccf {
 namespace {
 
-// Taps (rows, width) and starts (rows): the band must lie inside the columns.
+// Taps are (rows, width) and starts (rows). The band must lie inside the columns.
 Band make_band(Name name, const Tensor& taps, const Tensor& starts, std::int64_t rows, std::int64_t columns) {
     check(taps.dim() == 2, name, ": must be (rows, width), got ", sizes_of(taps));
     const std::int64_t width = taps.size(1);
@@ -17,7 +17,7 @@ Band make_band(Name name, const Tensor& taps, const Tensor& starts, std::int64_t
     return band;
 }
 
-// An axis: taps and starts of H, taps and starts of H^T, (H H^T)^-1.
+// The five tensors of an axis are taps and starts of H, taps and starts of H^T, and (H H^T)^-1.
 BandedAxis make_axis(Name name, const Tensors& parts, std::int64_t high) {
     check(parts.size() == 5, name, ": must be five tensors, got ", parts.size());
     const std::int64_t low = parts[1].numel();

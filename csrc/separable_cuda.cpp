@@ -10,8 +10,8 @@ using cuda::constant;
 using cuda::CyclicBand;
 using cuda::Device;
 
-// Taps (width, rows), starts (rows) and bases (tiles) of a band; that these lie inside the matrix is not looked up, as
-// it would wait for the device: kernels/banded.py makes them.
+// A band has taps (width, rows), starts (rows) and bases (tiles). Whether these lie inside the matrix is not looked up,
+// since that would wait for the device; kernels/banded.py makes them so.
 CyclicBand make_band(const char* name, int place, const Tensors& parts, const Integers& layout, std::int64_t rows,
                      std::int64_t columns, const Device& device) {
     const Tensor &taps = parts[3 * place], &start = parts[3 * place + 1], &base = parts[3 * place + 2];

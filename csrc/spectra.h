@@ -1,4 +1,4 @@
-// What the fourier ops of the CPU and of the GPU ask of complex planes and of what these are multiplied by.
+// The checks that the fourier ops of the CPU and of the GPU make of complex planes and of their constants.
 #pragma once
 
 #include "checks.h"
@@ -22,7 +22,7 @@ inline Shape spectrum_shape(const Tensor& spectrum) {
     return {1, 2 * spectrum.size(0), spectrum.size(1), spectrum.size(2)};
 }
 
-// How far apart the planes of (1 or groups, H, W) constants are: 0 where one serves all groups.
+// Returns how far apart the planes of (1 or groups, H, W) constants are, which is 0 where one serves all groups.
 inline std::int64_t group_stride(Name name, const Tensor& constants, std::int64_t groups, const Shape& shape) {
     check(constants.dim() == 3 && (constants.size(0) == 1 || constants.size(0) == groups) &&
               constants.size(1) == shape.height && constants.size(2) == shape.width,

@@ -1,4 +1,4 @@
-// P x = the mean of each tile, repeated over it: one pass, some tiles of one band of rows at a time.
+// P x is the mean of each tile, repeated over it. One pass takes some tiles of one band of rows at a time.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -59,11 +59,11 @@ CCF_CLONES void tile_means(std::int64_t size, std::int64_t tile, float scale, fl
 
 void block(const Row& row, std::int64_t height, std::int64_t width) {
     const Shape& shape = row.shape;
-    // columns of a piece: whole tiles, and about as many elements as other kinds take
+    // a piece has the columns of whole tiles, and about as many elements as those of other kinds
     const std::int64_t span = std::min(shape.width, std::max(width, piece / height / width * width));
     const std::int64_t bands = shape.height / height, spans = ceil_div(shape.width, span);
     const float scale = 1.0f / static_cast<float>(height * width);
-    // whole rows follow each other in memory and are read as one run; parts of rows one by one
+    // whole rows follow each other in memory and are read as one run; parts of rows are read one by one
     const std::int64_t run = span == shape.width ? height : 1;
     constexpr std::int64_t together = 8;  // rows added up in one sum
     parallel_for(shape.planes() * bands * spans, height * span, [&](std::int64_t begin, std::int64_t end) {

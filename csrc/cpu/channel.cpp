@@ -1,4 +1,4 @@
-// P x = v (v . x) at each pixel, v a unit vector over the channels: one pass, all channels of a piece at once.
+// P x = v (v . x) at each pixel, where v is a unit vector over the channels. One pass takes all channels of a piece.
 #include <algorithm>
 
 #include "kernels.h"

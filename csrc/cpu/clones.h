@@ -1,4 +1,5 @@
-// One copy of a loop for every level of x86-64, chosen when the library is loaded. TSan runs before that choice.
+// A function marked CCF_CLONES is compiled once for every level of x86-64, and the loader chooses a copy. TSan's
+// runtime is not ready when it does, so that its build has no clones.
 #pragma once
 
 #if defined(CCF_NO_CLONES) || !defined(__x86_64__)

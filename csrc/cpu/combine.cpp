@@ -9,8 +9,8 @@ namespace {
 
 constexpr bool little_endian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
 
-// A vector of floats, one of their bits, and of halves one of as many and one of twice as many; or, of one lane, plain
-// numbers. These never cross a call, since all that takes them is inlined into functions whose registers they fit.
+// The types of a vector of floats, of their bits, of as many halves and of twice as many halves; with one lane they are
+// plain numbers. They never cross a call, since all that takes them is inlined into functions whose registers they fit.
 template <int lanes>
 struct Lanes {
     typedef float Floats __attribute__((vector_size(4 * lanes)));
@@ -38,7 +38,7 @@ CCF_HD V read(const T* data) {
     return value;
 }
 
-// Halves to words. GCC converts the two parts of a register and joins them: four operations where there is one.
+// Widens halves to words. GCC would convert the two parts of a register and join them: four operations in place of one.
 template <int lanes>
 CCF_HD auto widen(typename Lanes<lanes>::Halves halves) {
     using Words = typename Lanes<lanes>::Words;
@@ -77,10 +77,11 @@ CCF_HD void save(T* data, F value) {
     }
 }
 
-// Bytes ahead. Pieces of many tensors in turn are runs too short for the processor's own prefetching: 3 to 10 %.
+// Prefetching looks this many bytes ahead. The pieces of many tensors in turn are runs too short for the processor's
+// own.
 constexpr std::int64_t ahead = 2048;
 
-// u += plain s and v += masked s, s times its factor where it has one, from element i of the source on
+// Adds plain s to u and masked s to v, from element i of the source s on, times its factors where it has any.
 template <class T, int lanes, int n, class F>
 CCF_HD void add_run(const Source& source, const T* data, std::int64_t i, bool masked, F* u, F* v) {
     if constexpr (lanes > 1) {
@@ -97,7 +98,7 @@ CCF_HD void add_run(const Source& source, const T* data, std::int64_t i, bool ma
         }
         return;
     }
-    // what is in the L2 cache is bound by arithmetic, so that products with zero are left out
+    // a row whose tensors are in the L2 cache is bound by arithmetic, so that products with zero are left out
     if (plain != 0.0f || !masked) {
 #pragma GCC unroll 8
         for (int j = 0; j < n; ++j) u[j] += plain * load<lanes>(data + j * lanes);
@@ -108,7 +109,7 @@ CCF_HD void add_run(const Source& source, const T* data, std::int64_t i, bool ma
     }
 }
 
-// Two vectors at once: the upper halves of their rounded words are picked by one shuffle, not shifted and narrowed.
+// Saves two vectors at once: one shuffle picks the upper halves of their rounded words, which saves shifts.
 template <int lanes, class F>
 CCF_HD void save_two(bfloat16* data, F first, F second) {
     using Halves = typename Lanes<lanes>::TwiceHalves;
@@ -147,7 +148,7 @@ CCF_HD void save_as(Dtype dtype, void* data, std::int64_t i, float c, const F* v
     }
 }
 
-// From element i on as long as n vectors are left; what the sources are is asked once for all n.
+// Adds up from element i on as long as n vectors are left. The dtype of a source is looked at once for all n.
 template <int lanes, int n, bool masked>
 CCF_HD std::int64_t pass(std::int64_t i, const Source* sources, int count, const float* mask, std::int64_t size,
                          const Sink& sink) {
@@ -173,7 +174,7 @@ CCF_HD std::int64_t pass(std::int64_t i, const Source* sources, int count, const
     return i;
 }
 
-// Vectors of a step: what is asked once for all of them counts where all is in the cache, and registers are few.
+// How many vectors a step takes: more of them share the look at a source, until the registers run out.
 template <int lanes>
 constexpr int together = lanes == 16 ? 8 : 4;
 
@@ -190,7 +191,7 @@ CCF_HD void passes(const Source* sources, int count, const float* mask, std::int
     }
 }
 
-// Not clones, since each has vectors of its own length.
+// These are no clones, since each has vectors of its own length.
 #if !defined(CCF_NO_CLONES) && defined(__x86_64__)
 #define CCF_VERSION(isa) __attribute__((target(isa)))
 CCF_VERSION("arch=x86-64-v4")
@@ -212,7 +213,7 @@ void run(const Source* sources, int count, const float* mask, std::int64_t size,
 }  // namespace
 
 void combine(const Source* sources, int count, const float* mask, std::int64_t size, const Sink& sink) {
-    run(sources, count, mask, size, sink);  // whichever the processor can
+    run(sources, count, mask, size, sink);  // the loader chooses the version that the processor can run
 }
 
 }  // namespace ccf::cpu

@@ -1,4 +1,4 @@
-// The loop behind every row: a sum of runs of any dtypes, read and written once.
+// Every row ends in this loop, which reads and writes runs of any dtypes once.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,9 @@
 
 namespace ccf::cpu {
 
-// A contiguous run of elements, or the sum of some runs that are `stride` elements apart, and the coefficient: plain +
-// m masked at an element where the mask is m, times the factor of that element (of a single run) unless that is null.
+// A source is a contiguous run of elements, or the sum of some runs that are `stride` elements apart. Its coefficient
+// at an element where the mask is m is plain + m masked, times the factor of that element unless `factor` is null. Only
+// a single run has factors.
 struct Source {
     const void* data;
     Dtype dtype;
@@ -17,7 +18,7 @@ struct Source {
     std::int64_t runs = 1, stride = 0;
 };
 
-// Where the sum goes; and, unless `next` is null, c_in times it.
+// The sum goes to `out` and, unless `next` is null, c_in times the sum to `next`.
 struct Sink {
     void* out;
     Dtype out_dtype;
@@ -26,8 +27,8 @@ struct Sink {
     float c_in = 1.0f;
 };
 
-// out[i] = sum_k (plain_k + m[i] masked_k) factor_k[i] source_k[i] and next[i] = c_in out[i]; m null: no masked part. A
-// source may be the output itself.
+// out[i] = sum_k (plain_k + m[i] masked_k) factor_k[i] source_k[i] and next[i] = c_in out[i]. Where
+// the mask is null there is no masked part. A source may be the output itself.
 void combine(const Source* sources, int count, const float* mask, std::int64_t size, const Sink& sink);
 
 }  // namespace ccf::cpu

@@ -1,5 +1,5 @@
-// P diagonal in the Fourier basis (or block diagonal, with aliases). P is linear and real: P(a + i b) = P a + i P b, so
-// two real planes travel as one complex plane. The Fourier transforms are torch's.
+// P is diagonal in the Fourier basis, or block diagonal where frequencies alias. It is linear and real, so that
+// P(a + i b) = P a + i P b, and two real planes of an image travel as one complex plane. The transforms are torch's.
 #include <algorithm>
 #include <vector>
 
@@ -23,7 +23,7 @@ CCF_CLONES void multiply(std::int64_t size, const float* __restrict m, const flo
     for (std::int64_t i = 0; i < size; ++i) z[2 * i] = m[i] * x[2 * i], z[2 * i + 1] = m[i] * x[2 * i + 1];
 }
 
-// z += v x and z = conj(v) x, complex
+// These compute z += v x and z = conj(v) x of complex numbers.
 CCF_CLONES void add_complex_product(std::int64_t size, const float* __restrict v, const float* __restrict x,
                                     float* __restrict z) {
     for (std::int64_t i = 0; i < 2 * size; i += 2) {

@@ -1,4 +1,5 @@
-// The kernels of the CPU, one file a kind. Sizes and dtypes are checked by the ops (csrc/*.cpp).
+// The kernels of the CPU have one file for each kind. The ops (csrc/*.cpp) check sizes and dtypes, and call no kernel
+// for images without pixels.
 #pragma once
 
 #include "../params.h"
@@ -11,7 +12,8 @@ void block(const Row& row, std::int64_t height, std::int64_t width);  // P x = m
 void channel(const Row& row, const float* direction);                 // P x = v (v . x) at each pixel, |v| = 1
 void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns, float* scratch);
 
-// P x of complex planes: pack, (FFT by torch), one of the two products, (inverse FFT), unpack: direct sum + P x.
+// P x of complex planes takes pack, an FFT of torch, one of the two products, an inverse FFT, and unpack, which adds
+// the direct terms.
 void fourier_pack(const Row& row, const Packing& packing);
 void fourier_multiply(const Packing& packing, const Shape& shape, const float* spectrum, const float* multiplier,
                       std::int64_t multiplier_stride);

@@ -1,4 +1,4 @@
-// out = sum_k a_k T_k, with a_k a number, one a sample or one an element.
+// out = sum_k a_k T_k, where a_k is one number, or one for each image, or one for each element.
 #include "kernels.h"
 #include "pieces.h"
 

@@ -1,4 +1,4 @@
-// P x = m x, m = 0 or 1 for every element: one pass.
+// P x = m x takes one pass; m is 0 or 1 for every element.
 #include "kernels.h"
 #include "pieces.h"
 

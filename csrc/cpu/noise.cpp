@@ -1,4 +1,5 @@
-// Unit Gaussian noise that depends on seed, sample, draw, step and element only; compiled with -ffp-contract=off.
+// Unit Gaussian noise depends on seed, sample, draw, step and element only. The file is compiled with
+// -ffp-contract=off.
 #include <algorithm>
 
 #include "../philox.h"
@@ -11,7 +12,8 @@ namespace {
 
 constexpr std::int64_t lanes = piece / 4;
 
-// Normals 4 (first + i) .. 4 (first + i) + 3 of one image to out[4 i ..], i < lanes. Loops over lanes, which vectorize.
+// Writes normals 4 (first + i) .. 4 (first + i) + 3 of one image to out[4 i ..] for i < lanes, in loops over lanes,
+// which vectorize.
 CCF_CLONES void fill(std::uint32_t first, std::uint32_t step, std::uint32_t sample, std::uint32_t draw,
                      std::uint64_t seed, float* __restrict out) {
     std::uint32_t c0[lanes], c1[lanes], c2[lanes], c3[lanes];

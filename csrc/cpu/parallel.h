@@ -1,4 +1,4 @@
-// Threads: torch's own pool in the op library, std::thread in the sanitizer driver, which has no torch.
+// The op library runs on the threads of torch's pool, and the sanitizers' driver, which has no torch, on its own.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace ccf::cpu {
 
-// f(begin, end) over disjoint ranges that cover [0, items). An item has per_item elements, by which the work is shared
-// out; what it computes must not depend on the range that it is in.
+// Calls f(begin, end) for disjoint ranges that cover [0, items). An item has per_item elements, by which the work is
+// shared out. The result of an item must not depend on the range that it is in.
 template <class F>
 void parallel_for(std::int64_t items, std::int64_t per_item, const F& f) {
     if (items <= 0) return;

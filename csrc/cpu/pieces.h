@@ -1,4 +1,4 @@
-// The pass of the kinds that need no field: each element of the outputs comes from the same element of the terms.
+// Kinds that need no field take one pass: each element of the outputs comes from the same element of the terms.
 #pragma once
 
 #include <algorithm>

@@ -9,7 +9,7 @@ std::int64_t element_offset(const std::int64_t* stride, const Place& at) {
     return at.image * stride[0] + at.channel * stride[1];
 }
 
-// y[i] = T at pixel at.pixel + i, any strides
+// Writes T at pixel at.pixel + i to y[i], whatever the strides of T.
 template <class T>
 void copy_strided(const T* source, const std::int64_t* stride, std::int64_t width, const Place& at, float* y) {
     source += element_offset(stride, at);
@@ -38,7 +38,7 @@ void* advance(void* data, Dtype dtype, std::int64_t elements) {
     return data ? static_cast<char*>(data) + bytes(dtype, elements) : nullptr;
 }
 
-// Whether the pixels of a plane do not follow each other.
+// Returns whether the pixels of a plane do not follow each other in memory.
 bool needs_copy(const std::int64_t* stride, const Shape& shape) {
     const bool rows = shape.width == 1 || stride[3] == 1;
     const bool plane = shape.height == 1 || stride[2] == shape.width;
@@ -58,15 +58,15 @@ Reader::Reader(const Row& row, std::int64_t largest, std::int64_t places) : row_
     sources_.reserve(static_cast<std::size_t>(row.count * places + 1));
 }
 
-// A run at the place, made contiguous and float.
+// Returns the run at a place, made contiguous and float.
 const float* Reader::copy(const void* data, Dtype dtype, const std::int64_t* stride, const Place& at) {
     float* const value = scratch_.data() + copies_++ * largest_;
     copy_strided(data, dtype, stride, row_.shape.width, at, value);
     return value;
 }
 
-// Adds every term with the coefficients direct a_k + projected b_k, and m masked b_k; of so many rows as one source
-// each.
+// Adds every term with the coefficient direct a_k + projected b_k, and with masked b_k where the mask applies. That
+// many rows of a term are one source.
 void Reader::terms(const Place& at, float direct, float projected, float masked, std::int64_t rows) {
     for (int k = 0; k < row_.count; ++k) {
         const Term& term = row_.terms[k];

@@ -1,4 +1,4 @@
-// What all kinds share: the terms of a row as the sources of sums, and its outputs.
+// All kinds share this: the terms of a row become the sources of sums, which go to its outputs.
 //
 // A kernel works on pieces small enough for the caches: it sums b_k T_k of a piece, applies P, and then sums a_k T_k
 // and that field straight into out and next. Pieces, and the order of additions in them, do not depend on the threads.
@@ -21,11 +21,11 @@ struct Place {
     std::int64_t image, channel, pixel, size;
 };
 
-// Gathers the sources of a sum, then computes it, which empties the list again. One for each thread, since it holds the
-// scratch for terms that are not contiguous.
+// A reader gathers the sources of a sum and then computes it, which empties the list again. Each thread has its own,
+// since it holds the scratch for terms that are not contiguous.
 class Reader {
 public:
-    // largest: most pixels of a place; places: most of them that are added up in one sum
+    // A place has at most `largest` pixels, and one sum at most `places` of them.
     Reader(const Row& row, std::int64_t largest, std::int64_t places = 1);
 
     void direct(const Place& at) { terms(at, 1.0f, 0.0f, 0.0f); }                            // + sum_k a_k T_k

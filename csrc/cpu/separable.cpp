@@ -1,6 +1,8 @@
-// P = H^T (H H^T)^-1 H on rows and columns, H banded (downsampling): never a dense matrix of the size of the image.
+// P = H^T (H H^T)^-1 H on rows and columns, with a banded H that downsamples. No dense matrix of the size of the image
+// is made.
 //
-// Two sweeps over bands of rows. Down: z = (H_r x H_c^T) G_c, small, to scratch. Up: H_r^T (G_r z) H_c + direct sum.
+// There are two sweeps over bands of rows. The first writes z = (H_r x H_c^T) G_c, which is small, to the scratch. The
+// second adds H_r^T (G_r z) H_c to the direct terms.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -15,14 +17,15 @@ namespace {
 constexpr std::int64_t lanes = 16;
 typedef float Floats __attribute__((vector_size(4 * lanes)));
 
-// Low rows of a band; the high rows at its ends are read by its neighbours as well, 12 in 64 at x4.
+// A band has this many low rows. The high rows at its ends are read by its neighbours as well, 12 in 64 at a factor
+// of 4.
 constexpr std::int64_t band_rows = lanes;
 
 struct Range {
     std::int64_t begin, end;
 };
 
-// Columns that rows [begin, end) of a band matrix touch.
+// Returns the columns that rows [begin, end) of a band matrix touch.
 Range touched(const Band& band, std::int64_t begin, std::int64_t end) {
     Range range{band.start[begin], band.start[begin] + band.width};
     for (std::int64_t i = begin; i < end; ++i) {
@@ -32,8 +35,8 @@ Range touched(const Band& band, std::int64_t begin, std::int64_t end) {
     return range;
 }
 
-// Y[j, :] = sum_t taps[j, t] X[start[j] + t, :], X and Y with `lanes` columns: on rows that lie side by side, since a
-// band has too few taps for a vector of its own.
+// Y[j, :] = sum_t taps[j, t] X[start[j] + t, :], where X and Y have `lanes` columns for each group. It works on rows
+// that lie side by side, since a band has too few taps for a vector of its own.
 CCF_CLONES void apply(const Band& band, std::int64_t groups, const float* __restrict x, float* __restrict y) {
     const std::int64_t columns = groups * lanes;
     for (std::int64_t j = 0; j < band.rows; ++j) {
@@ -51,7 +54,7 @@ CCF_CLONES void apply(const Band& band, std::int64_t groups, const float* __rest
     }
 }
 
-// y[c, r] = x[r, c], with the length of a row of each, four by four as far as that goes
+// y[c, r] = x[r, c], four by four as far as that goes; x_row and y_row are the lengths of a row.
 CCF_CLONES void transpose(std::int64_t rows, std::int64_t columns, const float* __restrict x, std::int64_t x_row,
                           float* __restrict y, std::int64_t y_row) {
     typedef float Four __attribute__((vector_size(16)));
@@ -72,7 +75,7 @@ CCF_CLONES void transpose(std::int64_t rows, std::int64_t columns, const float* 
         for (std::int64_t r = c < whole_columns ? whole_rows : 0; r < rows; ++r) y[c * y_row + r] = x[r * x_row + c];
 }
 
-// y (columns) += sum_k a[k] x[k, :], four rows in one pass over y
+// y += sum_k a[k] x[k, :] for vectors of `columns` numbers, four rows in one pass over y.
 CCF_CLONES void add_rows(std::int64_t count, const float* a, std::int64_t columns, const float* __restrict x,
                          float* __restrict y) {
     std::int64_t k = 0;

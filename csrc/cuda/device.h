@@ -1,4 +1,4 @@
-// The device and stream that a call is for.
+// A call is for one device and one stream.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace ccf::cuda {
 // restores the device of both, since what is current is the driver's.
 void use_device(int device);
 
-// The stream on which torch queues its work at this moment, never to be kept: `handle`, or with -1 what torch says.
+// Returns `handle`, or for -1 the stream on which torch queues its work at this moment, which must not be kept.
 void* current_stream(int device, std::int64_t handle);
 
 }  // namespace ccf::cuda

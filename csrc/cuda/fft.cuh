@@ -1,7 +1,8 @@
-// Fourier transforms of N = 64 .. 2048 points by a block: each thread holds 8 of them, N / 8 threads share a transform.
+// A block takes Fourier transforms of N = 64 .. 2048 points. Each thread holds 8 points, and N / 8 threads share a
+// transform.
 //
-// Stockham's form, natural order in and out: in the stage with radix R after stages with product S, butterfly j
-// (of N / R) takes x[j + r N/R], r = 0 .. R-1, times exp(-+2 pi i (j mod S) r / (S R)), and its outputs are
+// The form is Stockham's, in natural order before and after. In the stage with radix R after stages with product S,
+// butterfly j (of N / R) takes x[j + r N/R], r = 0 .. R-1, times exp(-+2 pi i (j mod S) r / (S R)), and its outputs are
 // x[(j div S) S R + j mod S + r S]. Thread t does butterflies t + b T (T = N / 8), so before the first stage and after
 // the last it holds x[t + k T], k = 0 .. 7; between two stages the values change hands through shared memory.
 #pragma once
@@ -103,7 +104,7 @@ __device__ __forceinline__ void butterflies(Complex* v) {
 
 // The stages from the one after `Done` on. `exchange` has write(position, more, value) and read(position, more), at
 // position + more, and barrier().
-// Fresh: no thread can still be reading what the first write overwrites.
+// `Fresh` says that no thread can still be reading what the first write overwrites.
 template <int N, int Sign, bool Fresh, int Done = 1, class Exchange>
 __device__ __forceinline__ void transform(Complex* v, unsigned t, const Complex* __restrict__ roots,
                                           const Exchange& exchange) {

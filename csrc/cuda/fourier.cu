@@ -1,4 +1,4 @@
-// Launches of the fourier kernels: one of each for every side, chosen at run time.
+// The launches of the fourier kernels, of which there is one for every side, chosen at run time.
 #include "fourier.cuh"
 
 #include <algorithm>
@@ -8,13 +8,13 @@
 namespace ccf::cuda {
 namespace {
 
-// f(integral constant N) with N the side.
+// Calls f with the side as an integral constant.
 template <class F>
 void with_side(std::int64_t side, const F& f) {
     switch (side) {
         case 64: return f(std::integral_constant<int, 64>{});
         case 128: return f(std::integral_constant<int, 128>{});
-#if !defined(CCF_FEW_SIDES)  // the sanitizers', whose builds take minutes otherwise
+#if !defined(CCF_FEW_SIDES)  // the builds of the sanitizers would take minutes otherwise
         case 256: return f(std::integral_constant<int, 256>{});
         case 512: return f(std::integral_constant<int, 512>{});
         case 1024: return f(std::integral_constant<int, 1024>{});
@@ -23,7 +23,7 @@ void with_side(std::int64_t side, const F& f) {
     }
 }
 
-// What both kernels of the columns are launched with, of `pairs` planes in the scratch.
+// Both kernels of the columns are launched with these, for `pairs` planes in the scratch.
 struct Columns {
     const Groups& groups;
     const Scratch& scratch;
@@ -58,7 +58,7 @@ void fourier(const DeviceRow& row, const Groups& groups, const Spectral& spectra
              void* stream) {
     const int height = static_cast<int>(row.shape.height), width = static_cast<int>(row.shape.width);
     const auto* row_roots = static_cast<const Complex*>(spectral.row_roots);
-    // a chunk goes through all three kernels before the next: what lies between them is still in the L2 cache
+    // a chunk goes through all three kernels before the next, so that it is still in the L2 cache between two of them
     for (int first = 0; first < groups.all_pairs(); first += chunk) {
         const Scratch scratch{static_cast<Complex*>(scratch_data), first};
         const int pairs = std::min(chunk, groups.all_pairs() - first);

@@ -1,5 +1,5 @@
-// P diagonal in the Fourier basis (or block diagonal, with aliases), sides 64 .. 2048, powers of two. Three kernels on
-// packed pairs of planes, in place in a scratch of complex planes that stays in the L2 cache:
+// P is diagonal in the Fourier basis, or block diagonal where frequencies alias; sides are powers of two, 64 .. 2048.
+// Three kernels work on packed pairs of planes, in place in a scratch of complex planes that stays in the L2 cache:
 //
 //     rows_forward    combine the projected terms in registers, transform every row
 //     columns         transform every column, multiply, transform back
@@ -20,7 +20,7 @@ struct Scratch {
 // ------------------------------------------------------------------------------------------- rows
 constexpr int row_threads = 256;
 
-// The row and the place in it of a thread: 256 / (N / 8) rows a block, which divides every height allowed.
+// Each thread has a place in a row. A block has 256 / (N / 8) rows, which divides every height allowed.
 template <int N>
 struct RowPlace {
     static constexpr int T = N / held, rows = row_threads / T;
@@ -70,8 +70,8 @@ __global__ void __launch_bounds__(row_threads, 4)
 }
 
 // ------------------------------------------------------------------------------------------- columns
-// The same pointer, which the compiler takes for another: addresses are computed again where they are used again, and
-// take no registers across the transforms in between.
+// Returns the same pointer, which the compiler takes for another. Addresses are then computed again where they are used
+// again, and take no registers across the transforms in between.
 template <class T>
 __device__ __forceinline__ T* again(T* pointer) {
 #if defined(__CUDA_ARCH__)
@@ -80,7 +80,7 @@ __device__ __forceinline__ T* again(T* pointer) {
     return pointer;
 }
 
-// Columns of a block: 128 bytes of a row where 512 threads suffice for them; 1024 threads at most, 72 KB at most.
+// A block has the columns of 128 bytes of a row where 512 threads suffice for them, and at most 1024 threads and 72 KB.
 constexpr int column_lines(int n) { return n <= 256 ? 16 : n <= 1024 ? 8 : 4; }
 
 template <int N>
@@ -92,7 +92,7 @@ constexpr int column_threads = column_lines(N) * N / held;
 template <int N>
 constexpr std::size_t column_shared = ColumnTile<N>::size(N) * sizeof(Complex);
 
-// The place of a thread in its column: of the scratch, and of constants (groups or 1, height, width).
+// Each thread has a place in a column, of the scratch and of the constants (groups or 1, height, width).
 template <int N>
 struct ColumnPlace {
     unsigned t;
@@ -128,7 +128,7 @@ struct ColumnPlace {
     }
 };
 
-// z = F^-1 m F z along the columns, m (groups or 1, height, width)
+// z = F^-1 m F z along the columns; m is (groups or 1, height, width).
 template <int N>
 __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 2 : 1)
     columns_multiply(const Groups groups, const Scratch scratch, const int width, const float* __restrict__ multiplier,
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 
     at.store(v);
 }
 
-// With decimation by S: of the S x S frequencies that alias, z = conj(v) sum v z, v = basis (groups or 1, height,
+// With decimation by S, z = conj(v) sum v z over the S x S frequencies that alias; v is the basis (groups or 1, height,
 // width). A block has the S columns that alias of L / S neighbours; the S rows are registers of one thread.
 template <int N, int S>
 __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 2 : 1)
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 
     Complex sum[kept] = {};  // rows t + k T and t + (k + a kept) T alias
 #pragma unroll
     for (int k = 0; k < held; ++k) sum[k % kept] = sum[k % kept] + b[k * at.step] * v[k];
-    // a thread has read last where it writes now: no barrier
+    // no barrier is needed, since each place was last read by the thread that writes it now
 #pragma unroll
     for (int k = 0; k < kept; ++k) at.tile.write(at.t, k * T, sum[k]);
     at.tile.barrier();

@@ -8,37 +8,37 @@
 
 namespace ccf::cuda {
 
-// Sides that the fourier kernels take: powers of two between these.
+// The sides that the fourier kernels take are powers of two between these.
 constexpr int smallest_side = 64, largest_side = 2048;
 constexpr bool has_transform(std::int64_t side) {
     return side >= smallest_side && side <= largest_side && (side & (side - 1)) == 0;
 }
 
-// out = direct sum + P(projected sum), `chunk` packed pairs of planes at a time through the scratch (chunk, height,
-// width), complex.
+// out = direct sum + P(projected sum), where `chunk` packed pairs of planes at a time go through the complex scratch
+// (chunk, height, width).
 void fourier(const DeviceRow& row, const Groups& groups, const Spectral& spectral, void* scratch, int chunk,
              void* stream);
 
-// The same around the transforms of another library: pack, multiply or alias in place, unpack.
+// These do the same around the transforms of another library: pack, multiply or alias in place, and unpack.
 void fourier_pack(const DeviceRow& row, const Groups& groups, void* spectrum, void* stream);
 void fourier_multiply(const Shape& shape, const Groups& groups, const Spectral& spectral, void* spectrum, void* stream);
 void fourier_alias(const Shape& shape, const Groups& groups, const Spectral& spectral, int low_height, int low_width,
                    void* spectrum, void* stream);
 void fourier_unpack(const DeviceRow& row, const Groups& groups, const void* spectrum, void* stream);
 
-// P = H^T (H H^T)^-1 H on rows and columns, the three factors as bands; low: two images of (planes, low height, low
-// width) each.
+// P = H^T (H H^T)^-1 H on rows and columns, with its three factors as bands. `low` holds two images, each of (planes,
+// low height, low width).
 struct BandedAxes {
     CyclicBand down, inverse, up;
 };
-// Tiles: 8, 16 or 32, the same for rows and columns of a factor. A block takes this much shared memory.
+// Tiles are 8, 16 or 32, the same for rows and columns of a factor. A block takes this much shared memory.
 constexpr std::size_t largest_shared = 96 * 1024;
 constexpr std::size_t banded_shared(const CyclicBand& rows, const CyclicBand& columns) {
     return sizeof(float) * columns.extent * (static_cast<std::size_t>(rows.extent) + rows.tile);
 }
 void separable(const DeviceRow& row, const BandedAxes& rows, const BandedAxes& columns, float* low, void* stream);
 
-// field = projected sum; and out = direct sum + field, null for none: around any P.
+// These lie around any P: field = projected sum, and out = direct sum + field, where a null field stands for none.
 void combine(const DeviceRow& row, float* field, void* stream);
 void finish(const DeviceRow& row, const float* field, void* stream);
 

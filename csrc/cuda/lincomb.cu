@@ -1,4 +1,4 @@
-// Launches of the elementwise kernels.
+// The launches of the elementwise kernels.
 #include "lincomb.cuh"
 
 #include "kernels.h"
@@ -13,7 +13,7 @@ dim3 grid(std::int64_t planes, std::int64_t pixels, std::int64_t of_block = bloc
     return {static_cast<unsigned>(planes), static_cast<unsigned>((pixels + of_block - 1) / of_block)};
 }
 
-// Whether runs of the contiguous tensors are aligned: out, next, and a field if there is one.
+// Returns whether runs of out, of next and of a field, if there is one, are aligned.
 bool aligned(const DeviceRow& row, const void* field = nullptr) {
     const auto address = reinterpret_cast<std::uintptr_t>(field) | reinterpret_cast<std::uintptr_t>(row.out) |
                          reinterpret_cast<std::uintptr_t>(row.next);

@@ -1,4 +1,5 @@
-// Elementwise passes around a projector that others apply: combine the projected terms, finish with the direct ones.
+// Elementwise passes lie around a projector that others apply: one combines the projected terms, one adds the direct
+// ones.
 #pragma once
 
 #include "row.cuh"
@@ -17,14 +18,14 @@ struct RunPlace {
     int plane, pixel, count;
 };
 
-// Blocks of neighbouring runs in y, planes in x: the place of this thread, count 0 for none.
+// Blocks of neighbouring runs lie along y, and planes along x. A thread without a place has count 0.
 __device__ __forceinline__ RunPlace run_place(const Shape& shape) {
     const int pixel = static_cast<int>(blockIdx.y * run_threads + threadIdx.x) * run;
     const int left = static_cast<int>(shape.plane()) - pixel;
     return {static_cast<int>(blockIdx.x), pixel, left < 0 ? 0 : left < run ? left : run};
 }
 
-// y += coefficient source, of a contiguous plane
+// y += coefficient source, for a contiguous plane.
 template <class T>
 __device__ __forceinline__ void add_run(float* y, float coefficient, const T* source, int count, bool vector) {
     if (vector) {
@@ -54,7 +55,7 @@ __device__ __forceinline__ void add_terms(const DeviceRow& row, const RunPlace& 
     });
 }
 
-// To a contiguous tensor; vector: runs of its planes are aligned.
+// Writes to a contiguous tensor; `vector` says that runs of its planes are aligned.
 __device__ __forceinline__ void store_run(void* data, Dtype dtype, std::int64_t offset, const float* y, float scale,
                                           int count, bool vector) {
     with_dtype(dtype, [&](auto* type) {
@@ -79,7 +80,7 @@ __device__ __forceinline__ void store_runs(const DeviceRow& row, const RunPlace&
     if (row.next) store_run(row.next, row.next_dtype, offset, y, next_scale(row), at.count, vector);
 }
 
-// field = sum_k b_k T_k. vector: the planes of contiguous tensors begin at aligned places.
+// field = sum_k b_k T_k. `vector` says that the planes of contiguous tensors begin at aligned places.
 __global__ void __launch_bounds__(run_threads)
     lincomb_combine(const __grid_constant__ DeviceRow row, float* __restrict__ field, const bool vector) {
     const RunPlace at = run_place(row.shape);
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(run_threads)
     store_run(field, Dtype::float32, at.plane * row.shape.plane() + at.pixel, y, 1.0f, at.count, vector);
 }
 
-// out = sum_k a_k T_k + field, field null for none
+// out = sum_k a_k T_k + field, where a null field stands for none.
 __global__ void __launch_bounds__(run_threads)
     lincomb_finish(const __grid_constant__ DeviceRow row, const float* __restrict__ field, const bool vector) {
     const RunPlace at = run_place(row.shape);

@@ -1,4 +1,4 @@
-// Two real planes as one complex plane: P is linear and real, so P(a + i b) = P a + i P b.
+// Two real planes of an image travel as one complex plane: P is linear and real, so P(a + i b) = P a + i P b.
 #pragma once
 
 #include "fft.cuh"
@@ -6,7 +6,7 @@
 
 namespace ccf::cuda {
 
-// The real planes of a pair, as they are numbered in the batch; `second` is -1 where a group has an odd number.
+// A pair holds two real planes, as they are numbered in the batch; `second` is -1 for the last of an odd number.
 struct Pair {
     int group, first, second;
 };
@@ -34,7 +34,7 @@ __device__ __forceinline__ void add_terms(const DeviceRow& row, const Pair& pair
     });
 }
 
-// The same places of out and next.
+// Writes the same places of out and next.
 template <int Step>
 __device__ __forceinline__ void store(const DeviceRow& row, const Pair& pair, int h, int w, const Complex* v) {
     const auto planes = [&](void* data, Dtype dtype, float scale) {

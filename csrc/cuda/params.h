@@ -1,4 +1,4 @@
-// What a kernel of the GPU is given: plain data, no header of torch or of CUDA.
+// The arguments of a kernel of the GPU are plain data, without a header of torch or of CUDA.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ struct DeviceRow {
 
 constexpr int run_threads = 256;  // of a block of the elementwise kernels
 
-// A group is what shares a multiplier, an image or the whole batch; only planes of one group are packed together.
+// A group is a set of planes of one image; only planes of one group are packed together.
 struct Groups {
     int groups, planes;  // real planes of a group
 
@@ -41,14 +41,16 @@ struct Groups {
     constexpr int all_pairs() const { return groups * pairs(); }
 };
 
-// Stages of a transform of n points, after stages with product `done`; and how many roots of unity it reads (fft.cuh).
+// These describe the stage of a transform of n points that follows stages with the product `done`, and how many roots
+// of unity the transform reads (fft.cuh).
 constexpr int radix(int n, int done) { return n / done < 8 ? n / done : 8; }
 constexpr int log2(int n) { return n == 1 ? 0 : 1 + log2(n / 2); }
 constexpr int root_count(int n, int done = 8) {
     return done >= n ? 0 : done * log2(radix(n, done)) + root_count(n, done * radix(n, done));
 }
 
-// A multiplier or, with factor > 1, the basis of a decimation, (groups or 1, height, width): stride 0 for one.
+// The constant is a multiplier or, with factor > 1, the basis of a decimation, (groups or 1, height, width). The stride
+// is 0 where one serves all groups.
 struct Spectral {
     const void* data;  // float; complex where factor > 1
     std::int64_t stride;

@@ -1,5 +1,5 @@
-// What a kernel file needs of CUDA, from nvcc; or from the emulator of the tests, which any C++ compiler takes
-// (tests/cuda_emulator.h). Kernels are launched by CCF_LAUNCH and have dynamic shared memory by CCF_SHARED only.
+// A kernel file gets what it needs of CUDA from nvcc, or from the emulator of the tests (tests/cuda_emulator.h), which
+// any C++ compiler takes. Kernels are launched by CCF_LAUNCH and have dynamic shared memory by CCF_SHARED only.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -19,7 +19,7 @@
 
 namespace ccf::cuda {
 
-// After every launch: an error carries the kernel's name.
+// This follows every launch, so that an error carries the kernel's name.
 inline void check_cuda(const char* kernel, cudaError_t error) {
     if (error == cudaSuccess) return;
     throw std::runtime_error(std::string(kernel) + ": launch failed, " + cudaGetErrorName(error) + ": " +
@@ -28,8 +28,8 @@ inline void check_cuda(const char* kernel, cudaError_t error) {
 
 inline void check_launch(const char* kernel) { check_cuda(kernel, cudaGetLastError()); }
 
-// More than the 48 KB of shared memory that a block gets unasked. Cheap, and no work of the stream, so that it may
-// happen while a graph is captured.
+// Allows more than the 48 KB of shared memory that a block gets unasked. It is cheap and queues nothing on the stream,
+// so that it may happen while a graph is captured.
 template <class Kernel>
 void allow_shared(const char* name, Kernel* kernel, std::size_t bytes) {
     if (bytes > 48 * 1024)

@@ -1,4 +1,4 @@
-// How kernels read the terms of a row.
+// Kernels read the terms of a row by these functions.
 #pragma once
 
 #include <cstdint>
@@ -60,7 +60,7 @@ __device__ __forceinline__ void with_dtype(Dtype dtype, const F& f) {
 }
 
 // ------------------------------------------------------------------------------------------- planes
-// First element of a plane of a term.
+// Returns the first element of a plane of a term.
 template <class T>
 __device__ __forceinline__ const T* plane_of(const DeviceTerm& term, int channels, int plane) {
     return static_cast<const T*>(term.data) + plane / channels * term.stride[0] + plane % channels * term.stride[1];

@@ -1,4 +1,4 @@
-// Launches of the banded kernel: down, inverse, up.
+// The three launches of the banded kernel: down, inverse and up.
 #include "separable.cuh"
 
 #include <type_traits>

@@ -1,7 +1,7 @@
-// out = A_r x A_c^T of every plane, A_r and A_c band matrices (indices modulo the image: circular borders are bands
-// too). One block makes a square tile of the result: it gathers what the tile depends on in shared memory, applies A_r,
-// then A_c. P = H^T (H H^T)^-1 H is three of these: from the terms of a row to a low-resolution image, from that to
-// another, and from that to the row's outputs.
+// out = A_r x A_c^T of every plane, where A_r and A_c are band matrices. Indices are modulo the image, so that circular
+// borders are bands, too. One block makes a square tile of the result: it gathers what the tile depends on in shared
+// memory, applies A_r, then A_c. P = H^T (H H^T)^-1 H is three of these: from the terms of a row to a low-resolution
+// image, from that to another, and from that to the row's outputs.
 #pragma once
 
 #include "row.cuh"
@@ -12,16 +12,16 @@ constexpr int banded_threads = 256, lanes = 32;
 
 enum class Ends { terms_to_field, field_to_field, field_to_row };
 
-// Column modulo n of an index that has wrapped around at most once.
+// Returns the column of an index that has wrapped around at most once.
 __device__ __forceinline__ int wrapped(int index, int n) { return index < n ? index : index - n; }
 
-// Where row i of the band begins in the columns that its tile has gathered.
+// Returns where row i of the band begins in the columns that its tile has gathered.
 __device__ __forceinline__ int offset_in_tile(const CyclicBand& band, int i, int base) {
     const int offset = band.start[i] - base;
     return offset < 0 ? offset + band.columns : offset;
 }
 
-// f(row, column, place in shared memory) of the gathered rectangle, a warp for a row.
+// Calls f(row, column, place in shared memory) over the gathered rectangle, with a warp for each row.
 template <class F>
 __device__ __forceinline__ void for_gathered(const CyclicBand& rows, const CyclicBand& columns, int base_row,
                                              int base_column, const F& f) {
@@ -33,7 +33,8 @@ __device__ __forceinline__ void for_gathered(const CyclicBand& rows, const Cycli
     }
 }
 
-// field_in, field_out: (planes, height, width), contiguous; null where the terms or the outputs of the row serve.
+// field_in and field_out are (planes, height, width) and contiguous. They are null where the terms or the outputs of
+// the row take their places.
 template <int Tile, Ends E>
 __global__ void __launch_bounds__(banded_threads)
     banded(const __grid_constant__ DeviceRow row, const CyclicBand rows, const CyclicBand columns,

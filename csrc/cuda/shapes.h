@@ -1,4 +1,4 @@
-// How every kernel is launched, for the table of what the compiler made of them.
+// The table of kernels shows how each is launched beside what the compiler made of it.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// What lies around the Fourier transforms of another library, for sides that fourier.cuh has none for.
+// These kernels lie around the Fourier transforms of another library, for sides that fourier.cuh does not take.
 #pragma once
 
 #include "lincomb.cuh"
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(run_threads)
     store_runs(row, second, im, vector);
 }
 
-// spectrum = m spectrum
+// spectrum = m spectrum.
 __global__ void __launch_bounds__(run_threads)
     fourier_multiply_planes(const Shape shape, const Groups groups, const float* __restrict__ multiplier,
                             const std::int64_t stride, Complex* __restrict__ spectrum) {
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(run_threads)
         if (i < at.count) z[i] = {m[i] * z[i].re, m[i] * z[i].im};
 }
 
-// spectrum = conj(v) sum v spectrum over the frequencies that alias, a thread for each set of them
+// spectrum = conj(v) sum v spectrum over the frequencies that alias; each set of them has a thread.
 __global__ void __launch_bounds__(run_threads)
     fourier_alias_planes(const Shape shape, const Groups groups, const int low_height, const int low_width,
                          const Complex* __restrict__ basis, const std::int64_t stride, Complex* __restrict__ spectrum) {
