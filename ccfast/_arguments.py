@@ -16,7 +16,7 @@ from .engine.restoration import Draws
 from .operators import Operator
 from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
-from .times import uniform
+from .times import default_grid
 
 __all__ = ["Door", "check_kinds", "check_steps", "is_finite", "per_image_draws", "solver_and_times"]
 
@@ -69,7 +69,7 @@ def time_grid(
         return schedule.check_times(given)
     start = schedule.default_start if start is None else start
     end = schedule.default_end if end is None else end
-    return schedule.check_times(uniform(start, end, steps))
+    return schedule.check_times(default_grid(schedule, start, end, steps))
 
 
 def per_image_draws(seed: int | Sequence[int] | None, batch: int) -> Draws:

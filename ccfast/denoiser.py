@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .schedules import EDM, Array, Schedule
+from .schedules import EDM, Array, Schedule, float64_of
 
 __all__ = ["PREDICTIONS", "Denoiser"]
 
@@ -89,15 +89,26 @@ class Denoiser:
         self.network_kwargs = dict(network_kwargs or {})
 
     def coefficients(self, t: Array) -> Coefficients:
-        """p, q, e, f and c_in at times t, float64."""
+        """p, q, e, f and c_in at times t, float64.
+
+        Where sigma = 0 the noise is not determined by x0hat, and e and f of a "sample" network are infinite there.
+
+        Raises:
+            ValueError: the network predicts eps and mu = 0 at one of the times, where x = eps says nothing of x0.
+        """
         mu, sigma = self.schedule.mean(t), self.schedule.std(t)
         one, zero = np.ones_like(mu), np.zeros_like(mu)
         if self.prediction == "epsilon":
             if np.any(mu <= 0):
-                raise ValueError("prediction: 'epsilon' does not determine the sample where mu = 0; start later")
+                at = np.asarray(t, dtype=np.float64).ravel()[np.ravel(mu <= 0)][0]
+                raise ValueError(
+                    f"prediction: 'epsilon' does not determine the sample where mu = 0, got t = {at:g}, pure noise; "
+                    "start with less noise, or take a network that predicts v, the velocity or the sample"
+                )
             return Coefficients(one, 1 / mu, -sigma / mu, zero, one)
         if self.prediction == "sample":
-            return Coefficients(one, zero, one, 1 / sigma, -mu / sigma)
+            with np.errstate(divide="ignore"):
+                return Coefficients(one, zero, one, 1 / sigma, -mu / sigma)
         if self.prediction == "v_prediction":
             n = mu * mu + sigma * sigma
             return Coefficients(one, mu / n, -sigma / n, sigma / n, mu / n)
@@ -110,8 +121,15 @@ class Denoiser:
         return Coefficients(1 / norm, (data / norm) ** 2, sigma * data / norm, sigma / norm**2, -data / norm)
 
     def network_times(self, t: Array) -> Array:
-        """The time map, applied to each time."""
-        mapped = np.array([self.time_map(float(value)) for value in t], dtype=np.float64)
+        """The time map, applied to each time, (n,) to (n,).
+
+        Raises:
+            TypeError: the map returned something that is not a real number.
+            ValueError: it returned a number that is not finite.
+        """
+        mapped = float64_of("time_map", [self.time_map(float(value)) for value in t])
+        if mapped.shape != np.shape(t):
+            raise TypeError(f"time_map: must return one number for each time, got shape {mapped.shape}")
         if not np.all(np.isfinite(mapped)):
             raise ValueError(f"time_map: must return finite numbers, got {mapped.tolist()} for {t.tolist()}")
         return mapped

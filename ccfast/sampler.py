@@ -48,9 +48,11 @@ class Sampler:
             best, start and end included; ``Conjugate()`` where it has no entry or ``times`` is given.
         steps: number of steps, one network evaluation each.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
-            Flow 0.6 and 1.0, VE and EDM the sigmas with the same noise-to-signal ratio as VP).
-        times: the whole time grid (steps + 1 numbers) in place of steps, start and end. The default grid is uniform
-            in schedule time.
+            DiscreteVP 0.4 and its end, ``final``, Flow 0.6 and 1.0, VE and EDM the sigmas with the same
+            noise-to-signal ratio as VP).
+        times: the whole time grid (steps + 1 numbers) in place of steps, start and end: a list, an array or a tensor,
+            such as the grids of ``ccfast.times``. The default grid is uniform in schedule time, and for VE and EDM,
+            whose time is sigma, ``times.karras(schedule, steps, start=start, end=end)``.
         noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The table
             of docs/solvers.md says which solvers take it into account, which do in the initial state alone, and which
             refuse it.

@@ -69,12 +69,30 @@ def test_learned_variance_is_dropped():
     assert torch.equal(denoiser(x, 0.3), 0.5 * x)
 
 
+def test_pure_noise_and_no_noise():
+    """At mu = 0 a network that predicts v or the sample gives x0; at sigma = 0 the estimate is the image itself."""
+    schedule = DiscreteVP(np.append(np.linspace(1e-4, 0.02, 999), 1.0))
+    x = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
+    network = lambda x, t: 0.3 * x + 0.1  # noqa: E731
+    assert torch.equal(Denoiser(network, schedule, "sample")(x, 1.0), 0.3 * x + 0.1)
+    assert torch.equal(Denoiser(network, schedule, "v_prediction")(x, 1.0), -(0.3 * x + 0.1))
+    with pytest.raises(ValueError, match=r"'epsilon' does not determine the sample where mu = 0, got t = 1, .* start"):
+        Denoiser(network, schedule, "epsilon")(x, 1.0)
+    for prediction in ("epsilon", "v_prediction"):
+        assert torch.equal(Denoiser(network, schedule, prediction)(x, -1 / 999), x)
+
+
 def test_time_maps():
     t = np.array([0.4, 0.2])
     assert Denoiser(abs, VP()).network_times(t).tolist() == (999 * t).tolist()
     assert Denoiser(abs, VP(), time_map=lambda t: 1 - t).network_times(t).tolist() == (1 - t).tolist()
     with pytest.raises(ValueError, match="time_map: must return finite numbers"):
         Denoiser(abs, VP(), time_map=lambda t: float("nan")).network_times(t)
+    scale = torch.tensor(2.0, requires_grad=True)
+    assert Denoiser(abs, VP(), time_map=lambda t: t * scale).network_times(np.array([0.5])).tolist() == [1.0]
+    for wrong in (lambda t: None, lambda t: "late", lambda t: [t, t]):
+        with pytest.raises(TypeError, match="time_map: must "):
+            Denoiser(abs, VP(), time_map=wrong).network_times(t)
 
 
 def test_names():

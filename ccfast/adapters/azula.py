@@ -23,7 +23,8 @@ def to_azula(denoiser: Denoiser) -> Any:
     azula, noise = import_module("azula.denoise"), import_module("azula.noise")
 
     own = denoiser.schedule
-    if own.time_range != (0.0, 1.0) or not float(own.std(1.0)) > float(own.std(0.0)):
+    low, high = own.time_range
+    if low > 0 or high != 1.0 or not float(own.std(1.0)) > float(own.std(0.0)):
         raise ValueError(f"denoiser: its schedule must have times from 0 to 1 = noise, got {own!r}")
 
     class Path(noise.Schedule):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from ..denoiser import Denoiser
 from ..schedules import DiscreteVP, Flow
+from ..times import final_of_scheduler
 
 __all__ = ["from_diffusers"]
 
@@ -39,8 +39,8 @@ def from_diffusers(
     ``from_diffusers(pipe.unet, pipe.scheduler)``.
 
         scheduler.config                              schedule, prediction
-        beta table, prediction_type epsilon,          DiscreteVP(betas), the same; network time: the index
-            sample or v_prediction
+        beta table, prediction_type epsilon,          DiscreteVP(betas), the same; network time: the index. It ends
+            sample or v_prediction                        where the scheduler does (``times.final_of_scheduler``)
         flow matching (``FlowMatch...``):             Flow; diffusers' velocity is noise - data, ours data - noise, and
             x = (1 - s) x0 + s n                      its time is N s with s = 1 - t
 
@@ -60,5 +60,5 @@ def from_diffusers(
         )
     if prediction not in PREDICTIONS:
         raise ValueError(f"scheduler: prediction_type must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-    schedule = DiscreteVP(np.asarray(betas.double().cpu()))
+    schedule = DiscreteVP(betas, final=final_of_scheduler(scheduler))
     return Denoiser(Called(network, 1.0), schedule, PREDICTIONS[prediction], name=name, network_kwargs=network_kwargs)

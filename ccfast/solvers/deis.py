@@ -47,16 +47,18 @@ class DEIS(Solver):
             raise ValueError(f"basis: must be 't' or 'rho', got {self.basis!r}")
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
-        if grid.mu[0] <= 0:
-            raise ValueError(f"start: {self!r} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}")
         schedule = grid.schedule
         rho = schedule.rho(grid.times)
         knots = grid.times if self.basis == "t" else rho
         count = len(grid.t)
         lowered = self.lower_order_final and count < FEW
         weights = np.zeros((self.order + 1, count))
+        # No polynomial in rho passes through the infinite rho of a start where mu = 0.
+        first = int(self.basis == "rho" and np.isinf(rho[0]))
         for k in range(count):
-            estimates = min(k + 1, self.order + 1, count - k if lowered else count)
+            estimates = min(k + 1 - first, self.order + 1, count - k if lowered else count)
+            if estimates < 2:  # DDIM
+                continue
             nodes = knots[k - np.arange(estimates)]
             # What is cut off where the step ends at rho = 0 is below the rounding error.
             low, high = np.log(max(rho[k + 1], 1e-17 * rho[k])), np.log(rho[k])

@@ -63,7 +63,10 @@ class PiGDM(Solver):
             c = w * grid.mu_to * grid.mu
         else:
             if np.any(grid.mu <= 0):
-                raise ValueError("PiGDM: weight 'ode' needs mu > 0 at every step; start later than pure noise")
+                raise ValueError(
+                    "PiGDM: weight 'ode' needs mu > 0 at every step; start later than pure noise, got mu = 0 at "
+                    f"t = {grid.t[0]:g}"
+                )
             schedule = grid.schedule
             # With ' the time derivative, mu sigma d rho is (mu sigma' - sigma mu') sigma dt / mu.
             speed = (

@@ -133,7 +133,8 @@ class StepRule:
         grid = guidance.grid
         start, end = float(grid.schedule.rho(grid.t[k])), float(grid.sigma_to[k] / grid.mu_to[k])
         # What is cut off at the ends of a step from mu = 0 or to sigma = 0 is below the rounding error.
-        low, high = np.log(max(end, 1e-14 * min(1.0, start))), np.log(min(start, HIGHEST))
+        highest = cutoff(guidance)
+        low, high = np.log(max(end, 1e-14 * min(1.0, start))), np.log(min(start, highest))
         c = 1.0 + guidance.eta**2
         reference = np.array([guidance.reference])
         edges = panels(low, high, lambda u: c * guidance.rate(np.exp(u), reference)[0])
@@ -143,7 +144,7 @@ class StepRule:
         self.rho = np.exp(edges[:-1, None] + self._widths[:, None] * points).ravel()
         dv = (self._widths[:, None] * weights).ravel()
         x = coordinate(grid, self.rho)
-        x_start, x_end = coordinate(grid, np.array([min(start, HIGHEST), end]))
+        x_start, x_end = coordinate(grid, np.array([min(start, highest), end]))
         step = x * (1.0 - x) if is_flow(grid) else x  # dX/d ln rho
         scale = 1.0 if is_flow(grid) else grid.mu_to[k]
         theta, change, offset = np.zeros_like(x), np.zeros_like(x), 0.0
@@ -226,6 +227,13 @@ def starts(grid: Grid) -> Array:
     return np.minimum(grid.schedule.rho(grid.t), HIGHEST)
 
 
+def cutoff(guidance: Guidance) -> float:
+    """The rho where a step that starts from mu = 0 is cut off, and D = rho^-w is below rounding with eps frozen."""
+    if is_flow(guidance.grid) or guidance.w == "bayes" or guidance.w == 0:
+        return HIGHEST
+    return float(10.0 ** min(16.0 / min(float(guidance.w), 1.0), 150.0))
+
+
 def is_flow(grid: Grid) -> bool:
     return grid.schedule.frozen == "velocity"
 
@@ -249,7 +257,7 @@ COUNT = 16
 """Points of a panel."""
 
 HIGHEST = 1e16
-"""rho where a step that starts from mu = 0 is cut off."""
+"""The rho that stands for infinity, where mu = 0."""
 
 LONGEST, STEEPEST = 2.0, 20.0
 """A panel is at most this long in ln rho, and D falls by at most this many e-foldings in it while it matters."""

@@ -159,7 +159,7 @@ class Conjugate(Solver):
                 "centred: must be False or 'prior' where the measurement is noisy, got 'rayleigh' with "
                 f"noise_std={grid.noise_std}"
             )
-        if grid.mu[0] <= 0 and (self.w == "bayes" or self.eta):
+        if grid.mu[0] <= 0 and ((self.w == "bayes" and self.jacobian != "none") or self.eta):
             raise ValueError(f"start: {self!r} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}")
 
     def _shortened(self, grid: Grid) -> tuple[Grid, Array]:

@@ -37,6 +37,11 @@ class ShiftedConjugate(Solver):
             raise ValueError(
                 f"lam: must be 0 where the measurement is noisy, got {self.lam} with noise_std={grid.noise_std}"
             )
+        if grid.mu[0] <= 0 and not is_flow(grid):
+            raise ValueError(
+                f"start: a run with lam={self.lam} must start later than pure noise, got mu = 0 at t = {grid.t[0]:g}; "
+                "its decay has no limit there"
+            )
         path = _flow if is_flow(grid) else _diffusion
         row = path.general(grid, self.w, self.lam)
         rows = grid.rows().add("x", row.a_null + row.b_null * grid.alpha).add("F", row.b_null * grid.beta)
