@@ -1,4 +1,4 @@
-"""Degradations H, one file each, given by their thin singular value decomposition (see operator.py)."""
+"""Degradations H, one file each, given by their thin singular value decomposition (operator.py explains it)."""
 
 from .average_pooling import AveragePooling
 from .band_limit import BandLimit

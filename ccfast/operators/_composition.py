@@ -21,7 +21,8 @@ from .soft_mask import SoftMask
 
 __all__ = ["product", "with_channels"]
 
-Spectral = FourierBlur | FourierDownsampling | AveragePooling  # all diagonal in the Fourier basis, but for aliasing
+Spectral = FourierBlur | FourierDownsampling | AveragePooling
+"""These are diagonal in the Fourier basis, but for aliasing."""
 
 
 def product(first: Operator, then: Operator, cutoff: float) -> Operator | None:
@@ -40,7 +41,8 @@ def product(first: Operator, then: Operator, cutoff: float) -> Operator | None:
 
 
 def masks(first: Diagonal, then: Diagonal) -> Diagonal:
-    values = first.singular_values * then.singular_values  # one mask for all images broadcasts against one for each
+    # one mask for all images broadcasts against one for each image
+    values = first.singular_values * then.singular_values
     member = Inpainting if ((values == 0) | (values == 1)).all() else SoftMask
     return member(values, None if first.any_channels else first.shape)
 
@@ -69,7 +71,7 @@ def spectrum(operator: Spectral) -> tuple[Tensor, int]:
     if isinstance(operator, FourierBlur):
         return operator.response, 1
     taps = torch.zeros(2 * operator.factor - 1, dtype=torch.float64)
-    taps[operator.factor - 1 :] = 1 / operator.factor  # the tap of the pixel itself and those after it
+    taps[operator.factor - 1 :] = 1 / operator.factor  # the tile is the pixel itself and those after it
     kernel = taps if len(sides) == 1 else torch.outer(taps, taps)
     pooling = FourierDownsampling(operator.shape, kernel, operator.factor, 0.0)
     return pooling.response.reshape(1, 1, *sides), pooling.factor
@@ -93,7 +95,7 @@ def fourier_product(first: Spectral, then: Spectral, cutoff: float) -> Operator:
 
 
 def channel_product(first: Operator, then: Operator, cutoff: float) -> Operator | None:
-    """The mean over the channels and what acts on all of them alike, in any order."""
+    """The product of a mean over the channels and of what acts on all of them alike, in any order, or None."""
     if isinstance(first, Grayscale) and alike(then):
         return ChannelSpatial(first.shape, first.weights, then)
     if isinstance(then, Grayscale) and alike(first):
@@ -108,7 +110,7 @@ def channel_product(first: Operator, then: Operator, cutoff: float) -> Operator 
 
 
 def alike(operator: Operator) -> bool:
-    """Whether it does the same to every channel, so that it can be had for another number of them."""
+    """Whether an operator does the same to every channel, so that one for another number of channels can be made."""
     if isinstance(operator, Diagonal):
         return operator.singular_values.shape[-len(operator.shape)] == 1
     return isinstance(operator, Separable | Spectral)

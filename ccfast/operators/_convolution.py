@@ -108,7 +108,7 @@ def _is_colour_picture(kernel: Any, dims: int) -> bool:
     """Whether these are the bytes of a picture (kh, kw, 3 or 4), which would pass for a kernel of each image."""
     array = kernel.detach().cpu().numpy() if isinstance(kernel, Tensor) and kernel.dtype == torch.uint8 else kernel
     if not isinstance(array, np.ndarray):
-        if not hasattr(array, "getbands"):  # a picture of Pillow
+        if not hasattr(array, "getbands"):  # Pillow's pictures have it
             return False
         array = np.asarray(array)
     return array.dtype == np.uint8 and array.ndim == dims + 1 == 3 and array.shape[-1] in (3, 4)

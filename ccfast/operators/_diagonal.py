@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from .operator import Operator, channels_last, check_array, check_shape, is_picture
+from .operator import Operator, channels_last, check_array, check_shape, is_picture, wide
 
 __all__ = ["Diagonal"]
 
@@ -27,7 +28,8 @@ class Diagonal(Operator):
     """
 
     kind = "mask"
-    argument: ClassVar[str]  # what the member calls its values
+    argument: ClassVar[str]
+    """The name that the member gives to its values."""
 
     def __init__(self, values: Any, shape: tuple[int, ...] | None = None) -> None:
         name, argument = type(self).__name__, self.argument
@@ -87,6 +89,20 @@ class Diagonal(Operator):
     @abstractmethod
     def check_values(self, values: Tensor) -> None:
         """Raise ValueError for values that the member does not allow."""
+
+    def _observed(self, x: Tensor) -> Tensor:
+        """x where its values are positive, and zero elsewhere."""
+        observed = self.constant("observed", lambda: (self.singular_values > 0).to(torch.float64), x)
+        return (wide(x) * observed).to(x.dtype)
+
+    def down(self, x: Tensor) -> Tensor:
+        return self._observed(x)
+
+    def lift(self, c: Tensor) -> Tensor:
+        return self._observed(c)
+
+    def decode(self, c: Tensor) -> Tensor:
+        return self._observed(c)
 
     def image_shape(self, y: Tensor) -> tuple[int, ...]:
         return (y.shape[0], y.shape[1], *self.shape[1:])

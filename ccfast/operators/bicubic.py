@@ -42,12 +42,11 @@ class Bicubic(Separable):
         name = type(self).__name__
         shape = check_shape(name, shape)
         self.factor = factor = check_factor(name, factor, shape)
-        count = (
-            4 * factor - factor % 2
-        )  # the middle of a block is a pixel for odd factors, and lies between two for even
+        # the middle of a block is a pixel for odd factors, and lies between two for even ones
+        count = 4 * factor - factor % 2
         kernel = cubic((np.arange(count) - (count - 1) / 2) / factor)
         taps = (kernel / kernel.sum()).tobytes()
         center = (count - factor) // 2
-        # no cutoff: what remains of H is well conditioned, only zeros but for rounding are dropped
+        # H is well conditioned and needs no cutoff; only what is zero but for rounding is dropped
         factors = [correlation_factor(name, taps, n, center, factor, "reflect", 0.0) for n in shape[1:]]
         super().__init__(shape, factors)

@@ -30,7 +30,7 @@ def Blur(  # noqa: N802, named as the members of this folder are
 ) -> Operator:
     """(Hx)[i, j] = sum_ab kernel[a, b] x[i + a - kh // 2, j + b - kw // 2], with pixels beyond the border.
 
-    A function, like ``Compose``: what it returns has the cheapest form that the kernel and the border allow.
+    This is a function, like ``Compose``, and what it returns has the cheapest form that the kernel and border allow.
 
         a circular border                              -> FourierBlur, with singular values
         a kernel that is a column times a row          -> separable, with singular values
@@ -98,7 +98,7 @@ def outer_factors(kernel: Tensor, rounding: float) -> tuple[Tensor, ...] | None:
     if kernel.ndim == 1:
         return (kernel,)
     u, s, vt = np.linalg.svd(kernel.numpy(), full_matrices=False)
-    own = max(kernel.shape) * np.finfo(np.float64).eps  # of the SVD
+    own = max(kernel.shape) * np.finfo(np.float64).eps  # the SVD rounds by this
     if len(s) > 1 and s[1] > (4 * rounding + own) * s[0]:
         return None
     column, row = u[:, 0] * np.sign(u[:, 0].sum() or 1.0), vt[0] * np.sign(u[:, 0].sum() or 1.0)

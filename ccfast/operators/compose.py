@@ -22,8 +22,8 @@ def Compose(  # noqa: N802, named as the members of this folder are
 ) -> Operator:
     """H = H_n ... H_2 H_1: the first operator is applied first, as in torch.nn.Sequential.
 
-    A function, for what it returns is an operator of whatever class and kind the product has; there is no class
-    ``Compose``, and nothing of its own at run time. Neighbours become one operator with a thin SVD where that is cheap:
+    This is a function, since what it returns is an operator of whatever class and kind the product has; no class
+    ``Compose`` takes part at run time. Neighbours become one operator with a thin SVD where that is cheap:
 
         masks, soft masks                                       -> the product of the masks
         separable operators, also with AveragePooling           -> separable, the SVD of the product of each 1-D matrix
@@ -113,7 +113,7 @@ def fixed_channels(operators: Sequence[Operator]) -> list[Operator]:
 
 
 def dense_product(chain: Sequence[Operator], cutoff: float) -> Matrix:
-    """The Matrix of all operators, from its columns or its rows, whichever are fewer."""
+    """The Matrix of all operators, made from its columns or its rows, whichever are fewer."""
     shape, measured = chain[0].shape, chain[-1].measurement_shape
     n, m = math.prod(shape), math.prod(measured)
     if n <= m:

@@ -22,9 +22,9 @@ def conjugate_gradients(forward: Map, adjoint: Map, y: Tensor, iterations: int, 
 
         ||r|| <= tolerance ||y||    or    ||H^T r|| <= tolerance ||H|| ||r||,    r = y - H x
 
-    as in LSQR (Paige and Saunders, ACM TOMS 8, 1982), ||H|| the largest gain ||H p|| / ||p|| met so far. The device
-    decides it, the host never waits. A sample that is zero stays zero. Squares must not leave the range of the dtype:
-    in float32 ||H|| and ||y|| may lie between 1e-6 and 1e6, say.
+    as in LSQR (Paige and Saunders, ACM TOMS 8, 1982), where ||H|| is the largest gain ||H p|| / ||p|| met so far. The
+    device decides this, and the host never waits. A sample that is zero stays zero. Squares must not leave the range of
+    the dtype: in float32 ||H|| and ||y|| may lie between 1e-6 and 1e6, say.
 
     Args:
         forward, adjoint: H and H^T on batches.
@@ -55,7 +55,7 @@ def conjugate_gradients(forward: Map, adjoint: Map, y: Tensor, iterations: int, 
 def damped(forward: Map, adjoint: Map, b: Tensor, gain: float, iterations: int) -> Tensor:
     """The solution of (1 + gain H^T H) x = b from x = 0, by conjugate gradients with inner products per sample.
 
-    The eigenvalues are at least 1, so that a sample needs no rule to stop but that a zero residual takes no step.
+    The eigenvalues are at least 1, so that a sample needs no rule to stop, except that a zero residual takes no step.
     """
     x, r, p = torch.zeros_like(b), b, b
     left = dot(r, r)
@@ -86,7 +86,7 @@ def ratio(a: Tensor, b: Tensor) -> Tensor:
 
 
 class MinimumNorm(torch.autograd.Function):
-    """H+ y; its derivative is (H^T)+, the same iteration with H and H^T exchanged."""
+    """H+ y, whose derivative is (H^T)+, the same iteration with H and H^T exchanged."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, forward: Map, adjoint: Map, iterations: int, tolerance: float) -> Tensor:

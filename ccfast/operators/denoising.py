@@ -11,7 +11,7 @@ __all__ = ["Denoising"]
 
 
 class Denoising(Inpainting):
-    """Hx = x. An Inpainting that observes every pixel, so that the kernels of the kind "mask" serve it as they are.
+    """Hx = x. It is an Inpainting that observes every pixel, so that the kernels of the kind "mask" serve it.
 
     Args:
         shape: of one image, (C, H, W) or (C, L).

@@ -13,7 +13,15 @@ from .operator import Operator, check_cutoff, check_shape, complex_dtype, wide
 __all__ = ["FourierBlur"]
 
 
-class FourierBlur(Operator):
+class Circular(Operator):
+    """A circular blur that a stride may follow; all that differs between two of one shape is k_hat, ``response``."""
+
+    kind = "fourier"
+    parts = ("singular_values", "response")
+    exchangeable = True
+
+
+class FourierBlur(Circular):
     """(Hx)[i, j] = sum_ab kernel[a, b] x[i + a - kh // 2, j + b - kw // 2], indices modulo the image.
 
     This is a correlation, the rule of cv2.filter2D, of torch.nn.functional.conv2d and of scipy.ndimage.correlate.
@@ -42,10 +50,6 @@ class FourierBlur(Operator):
         ValueError: an argument against these rules, or a cutoff that leaves nothing.
         TypeError: a kernel that is not numbers.
     """
-
-    kind = "fourier"
-    parts = ("singular_values", "response")
-    exchangeable = True
 
     def __init__(
         self,
@@ -99,7 +103,7 @@ class FourierBlur(Operator):
     def decode(self, c: Tensor) -> Tensor:
         return self._filter(hartley(wide(c)), self._multiplier(0, c)).to(c.dtype)
 
-    # one transform, a multiplier and the inverse transform, where the general rule takes two Hartley transforms
+    # each takes a transform, a multiplier and the inverse, where the general rule takes two Hartley transforms
     def forward(self, x: Tensor) -> Tensor:
         self.check_image(x)
         return self._filter(x, self._multiplier(1, x))
@@ -143,7 +147,7 @@ def truncated_response(
         raise ValueError(
             f"{name}: cutoff must leave a frequency, got {cutoff} with a largest |k_hat| of {largest.min():.3g}"
         )
-    # without a cutoff, zeros but for rounding still count as zero
+    # what is zero but for rounding counts as zero without a cutoff, too
     rounding = largest.reshape(-1, *[1] * (size.ndim - 1)) * size[0].numel() * torch.finfo(torch.float64).eps
     return torch.where(size < rounding.clamp(min=cutoff), 0.0, response), batch
 
@@ -162,7 +166,7 @@ def impulse_kernel(response: Tensor) -> Tensor:
     """The kernel, of the size of the image, with this k_hat (B, 1, *sides): the inverse of ``truncated_response``."""
     dims = tuple(range(2, response.ndim))
     kernel = torch.fft.ifftn(response, dim=dims).real
-    for dim in dims:  # tap a is the impulse response at index -(a - n // 2)
+    for dim in dims:  # tap a is the impulse response at index n // 2 - a
         n = kernel.shape[dim]
         kernel = kernel.index_select(dim, (n // 2 - torch.arange(n)) % n)
     return kernel[:, 0]
@@ -175,7 +179,7 @@ def even(size: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------- unitary transforms
-# of all dimensions after (B, C). Without images there is nothing to transform, and the FFT of MKL refuses it.
+# They run over all dimensions after (B, C). Without images there is nothing to transform, which MKL's FFT refuses.
 def fft(x: Tensor) -> Tensor:
     if x.numel() == 0:
         return x.to(complex_dtype(x.dtype))
@@ -196,7 +200,7 @@ def irfft(spectrum: Tensor, sides: tuple[int, ...]) -> Tensor:
 
 def hartley(x: Tensor) -> Tensor:
     """sum_x x cas(2 pi f.x) / sqrt(n): real, orthonormal and its own inverse."""
-    spectrum = fft(x)  # of a real tensor: computed on half of the frequencies, the rest filled by symmetry
+    spectrum = fft(x)  # x is real, so that torch computes half of the frequencies and fills the rest by symmetry
     return spectrum.real - spectrum.imag
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fourier import check_circular, even, fft, half_spectrum, hartley, irfft, truncated_response
-from .operator import Operator, check_factor, check_shape, wide
+from .fourier import Circular, check_circular, even, fft, half_spectrum, hartley, irfft, truncated_response
+from .operator import check_factor, check_shape, wide
 
 __all__ = ["FourierDownsampling"]
 
 
-class FourierDownsampling(Operator):
+class FourierDownsampling(Circular):
     """Circular blur as FourierBlur, then every factor-th pixel from 0 on along each spatial dimension.
 
     The blur is a correlation, and a convolution with ``convention="convolution"``, which flips the kernel, as for
@@ -35,10 +35,6 @@ class FourierDownsampling(Operator):
         ValueError: an argument against these rules, or a cutoff that leaves nothing.
         TypeError: a kernel that is not numbers.
     """
-
-    kind = "fourier"
-    parts = ("singular_values", "response")
-    exchangeable = True
 
     def __init__(
         self,

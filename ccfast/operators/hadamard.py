@@ -19,7 +19,8 @@ class Hadamard(Operator):
     """(Hx)_i = sum_j W[indices[i], j] x_j / sqrt(n) on every channel, W the n x n Hadamard matrix of +1 and -1.
 
     x_j are the n pixels of a channel, flattened with the last dimension running fastest; n is a power of two. The rows
-    are orthonormal: U = I, s = 1, and coordinates are the measurement, (C, m). Fast butterflies, n log2 n additions.
+    are orthonormal, so that U = I, s = 1, and the coordinates are the measurement, (C, m). The transform takes
+    n log2 n additions.
 
     Args:
         shape: of one image, (C, H, W) or (C, L).

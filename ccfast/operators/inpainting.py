@@ -42,30 +42,21 @@ class Inpainting(Diagonal):
                 f"{type(self).__name__}: mask must hold 0 and 1 only, got values from {low} to {high}{cure}"
             )
 
-    def _masked(self, x: Tensor) -> Tensor:
+    def _observed(self, x: Tensor) -> Tensor:
         mask = self.constant("singular_values", lambda: self.singular_values, x)
         return (wide(x) * mask).to(x.dtype)
 
-    def down(self, x: Tensor) -> Tensor:
-        return self._masked(x)
-
-    def lift(self, c: Tensor) -> Tensor:
-        return self._masked(c)
-
     def encode(self, y: Tensor) -> Tensor:
-        return self._masked(y)
+        return self._observed(y)
 
-    def decode(self, c: Tensor) -> Tensor:
-        return self._masked(c)
-
-    # H, H^T, H+ and P are one and the same map: one pass instead of the four of the general rule
+    # H, H^T, H+ and P are one and the same map, which takes one pass instead of the four of the general rule
     def forward(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        return self._masked(x)
+        return self._observed(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         self.check_measurement(y)
-        return self._masked(y)
+        return self._observed(y)
 
     pinv = adjoint
     project = forward

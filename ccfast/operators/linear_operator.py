@@ -15,7 +15,7 @@ __all__ = ["LinearOperator"]
 
 
 class LinearOperator(Krylov):
-    """Hx = forward(x), H^T y = adjoint(y). H+ y and P x = H+ H x by ``iterations`` conjugate gradient steps each.
+    """Hx = forward(x), H^T y = adjoint(y). H+ y and P x = H+ H x take ``iterations`` conjugate gradient steps each.
 
     There are no singular vectors to be coordinates. Coordinates are images in the range of H^T:
 
@@ -27,7 +27,7 @@ class LinearOperator(Krylov):
     c eps. Short of convergence P is a projection only as nearly: ||P P x - P x|| is 4 % of ||P x|| for white noise x in
     examples/tomography.py with 64 x 64 pixels, 16 angles and 30 steps.
 
-    A step takes one H and one H^T. Computed in the dtype of the input: pass float64 for float64.
+    A step takes one H and one H^T, in the dtype of the input; pass float64 for float64.
 
     Args:
         forward: (B, *shape) to (B, *measurement_shape), for any B, in the dtype and on the device of its argument.

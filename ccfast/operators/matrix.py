@@ -17,7 +17,7 @@ class Matrix(Operator):
     """Hx = H @ x.flatten(), or H @ x[c].flatten() on every channel c alike, from the SVD of H in float64.
 
     Coordinates are (1, rank) for a matrix on the whole image and (C, rank) for one on a channel; what the SVD dropped
-    is left out of them. A matrix takes memory and time of (number of pixels)^2: up to some thousand of them.
+    is left out of them. A matrix takes memory and time of (number of pixels)^2, which is feasible up to some thousand.
 
     Args:
         H: (m, C H W) on the whole image, flattened with the last dimension running fastest, or (m, H W) on each
@@ -58,7 +58,7 @@ class Matrix(Operator):
         super().__init__(shape, own)
         self.factor = thin_svd(name, matrix.numpy(), check_cutoff(name, cutoff))
         self.singular_values = self.factor.s[None]
-        self.dense_projection = self.columns < 2 * len(self.factor.s)  # V V^T as one matrix costs fewer operations
+        self.dense_projection = self.columns < 2 * len(self.factor.s)  # V V^T as one matrix is then cheaper
 
     def _apply(self, name: str, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The rows of x times one matrix of the SVD."""

@@ -57,7 +57,8 @@ class Operator(ABC):
     singular_values: Tensor
     batch: int | None = None
     any_channels: bool = False
-    _makers: dict[ConstantKey, Callable[[], Tensor]] | None = None  # of its constants, in a stand-in of a graph
+    _makers: dict[ConstantKey, Callable[[], Tensor]] | None = None
+    """What makes the constants; only the operator that stands in for others in a captured graph keeps it."""
 
     def __init__(self, shape: tuple[int, ...], measurement_shape: tuple[int, ...]) -> None:
         self.shape = check_shape(type(self).__name__, shape)
@@ -150,7 +151,7 @@ class Operator(ABC):
         self._check("y", y, self.measurement_shape)
 
     def _check(self, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
-        """None in ``shape`` stands for any number."""
+        """Raise unless the shape and the batch are right; None in ``shape`` stands for any number."""
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: {type(self).__name__} takes a torch.Tensor, got {type(value).__name__}")
         if not value.is_floating_point():
@@ -203,7 +204,7 @@ def made_constant(key: ConstantKey, make: Callable[[], Tensor]) -> Tensor:
     _, real, device = key
     with torch.inference_mode(False):  # a tensor made in inference mode could not serve a later backward
         value = make()
-        if not torch.compiler.is_compiling() and value.is_inference():  # torch.compile cannot ask, nor has to
+        if not torch.compiler.is_compiling() and value.is_inference():  # torch.compile cannot ask this, and need not
             value = value.clone()
         dtype = complex_dtype(real) if value.is_complex() else real if value.is_floating_point() else value.dtype
         return value.to(dtype=dtype, device=device)
@@ -291,7 +292,7 @@ def check_cutoff(name: str, cutoff: float) -> float:
 def check_array(name: str, argument: str, value: Any) -> Tensor:
     """A list, array or tensor of finite numbers as a float64 tensor of its own on the CPU; or TypeError, ValueError."""
     try:
-        # through numpy, whose views may run backwards and whose lists of floats keep their digits
+        # numpy takes views that run backwards, and lists of floats without loss of digits
         array = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: {argument} must be an array of numbers, got {type(value).__name__}") from error

@@ -54,7 +54,7 @@ def correlation_matrix(kernel: np.ndarray, n: int, center: int, stride: int, bou
 def correlation_factor(
     name: str, kernel: bytes, n: int, center: int, stride: int, boundary: str, cutoff: float
 ) -> Factor:
-    """The Factor of correlation_matrix, kept: a square image needs one SVD, and a second operator like it none."""
+    """The Factor of correlation_matrix. It is kept, so that a square image needs one SVD, a second operator none."""
     return thin_svd(name, correlation_matrix(np.frombuffer(kernel), n, center, stride, boundary), cutoff)
 
 
@@ -98,7 +98,7 @@ class Separable(Operator):
         else:
             (h, w), (p, q) = sides, ranks
             dense, thin = h * w * (h + w), 2 * min(p * w * (h + q), q * h * (w + p))
-        self.dense_projection = dense < thin  # V V^T of each axis as one matrix costs fewer operations
+        self.dense_projection = dense < thin  # V V^T of each axis as one matrix is then cheaper
 
     def _matrix(self, name: str, axis: int, like: Tensor) -> Tensor:
         """One 1-D matrix, laid out to be applied as ``matrix @ column``."""
@@ -230,7 +230,7 @@ def check_fits(name: str, sides: tuple[int, ...], taps: tuple[int, ...]) -> None
 
 
 def true_float32() -> AbstractContextManager[object]:
-    """Float32 matmuls in float32, whatever torch.set_float32_matmul_precision says: tf32 would cost P four digits.
+    """Run float32 matmuls in float32, whatever torch.set_float32_matmul_precision says; tf32 would cost P four digits.
 
     Code that torch.compile traces cannot change the setting, and keeps the one in force.
     """
@@ -241,7 +241,7 @@ def true_float32() -> AbstractContextManager[object]:
 
 @contextmanager
 def lowered_precision() -> Iterator[None]:
-    """Settings that are not exact, put to "ieee" meanwhile."""
+    """Put settings that are not exact to "ieee" meanwhile."""
     lowered = [(setting, setting.fp32_precision) for setting in MATMULS if setting.fp32_precision not in EXACT]
     for setting, _ in lowered:
         setting.fp32_precision = "ieee"

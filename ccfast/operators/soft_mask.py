@@ -1,4 +1,4 @@
-"""A soft mask: every entry is observed with a weight of its own. Soft prefixes of action chunks."""
+"""A soft mask, in which every entry is observed with a weight of its own, and soft prefixes of action chunks."""
 
 from __future__ import annotations
 
@@ -39,16 +39,6 @@ class SoftMask(Diagonal):
         if (values < 0).any():
             raise ValueError(f"{type(self).__name__}: weights must not be negative, got values from {values.min()}")
 
-    def _observed(self, x: Tensor) -> Tensor:
-        observed = self.constant("observed", lambda: (self.singular_values > 0).to(torch.float64), x)
-        return (wide(x) * observed).to(x.dtype)
-
-    def down(self, x: Tensor) -> Tensor:
-        return self._observed(x)
-
-    def lift(self, c: Tensor) -> Tensor:
-        return self._observed(c)
-
     def encode(self, y: Tensor) -> Tensor:
         def make() -> Tensor:
             s = self.singular_values
@@ -56,17 +46,15 @@ class SoftMask(Diagonal):
 
         return (wide(y) * self.constant("inverse", make, y)).to(y.dtype)
 
-    def decode(self, c: Tensor) -> Tensor:
-        return self._observed(c)
-
 
 def soft_prefix(length: int, frozen: int, end: int) -> Tensor:
     """Weights (1, length) of a chunk that continues the one before: 1, then falling, then 0.
 
         w_i = 1 for i < frozen,  c (e^c - 1)/(e - 1) with c = (end - i)/(end - frozen + 1) up to end,  0 from end on
 
-    The soft mask of real-time chunking (Black, Galliker and Levine, NeurIPS 2025, arXiv 2506.07339), there the factor
-    of the guidance residual. As weights of a ``SoftMask`` for signals (C, length), C the dimension of an action.
+    This is the soft mask of real-time chunking (Black, Galliker and Levine, NeurIPS 2025, arXiv 2506.07339), where it
+    is the factor of the guidance residual. It serves as the weights of a ``SoftMask`` for signals (C, length), where C
+    is the dimension of an action.
 
     Args:
         length: of the chunk.
