@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import adapters, metrics, operators, presets, priors, schedules, solvers, testing, times
+    from . import adapters, errors, metrics, operators, presets, priors, schedules, solvers, testing, times
     from .config import show_config
     from .denoiser import Denoiser
     from .priors import load_prior
@@ -22,6 +22,7 @@ __all__ = [
     "Denoiser",
     "Sampler",
     "adapters",
+    "errors",
     "load_prior",
     "metrics",
     "operators",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import presets
+from ._values import Values
 from .denoiser import Denoiser
+from .engine.ambient import check_transforms
 from .engine.network import same_device
 from .engine.plan import Plan
 from .engine.restoration import Draws
@@ -18,7 +23,26 @@ from .schedules import Array, Schedule
 from .solvers import Conjugate, Solver
 from .times import default_grid
 
-__all__ = ["Door", "check_kinds", "check_steps", "is_finite", "per_image_draws", "solver_and_times"]
+__all__ = [
+    "Door",
+    "Seed",
+    "check_flag",
+    "check_kinds",
+    "check_noise",
+    "check_steps",
+    "extent",
+    "is_integer",
+    "noise_of_images",
+    "per_image_draws",
+    "solver_and_times",
+    "spoilt_images",
+]
+
+DEFAULT_STEPS = 5
+
+FLOATS = (torch.float32, torch.float64)
+
+Seed = int | Sequence[int] | Tensor | np.ndarray | torch.Generator | None
 
 
 def check_kinds(denoiser: Denoiser, operator: Operator) -> None:
@@ -26,6 +50,32 @@ def check_kinds(denoiser: Denoiser, operator: Operator) -> None:
     for name, value, kind in (("denoiser", denoiser, Denoiser), ("operator", operator, Operator)):
         if not isinstance(value, kind):
             raise TypeError(f"{name}: must be a ccfast {kind.__name__}, got {type(value).__name__}")
+
+
+def check_flag(name: str, value: object, *words: str) -> None:
+    """Raise TypeError unless a value is a bool, or one of some words."""
+    if not isinstance(value, bool) and not (isinstance(value, str) and value in words):
+        raise TypeError(f"{name}: must be {', '.join(['True', 'False', *map(repr, words)])}, got {value!r}")
+
+
+def check_noise(noise_std: float) -> float:
+    """A finite number >= 0, or an error; with a warning where it can only be meant for pixels in [0, 255]."""
+    if isinstance(noise_std, Tensor | np.ndarray) and noise_std.ndim == 0:
+        noise_std = noise_std.item()
+    if isinstance(noise_std, bool) or not isinstance(noise_std, int | float | np.number):
+        raise TypeError(
+            f"noise_std: must be a number (the noise of each image is an argument of the call), got {noise_std!r}"
+        )
+    if not (math.isfinite(noise_std) and noise_std >= 0):
+        raise ValueError(f"noise_std: must be a finite number >= 0, got {noise_std}")
+    if noise_std > 2:
+        warnings.warn(
+            f"noise_std: is in the data range of the network, [-1, 1], so that {noise_std:g} leaves nothing of an "
+            f"image; for pixels in [0, 255] give {noise_std:g}/127.5",
+            UserWarning,
+            stacklevel=4,
+        )
+    return float(noise_std)
 
 
 def check_steps(steps: int) -> int:
@@ -39,13 +89,20 @@ def solver_and_times(
     denoiser: Denoiser,
     operator: Operator,
     solver: Solver | None,
-    steps: int,
+    steps: int | None,
     span: tuple[float | None, float | None],
     times: Sequence[float] | Array | None,
     noise_std: float,
 ) -> tuple[Solver, Array]:
     """The solver, a preset's where none is given, and the checked time grid from ``span``, start and end, or times."""
-    steps, (start, end) = check_steps(steps), span
+    start, end = span
+    if times is not None:
+        count = len(denoiser.schedule.check_times(times)) - 1
+        given = {"steps": steps if steps != count else None, "start": start, "end": end}
+        if said := [f"{name}={value}" for name, value in given.items() if value is not None]:
+            raise ValueError(f"times: is the whole grid, here of {count} steps, and excludes {', '.join(said)}")
+        steps = count
+    steps = check_steps(DEFAULT_STEPS if steps is None else steps)
     if solver is None:
         solver = Conjugate()
         preset = presets.lookup(denoiser.name, operator, steps, noise_std) if times is None else None
@@ -72,25 +129,63 @@ def time_grid(
     return schedule.check_times(default_grid(schedule, start, end, steps))
 
 
-def per_image_draws(seed: int | Sequence[int] | None, batch: int) -> Draws:
+def per_image_draws(seed: Seed, batch: int) -> Draws:
     """A 64-bit seed for every image and its place among those that share the seed."""
-    if seed is None:
-        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
-    if isinstance(seed, int | np.integer):
+    if seed is None or isinstance(seed, torch.Generator):
+        device = "cpu" if seed is None else seed.device
+        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64, generator=seed, device=device))
+    if isinstance(seed, Tensor | np.ndarray):
+        if seed.ndim > 1 or not is_integral(seed.dtype):
+            raise TypeError(f"seed: an array must hold integers, one or one for each image, got {seed!r}")
+        seed = seed.tolist()
+    if type(seed) is int or is_integer(seed):
         seeds, places = [int(seed)] * batch, list(range(batch))
-    else:
+    elif isinstance(seed, Sequence) and not isinstance(seed, str | bytes) and all(map(is_integer, seed)):
         seeds, places = [int(value) for value in seed], [0] * batch
         if len(seeds) != batch:
             raise ValueError(f"seed: must be an int or one for each of the {batch} images, got {len(seeds)}")
+    else:
+        raise TypeError(f"seed: must be an integer, one for each image, a torch.Generator or None, got {seed!r}")
     for value in seeds:
         if not 0 <= value < 1 << 64:
             raise ValueError(f"seed: must be in [0, 2^64), got {value}")
     return Draws(seeds, places, [0] * batch)
 
 
-def is_finite(x: Tensor) -> bool:
-    """Whether all values are finite, without a temporary of the size of x (one wait for the device)."""
-    return x.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(x))).all())
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer of whatever type, a bool not being one."""
+    if isinstance(value, Tensor):
+        return value.ndim == 0 and is_integral(value.dtype)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_integral(dtype: torch.dtype | np.dtype) -> bool:
+    """Whether a dtype is one of integers."""
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "iu"
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
+def noise_of_images(noise_std: object, batch: int) -> list[float]:
+    """The level of every image, from a number or one for each."""
+    values = noise_std.tolist() if isinstance(noise_std, Tensor | np.ndarray) else noise_std
+    levels = values if isinstance(values, list | tuple) else [values] * batch
+    if len(levels) != batch:
+        raise ValueError(f"noise_std: must be a number or one for each of the {batch} images, got {len(levels)}")
+    return [check_noise(level) for level in levels]
+
+
+def spoilt_images(x: Tensor) -> list[int]:
+    """The places in a batch of the images that hold a value that is not finite."""
+    return (~torch.isfinite(x).flatten(1).all(dim=1)).nonzero().flatten().tolist()
+
+
+def extent(x: Tensor) -> float:
+    """The largest absolute value, NaN if there is one: no temporary of the size of x, and one wait for the device."""
+    if not x.numel():
+        return 0.0
+    low, high = torch.stack(torch.aminmax(x)).tolist()
+    return max(-low, high) if low == low else math.nan
 
 
 class Door:
@@ -100,11 +195,13 @@ class Door:
         operator: the sampler's own.
         plan: what it runs.
         device: where it runs.
-        check_finite: whether tensors are looked through for values that are not finite.
+        check_finite: whether tensors are looked through for values that are not finite, or in another range.
+        nan: "return" lets such values through.
     """
 
-    def __init__(self, operator: Operator, plan: Plan, device: torch.device, check_finite: bool) -> None:
+    def __init__(self, operator: Operator, plan: Plan, device: torch.device, check_finite: bool, nan: str) -> None:
         self.operator, self.plan, self.device, self.check_finite = operator, plan, device, check_finite
+        self.refuses, self.values = check_finite and nan == "raise", Values()
         self._two_states = plan.depth == {"x": 1}
 
     def operator_of(self, given: Operator | None) -> Operator:
@@ -116,6 +213,10 @@ class Door:
             raise TypeError(f"operator: must be a ccfast Operator, got {type(given).__name__}")
         if (given.kind, given.shape, given.measurement_shape) != (own.kind, own.shape, own.measurement_shape):
             raise ValueError(f"operator: must have the kind and shapes of the sampler's {own!r}, got {given!r}")
+        if type(given) is not type(own):
+            raise TypeError(
+                f"operator: must be of the class of the sampler's, {type(own).__name__}, got {type(given).__name__}"
+            )
         return given
 
     def check_batch(self, batch: int) -> None:
@@ -132,8 +233,10 @@ class Door:
 
     def check_measurement(self, y: Tensor, operator: Operator) -> None:
         """Raise unless y is a measurement of the operator."""
-        self.check_tensor("y", y)
+        largest = self.check_tensor("y", y)
         operator.check_measurement(y)
+        if largest < math.inf and y.numel():
+            self.values.look_at_measurement(y, largest, operator, self.plan.noise_std)
 
     def states(
         self, name: str, x: Tensor | tuple[Tensor, Tensor], shape: tuple[int, ...], dtype: torch.dtype
@@ -150,17 +253,26 @@ class Door:
                 raise ValueError(f"{name}: must have shape {shape}, got {tuple(state.shape)}")
         return states
 
-    def check_tensor(self, name: str, value: Tensor, dtype: torch.dtype | None = None) -> None:
-        """Raise unless it is a finite tensor without gradient, of this dtype, on the sampler's device."""
+    def check_tensor(self, name: str, value: Tensor, dtype: torch.dtype | None = None) -> float:
+        """Raise unless it is a finite tensor without gradient, of this dtype, on the sampler's device.
+
+        Returns its largest absolute value, NaN or infinite where it is not finite or was not looked at.
+        """
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: must be a torch.Tensor, got {type(value).__name__}")
-        allowed = (torch.float32, torch.float64) if dtype is None else (dtype,)
+        allowed = FLOATS if dtype is None else (dtype,)
         if value.dtype not in allowed:
             raise TypeError(f"{name}: must have dtype {' or '.join(map(str, allowed))}, got {value.dtype}")
-        if not same_device(value.device, self.device):
+        if value.device != self.device and not same_device(value.device, self.device):
             raise ValueError(f"{name}: must be on the sampler's device {self.device}, got {value.device}")
         if value.requires_grad:
             raise ValueError(f"{name}: requires grad, but a sampler cannot be differentiated; pass {name}.detach()")
-        if self.check_finite and not is_finite(value):
+        check_transforms(name, value)
+        largest = extent(value) if self.check_finite else math.inf
+        if self.refuses and not largest < math.inf:
             bad = int((~torch.isfinite(value)).sum())
-            raise ValueError(f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}")
+            raise ValueError(
+                f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}, in images "
+                f"{spoilt_images(value)}; Sampler(nan='return') lets the others through"
+            )
+        return largest

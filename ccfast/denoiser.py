@@ -82,11 +82,25 @@ class Denoiser:
         if time_map is not None and not callable(time_map):
             raise TypeError(f"time_map: must be callable, got {type(time_map).__name__}")
         self.network = network
-        self.schedule = schedule
-        self.prediction = prediction
-        self.time_map = schedule.default_time_map if time_map is None else time_map
+        self._schedule, self._prediction = schedule, prediction
+        self._time_map = schedule.default_time_map if time_map is None else time_map
         self.name = name
         self.network_kwargs = dict(network_kwargs or {})
+
+    @property
+    def schedule(self) -> Schedule:
+        """The path. Plans are made of it, so that another one takes another Denoiser."""
+        return self._schedule
+
+    @property
+    def prediction(self) -> str:
+        """What the network predicts; fixed, as the schedule is."""
+        return self._prediction
+
+    @property
+    def time_map(self) -> Callable[[float], float]:
+        """Schedule time to network time; fixed, as the schedule is."""
+        return self._time_map
 
     def coefficients(self, t: Array) -> Coefficients:
         """p, q, e, f and c_in at times t, float64.
@@ -147,7 +161,7 @@ class Denoiser:
     def trim(self, output: object, x: Tensor, whole: bool = False) -> Tensor:
         """Check what a network returned for x, and drop learned variance, or with ``whole`` ask for it and keep it."""
         if not isinstance(output, Tensor):
-            raise TypeError(f"network {self!r}: must return a tensor, got {type(output).__name__}")
+            output = self._only_tensor(output)
         if output.shape == x.shape and not whole:
             return output
         if output.ndim == x.ndim and output.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
@@ -159,6 +173,21 @@ class Denoiser:
             )
         raise ValueError(
             f"network {self!r}: must return shape {tuple(x.shape)} (or twice the channels), got {tuple(output.shape)}"
+        )
+
+    def _only_tensor(self, output: object) -> Tensor:
+        """The tensor of an output that leaves no choice: a sequence of one, an entry or an attribute named "sample"."""
+        if isinstance(output, Mapping):
+            inner = output.get("sample")
+        elif isinstance(output, tuple | list) and not hasattr(output, "sample"):
+            inner = output[0] if len(output) == 1 else None
+        else:
+            inner = getattr(output, "sample", None)
+        if isinstance(inner, Tensor):
+            return inner
+        raise TypeError(
+            f"network {self!r}: must return a tensor, got {type(output).__name__}; give the Denoiser a function that "
+            "picks it, such as lambda x, t: network(x, t)[0]"
         )
 
     def __call__(self, x: Tensor, t: float) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,11 +16,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._arguments import Door, check_kinds, is_finite, per_image_draws, solver_and_times
+from ._arguments import (
+    Door,
+    Seed,
+    check_flag,
+    check_kinds,
+    check_noise,
+    extent,
+    is_integer,
+    noise_of_images,
+    per_image_draws,
+    solver_and_times,
+    spoilt_images,
+)
+from ._values import FAR
 from .denoiser import Denoiser
 from .engine import backends
+from .engine.ambient import settled
 from .engine.buffers import Buffers
 from .engine.clipping import check_clip
+from .engine.conditions import Batch
 from .engine.graphs.policy import Graphs
 from .engine.graphs.store import store_of
 from .engine.memory import MemoryEstimate, estimate_memory
@@ -25,11 +43,15 @@ from .engine.network import Network
 from .engine.plan import Clip, Plan
 from .engine.program import Callback, Program
 from .engine.restoration import Draws, Request, restore, take_back
+from .errors import NonFiniteError
 from .operators import Operator
 from .schedules import Array
 from .solvers import Solver
 
 __all__ = ["Sampler"]
+
+MOST_LEVELS = 64
+"""Levels of noise whose plans a sampler keeps."""
 
 
 class Sampler:
@@ -46,16 +68,16 @@ class Sampler:
         operator: the degradation H. Another of the same kind and shape may be given in every call.
         solver: writes the plan. None: what ``ccfast.presets.lookup(denoiser.name, operator, steps, noise_std)`` found
             best, start and end included; ``Conjugate()`` where it has no entry or ``times`` is given.
-        steps: number of steps, one network evaluation each.
+        steps: number of steps, one network evaluation each. None: 5, or as many as ``times`` has.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
             DiscreteVP 0.4 and its end, ``final``, Flow 0.6 and 1.0, VE and EDM the sigmas with the same
             noise-to-signal ratio as VP).
-        times: the whole time grid (steps + 1 numbers) in place of steps, start and end: a list, an array or a tensor,
+        times: the whole time grid (steps + 1 numbers) in place of start and end: a list, an array or a tensor,
             such as the grids of ``ccfast.times``. The default grid is uniform in schedule time, and for VE and EDM,
             whose time is sigma, ``times.karras(schedule, steps, start=start, end=end)``.
         noise_std: standard deviation of the measurement's noise, in the data range of the network ([-1, 1]). The table
             of docs/solvers.md says which solvers take it into account, which do in the initial state alone, and which
-            refuse it.
+            refuse it. Every call may give a level of its own, or one for each image.
         backend: "auto" or a name of ``ccfast.engine.backends.BACKENDS``.
         device: where it runs, None for the device of the network's parameters (the CPU if it has none).
         compile_network: run the network through torch.compile.
@@ -69,7 +91,10 @@ class Sampler:
         clip: clip every x0hat of the loop: None, to (low, high), or "dynamic", which divides what lies beyond the 0.995
             quantile of |x0hat|, at least 1, by that quantile (arXiv 2205.11487). eps follows from what is clipped, and
             products with the Jacobian are those of the clipped estimate.
-        check_finite: check y before and the result after the loop (the loop itself never waits for the device).
+        check_finite: check y before and the result after the loop (the loop itself never waits for the device), and
+            warn where their values can hardly be meant.
+        nan: "raise" a ``ccfast.errors.NonFiniteError`` for images that are not finite, which names them and holds the
+            others; or "return" them as they are, with a RuntimeWarning that names them.
 
     Raises:
         TypeError, ValueError: an argument breaks its rule; the message says name, rule and value.
@@ -80,7 +105,7 @@ class Sampler:
         denoiser: Denoiser,
         operator: Operator,
         solver: Solver | None = None,
-        steps: int = 5,
+        steps: int | None = None,
         start: float | None = None,
         end: float | None = None,
         times: Sequence[float] | Array | None = None,
@@ -93,8 +118,16 @@ class Sampler:
         hard_consistency: bool = False,
         check_finite: bool = True,
         clip: Clip = None,
+        nan: str = "raise",
     ) -> None:
+        self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         check_kinds(denoiser, operator)
+        flags = {"compile_network": compile_network, "hard_consistency": hard_consistency, "check_finite": check_finite}
+        for name, value in flags.items():
+            check_flag(name, value)
+        if nan not in ("raise", "return"):
+            raise ValueError(f"nan: must be 'raise' or 'return', got {nan!r}")
+        noise_std = check_noise(noise_std)
         solver, grid = solver_and_times(denoiser, operator, solver, steps, (start, end), times, noise_std)
         if hard_consistency and noise_std:
             raise ValueError(
@@ -102,16 +135,23 @@ class Sampler:
             )
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
-        self.clip = check_clip(clip)
-        plan = replace(solver.plan(denoiser, operator, grid, noise_std), clip=self.clip)
-        self._network = Network(denoiser, device, autocast, compile_network)
+        self.clip, self.nan = check_clip(clip), nan
+        with settled(torch.device("cpu")):
+            plan = replace(solver.plan(denoiser, operator, grid, noise_std), clip=self.clip)
+            self._network = Network(denoiser, device, autocast, compile_network)
         self.device = self._network.device
-        self._program = Program(plan, self._network, backends.resolve(backend, self.device), operator)
-        self._door = Door(operator, plan, self.device, check_finite)
+        with settled(self.device):
+            self._program = Program(plan, self._network, backends.resolve(backend, self.device), operator)
+        self._levels: OrderedDict[float, Program] = OrderedDict()
+        self._door = Door(operator, plan, self.device, check_finite, nan)
         self._graphs = Graphs(graph, store_of(self.device), self.device)
         self._pool: dict[tuple[Any, ...], list[Buffers]] = {}
         self._lock = threading.Lock()
         self._stats = {"calls": 0, "images": 0, "network_evaluations": 0, "vjps": 0, "seconds": 0.0}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A sampler is made again from its arguments: it can be pickled, copied and sent to other processes."""
+        return _made, (type(self), self._arguments)
 
     def __repr__(self) -> str:
         times, noise = self.plan.times, self.plan.noise_std
@@ -133,17 +173,19 @@ class Sampler:
         self,
         y: Tensor,
         *,
-        seed: int | Sequence[int] | None = None,
+        seed: Seed = None,
         x_init: Tensor | tuple[Tensor, Tensor] | None = None,
         operator: Operator | None = None,
         callback: Callback | None = None,
+        noise_std: float | Sequence[float] | Tensor | None = None,
     ) -> Tensor:
         """Restore a batch of measurements.
 
         Args:
             y: (B, *measurement_shape), float32 (or float64, for reference runs), on the sampler's device.
-            seed: an int, or one for each image. All randomness of image b follows from its seed and, where one int
-                serves the batch, its place b, never from the rest of the batch. None: a seed from torch's generator.
+            seed: an integer, or one for each image. All randomness of image b follows from its seed and, where one
+                integer serves the batch, its place b, never from the rest of the batch. None: a seed from torch's
+                generator; a torch.Generator: a seed from that.
             x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise (where the measurement is
                 noisy, mu V s^2/(s^2 + noise_std^2) V^T H+ y + sigma noise); or the states at the first two times, as
                 ``invert`` returns them, for a solver that looks back at states.
@@ -151,24 +193,33 @@ class Sampler:
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised
                 estimate (a tensor of its own). When it returns True the run stops and the state that this step
                 leads to is returned.
+            noise_std: the noise of this call's measurements, one level or one for each image, in place of the
+                sampler's. A level is planned when it comes for the first time, and images of one level run as a batch.
 
         Returns:
             (B, *shape), a tensor of the caller's own, in the dtype and on the device of y.
 
         Raises:
             TypeError, ValueError: a bad argument, a network with a wrong output, or a non-finite y.
-            FloatingPointError: the result is not finite.
-            RuntimeError: torch.inference_mode is on and the solver needs a derivative of the network.
+            ccfast.errors.NonFiniteError: images of the result are not finite; a FloatingPointError.
+            RuntimeError: the call is made under a transform of torch.func, or on a tensor with a tangent; or the
+                network cannot be differentiated, by its checkpointing or weights of inference mode.
         """
         operator = self._door.operator_of(operator)
         self._door.check_measurement(y, operator)
-        return self._run(y, operator, per_image_draws(seed, y.shape[0]), x_init, callback)
+        draws = per_image_draws(seed, y.shape[0])
+        states = ()
+        if x_init is not None:
+            states = self._door.states("x_init", x_init, operator.image_shape(y), y.dtype)
+        if noise_std is None:
+            return self._settled(self._run(self._program, y, operator, draws, states, callback))
+        return self._settled(self._run_levels(noise_of_images(noise_std, len(y)), y, operator, draws, states, callback))
 
     def sample(
         self,
         y: Tensor,
         n: int,
-        seed: int | Sequence[int] | None = None,
+        seed: Seed = None,
         *,
         operator: Operator | None = None,
         together: int = 1,
@@ -180,8 +231,9 @@ class Sampler:
         Args:
             together: how many of the n are run as one batch; more is faster on a large GPU and takes more memory.
         """
-        if n < 1 or together < 1:
-            raise ValueError(f"n, together: must be at least 1, got {n} and {together}")
+        for name, count in (("n", n), ("together", together)):
+            if not is_integer(count) or count < 1:
+                raise ValueError(f"{name}: must be an integer >= 1, got {count!r}")
         operator = self._door.operator_of(operator)
         self._door.check_measurement(y, operator)
         own = per_image_draws(seed, y.shape[0])
@@ -189,9 +241,10 @@ class Sampler:
         for first in range(0, n, together):
             count = min(together, n - first)
             repeated = y.repeat(count, *(1 for _ in y.shape[1:]))
-            x = self._run(repeated, operator.repeat(count), own.repeated(first, count), copies=count)
+            batch = Batch(len(repeated), count)
+            x = self._run(self._program, repeated, operator.repeat(count), own.repeated(first, count), batch=batch)
             drawn.append(x.unflatten(0, (count, y.shape[0])))
-        return torch.cat(drawn)
+        return self._settled(torch.cat(drawn).transpose(0, 1)).transpose(0, 1)
 
     def invert(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The states at the first two times from which the sampler comes to x.
@@ -207,8 +260,8 @@ class Sampler:
         plan = replace(self.solver.inverse(self.denoiser, np.array(self.plan.times)), clip=self.clip)
         self._door.check_tensor("x", x)
         self.operator.check_image(x)
-        program = Program(plan, self._network, self._program.backend, self.operator)
-        with torch.no_grad(), self._network.frozen():
+        with settled(self.device):
+            program = Program(plan, self._network, self._program.backend, self.operator)
             self._network.prepare()
             return take_back(program, self.operator, x)
 
@@ -222,7 +275,7 @@ class Sampler:
         with self._lock:
             before = dict(self._stats)
         started = time.perf_counter()
-        self._run(y, self.operator, per_image_draws(0, batch), now=True)
+        self._run(self._program, y, self.operator, per_image_draws(0, batch), now=True)
         if y.is_cuda:
             torch.cuda.synchronize(y.device)
         seconds = time.perf_counter() - started
@@ -240,69 +293,124 @@ class Sampler:
     def memory_estimate(self, batch: int = 1) -> MemoryEstimate:
         """Bytes that a call needs for a batch of this size, without running it; see ``MemoryEstimate``."""
         self._door.check_batch(batch)
-        return estimate_memory(self._program, self.operator, batch)
+        with settled(self.device):
+            return estimate_memory(self._program, self.operator, batch)
 
     # ------------------------------------------------------------------------------------ one run
     def _run(
         self,
+        program: Program,
         y: Tensor,
         operator: Operator,
         draws: Draws,
-        x_init: Tensor | tuple[Tensor, Tensor] | None = None,
+        states: tuple[Tensor, ...] = (),
         callback: Callback | None = None,
-        copies: int = 1,
+        batch: Batch | None = None,
         now: bool = False,
     ) -> Tensor:
         """Checked arguments to result; ``now``: capture even at the first call."""
         shape = operator.image_shape(y)
-        states = () if x_init is None else self._door.states("x_init", x_init, shape, y.dtype)
-        if torch.is_inference_mode_enabled():
-            self._check_inference_mode()
         if not y.shape[0]:
             return y.new_empty(shape)
         started = time.perf_counter()
-        request = Request(y, draws.words(self.device), states, copies, self.hard_consistency)
-        first = int(len(states) == 2)
-        x, steps = (
-            self._graphs.run(self._program, operator, request, callback is not None, now),
-            len(self._program.needs) - first,
-        )
-        if x is None:
-            with torch.no_grad(), self._network.frozen(), self._borrow(shape, y.dtype) as buffers:
-                self._network.prepare()
-                x, steps = restore(self._program, buffers, operator, request, callback)
-        if self.check_finite and not is_finite(x):
-            raise FloatingPointError(
-                f"result: {self.solver!r} with network {self.denoiser!r} gave values that are not finite; check that "
-                "the network's output is finite in its dtype, and the guidance weight"
-            )
+        with settled(self.device):
+            self._network.prepare()
+            words = draws.words(self.device)
+            request = Request(y, words, states, batch or Batch(len(y)), self.hard_consistency)
+            first = max(0, len(states) - 1)
+            x, steps = self._graphs.run(program, operator, request, callback is not None, now), 0
+            if x is not None:
+                steps = len(program.needs) - first
+            else:
+                with self._borrow(program, shape, y.dtype) as buffers:
+                    x, steps = restore(program, buffers, operator, request, callback)
         with self._lock:
             self._stats["calls"] += 1
             self._stats["images"] += y.shape[0]
-            products = self._program.products[first + steps] - self._program.products[first]
-            self._stats["network_evaluations"] += steps + products * self._program.product.evaluations
-            self._stats["vjps"] += products if self._program.product.graph else 0
+            products = program.products[first + steps] - program.products[first]
+            self._stats["network_evaluations"] += steps + products * program.product.evaluations
+            self._stats["vjps"] += products if program.product.graph else 0
             self._stats["seconds"] += time.perf_counter() - started
         return x
 
+    def _run_levels(
+        self,
+        levels: list[float],
+        y: Tensor,
+        operator: Operator,
+        draws: Draws,
+        states: tuple[Tensor, ...],
+        callback: Callback | None,
+    ) -> Tensor:
+        """A run for each level of noise, of the images that have it."""
+        places: dict[float, list[int]] = {}
+        for place, level in enumerate(levels):
+            places.setdefault(level, []).append(place)
+        if callback is not None and len(places) > 1:
+            raise ValueError(f"callback: sees one batch, so that noise_std must be one level, got {sorted(places)}")
+        x = y.new_empty(operator.image_shape(y))
+        for level, chosen in places.items():
+            index = torch.tensor(chosen, device=y.device)
+            own = tuple(state[index] for state in states)
+            batch = Batch(len(chosen), places=tuple(chosen), given=len(y))
+            program = self._program_at(level)
+            x[index] = self._run(program, y[index], operator.take(index), draws.take(chosen), own, callback, batch)
+        return x
+
+    def _program_at(self, level: float) -> Program:
+        """The program for a level of noise, planned when it is asked for the first time."""
+        if level == self.plan.noise_std:
+            return self._program
+        if level and self.hard_consistency:
+            raise ValueError(f"noise_std: must be 0 with hard_consistency=True, got {level}")
+        with self._lock:
+            program = self._levels.get(level)
+        if program is None:
+            times = np.array(self.plan.times)
+            with settled(self.device):
+                plan = replace(self.solver.plan(self.denoiser, self.operator, times, level), clip=self.clip)
+                program = Program(plan, self._network, self._program.backend, self.operator)
+        with self._lock:
+            self._levels[level] = program
+            self._levels.move_to_end(level)
+            while len(self._levels) > MOST_LEVELS:
+                self._levels.popitem(last=False)
+        return program
+
+    def _settled(self, x: Tensor) -> Tensor:
+        """A result as the caller gets it, looked at."""
+        largest = extent(x) if self.check_finite else 0.0
+        if largest <= FAR:
+            return x
+        if largest < math.inf:
+            self._door.values.look_at_result(x)
+            return x
+        images = spoilt_images(x)
+        text = f"result: images {images} of {len(x)} hold values that are not finite"
+        if self.nan == "return":
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+            return x
+        raise NonFiniteError(
+            f"{text}; the others are in the attribute 'result' of this error, or returned with nan='return'. Check "
+            f"that network {self.denoiser!r} gives finite outputs in its dtype, and the weight of {self.solver!r}",
+            images,
+            x,
+        )
+
     @contextmanager
-    def _borrow(self, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Buffers]:
-        """Buffers of this shape that no other run uses; kept for the next call (inference tensors apart)."""
-        key = (shape, dtype, torch.is_inference_mode_enabled())
+    def _borrow(self, program: Program, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Buffers]:
+        """Buffers of this shape that no other run uses; kept for the next call."""
+        key = (id(program), shape, dtype, self._network.dtype)
         with self._lock:
             free = self._pool.setdefault(key, [])
             buffers = free.pop() if free else None
-        buffers = buffers or Buffers(self._program, shape, dtype)
+        buffers = buffers or Buffers(program, shape, dtype)
         try:
             yield buffers
         finally:
             with self._lock:
                 self._pool = {key: [*self._pool.get(key, []), buffers]}
 
-    def _check_inference_mode(self) -> None:
-        if any(need.tracked for need in self._program.needs):
-            raise RuntimeError(
-                f"torch.inference_mode: {self.solver!r} differentiates the network, which inference mode forbids; "
-                "leave it, or use product='finite_difference', or a solver that takes no derivative, such as "
-                "Conjugate(jacobian='none')"
-            )
+
+def _made(kind: type[Sampler], arguments: dict[str, Any]) -> Sampler:
+    return kind(**arguments)

@@ -105,7 +105,7 @@ def test_device_must_be_the_networks():
         (lambda s: s(y(), x_init=torch.zeros(2, 3, 4, 4)), ValueError, r"x_init: must have shape \(2, 3, 8, 8\)"),
         (lambda s: s(y(), x_init=torch.zeros(2, *SHAPE).double()), TypeError, "x_init: must have dtype torch.float32"),
         (lambda s: s(y(), x_init=torch.full((2, *SHAPE), torch.nan)), ValueError, "x_init: must be finite"),
-        (lambda s: s.sample(y(), 0), ValueError, "n, together: must be at least 1, got 0 and 1"),
+        (lambda s: s.sample(y(), 0), ValueError, "n: must be an integer >= 1, got 0"),
         (lambda s: s.warmup(0), ValueError, "batch: must be at least 1, got 0"),
         (lambda s: s.memory_estimate(0), ValueError, "batch: must be at least 1, got 0"),
     ],
@@ -126,7 +126,7 @@ def test_calling_a_sampler(call, error, message):
         (
             lambda x, t: x / 0,
             FloatingPointError,
-            "result: Conjugate.* with network net gave values that are not finite",
+            r"result: images \[0, 1\] of 2 hold values that are not finite; .* network net gives finite outputs",
         ),
         (lambda x, t: x * torch.nan, FloatingPointError, "not finite"),
     ],
@@ -144,11 +144,6 @@ def test_a_network_that_is_detached_inside_no_grad():
     with pytest.raises(ValueError, match="detached"):
         sampler(network)(y(), seed=0)
     assert torch.isfinite(sampler(network, solver=Conjugate(jacobian="none"))(y(), seed=0)).all()
-
-
-def test_inference_mode_where_a_vjp_is_needed():
-    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"torch.inference_mode: .* differentiates"):
-        sampler()(y(), seed=0)
 
 
 def test_masks_for_every_image_fix_the_batch():

@@ -377,17 +377,6 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_so_once():
         make(operator, mode=True, network=Waits())(y)
 
 
-def test_parameters_are_restored():
-    operator = AveragePooling(SHAPE, 4)
-    for network in (Network(), Waits()):
-        sampler = make(operator, mode=True, network=network)
-        try:
-            sampler(measured(operator))
-        except ValueError:
-            assert isinstance(network, Waits)
-        assert all(p.requires_grad for p in network.parameters())
-
-
 def test_errors_of_the_network_are_its_own():
     operator = AveragePooling(SHAPE, 4)
 

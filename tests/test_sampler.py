@@ -221,8 +221,7 @@ def test_several_threads_share_a_sampler(denoiser, operator):
         assert torch.equal(got[seed], x)
 
 
-def test_parameters_are_frozen_for_the_run_and_restored(network, operator):
-    network.last.bias.requires_grad_(False)
+def test_parameters_are_never_touched(network, operator):
     during = []
 
     class Watching(Tiny):
@@ -233,8 +232,8 @@ def test_parameters_are_frozen_for_the_run_and_restored(network, operator):
     watching = Watching()
     watching.last.bias.requires_grad_(False)
     Sampler(Denoiser(watching, VP()), operator)(measurement(operator), seed=0)
-    assert not any(any(flags) for flags in during)
-    assert [p.requires_grad for p in watching.parameters()] == [True, True, True, False]
+    assert all(flags == [True, True, True, False] for flags in during)
+    assert all(p.grad is None for p in watching.parameters())
 
     class Failing(Tiny):
         def forward(self, x, t):
@@ -283,13 +282,13 @@ class Casts(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_autocast_casts_the_weights_once(denoiser, network, operator):
+def test_autocast_casts_a_weight_once_a_run(denoiser, network, operator):
     y = measurement(operator)
     single = Sampler(denoiser, operator)(y, seed=0)
     sampler = Sampler(denoiser, operator, autocast=torch.bfloat16)
     with Casts({tuple(p.shape) for p in network.parameters()}) as casts:
         first = sampler(y, seed=0)
-    assert casts.count == 0
+    assert casts.count == len(list(network.parameters()))
     assert first.dtype == torch.float32
     assert 1e-6 < relative_error(first, single) < 0.03
     with torch.no_grad():

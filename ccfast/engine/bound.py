@@ -115,7 +115,7 @@ class Bound:
             for step, row in zip(self._steps, self.residuals, strict=True)
         ]
         return DeviceTable(
-            self.start.values(1.0),
+            self.start.values(c_in[0]),
             [PREPARE.values(c_in[k]) for k in (0, 1)],
             residuals,
             [row.values(c_in[k + 1]) for k, row in enumerate(self.rows)],

@@ -20,14 +20,15 @@ class Buffers:
     """The tensors of one run at a time.
 
     States take turns in a ring as long as the plan looks back, and so do cotangents, which are made at the first step
-    that needs them, in the dtype of the network's output (of its input, where the product is no reverse one). Outputs
-    and products of earlier steps are kept as the network and autograd made them. Nothing is ever copied.
+    that needs them, in the dtype of the network's output (of its input, where the product is no reverse one). The
+    network gets an input of its own, which it may overwrite, and its output is valid until its next call: an output
+    that a later step or evaluation reads is copied into a ring, too.
 
     Attributes:
         state, spare: the present state, and where the next one goes.
-        input: the network's input, None where the state itself serves (no scale, no other dtype).
+        input: the network's input.
         noise: where fresh noise goes; None without.
-        scratch: for products that need one; None otherwise.
+        scratch: for products that evaluate the network again; None otherwise.
         times: (B,) network time of every step.
         table: the numbers on the device, where the backend reads them there; None otherwise.
         kept: the registers that rules keep, by name.
@@ -42,11 +43,13 @@ class Buffers:
         self.depth = plan.depth
         self.states = [torch.empty(shape, **like) for _ in range(2 + self.depth.get("x", 0))]
         self.state, self.spare = self.states[0], self.states[-1]
-        own_input = program.scaled or input_dtype != dtype
-        self.input = torch.empty(shape, dtype=input_dtype, device=device) if own_input else None
+        self.input = torch.empty(shape, dtype=input_dtype, device=device)
         self.noise = torch.empty_like(self.state) if any(need.z for need in program.needs) else None
         self.scratch = torch.empty(shape, dtype=input_dtype, device=device) if program.needs_scratch else None
         self.cotangents: list[Tensor | None] = [None] * (1 + self.depth.get("r", 0))
+        self._copies: dict[str, list[Tensor | None]] = {
+            name: [None] * (1 + self.depth.get(name, 0)) for name in ("F", "h")
+        }
         self.kept = {name: torch.empty(shape, **like) for name in plan.keeps}
         self._times = torch.empty((len(plan.steps), shape[0]), dtype=time_dtype, device=device)
         self.times = list(self._times)
@@ -74,6 +77,14 @@ class Buffers:
         self.cotangents[0] = own = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
         return own
 
+    def copy_of(self, name: str, tensor: Tensor) -> Tensor:
+        """A copy of a network's output or of a product, valid as long as the plan looks back at it."""
+        ring = self._copies[name]
+        own = ring[0]
+        if own is None or own.dtype != tensor.dtype:
+            own = ring[0] = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        return own.copy_(tensor)
+
     def begin(self, states: tuple[Tensor, ...]) -> None:
         """Start from the state at the first time, or from those at the first two times."""
         for own, given in zip(self.states, reversed(states), strict=False):
@@ -88,7 +99,8 @@ class Buffers:
         """The spare becomes the state, and every register of this step is one step older, or gone."""
         self.states.insert(0, self.states.pop())
         self.state, self.spare = self.states[0], self.states[-1]
-        self.cotangents.insert(0, self.cotangents.pop())
+        for ring in (self.cotangents, *self._copies.values()):
+            ring.insert(0, ring.pop())
         for name in ("x", "F", "r", "h"):
             for age in range(self.depth.get(name, 0), 0, -1):
                 if (name, age - 1) in registers:
@@ -98,5 +110,6 @@ class Buffers:
     @property
     def bytes(self) -> int:
         own = (self.input, self.noise, self.scratch, self._times)
-        tensors = (*self.states, *self.cotangents, *self.kept.values(), *own)
+        rings = (*self.cotangents, *self._copies["F"], *self._copies["h"])
+        tensors = (*self.states, *rings, *self.kept.values(), *own)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)

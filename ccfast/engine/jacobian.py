@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..kernels.reference import per_image
-from .network import Network
+from .network import NetworkRun
 
 __all__ = ["PRODUCTS", "Product"]
 
@@ -39,6 +39,17 @@ DETACHED = (
     "network {!r}: its output must be differentiable with respect to x, but it is detached (no_grad, detach or numpy "
     "inside?); use product='finite_difference', or a solver that takes no derivative, such as "
     "Conjugate(jacobian='none') or DDNM()"
+)
+
+REENTRANT = (
+    "network {!r}: its reentrant activation checkpointing forbids derivatives with respect to its input alone; use "
+    "torch.utils.checkpoint with use_reentrant=False, or product='finite_difference', or a solver that takes no "
+    "derivative, such as Conjugate(jacobian='none') or DDNM()"
+)
+
+CHANGED = (
+    "network {!r}: its weights were changed in place while a derivative was taken, by training in another thread "
+    "perhaps; restore with a copy of the network, such as its moving average"
 )
 
 
@@ -55,20 +66,35 @@ class Product(NamedTuple):
     graph: bool
     evaluations: int
     scratch: bool
-    take: Callable[[Network, Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    take: Callable[[NetworkRun, Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def reverse(network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None) -> Tensor:
-    """(dF/dx)^T r, or ValueError where the graph from x to F is cut (the product would silently be zero)."""
+def reverse(
+    network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
+) -> Tensor:
+    """(dF/dx)^T r, or ValueError where the graph from x to F is cut (the product would silently be zero).
+
+    The weights of a network that require grad are left alone: no derivative with respect to them is taken.
+    """
     gradient = None
     if output.requires_grad:
-        (gradient,) = torch.autograd.grad(output, leaf, r, allow_unused=True)
+        try:
+            (gradient,) = torch.autograd.grad(output, leaf, r, allow_unused=True)
+        except RuntimeError as error:
+            text = str(error)
+            if "reentrant" in text:
+                raise RuntimeError(REENTRANT.format(network.denoiser)) from error
+            if "modified by an inplace operation" in text:
+                raise RuntimeError(CHANGED.format(network.denoiser)) from error
+            raise
     if gradient is None:
         raise ValueError(DETACHED.format(network.denoiser))
     return gradient
 
 
-def forward(network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None) -> Tensor:
+def forward(
+    network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
+) -> Tensor:
     """(dF/dx) r in forward mode; the network is evaluated once more, with its tangent. ValueError as for reverse."""
     with torch.inference_mode(False), torch.no_grad(), forward_ad.dual_level():
         # inference tensors carry no tangent
@@ -81,7 +107,7 @@ def forward(network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Te
 
 
 def finite_difference(
-    network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
+    network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
 ) -> Tensor:
     """The difference, or ValueError where the network computes in half precision."""
     low = next((d for d in (network.autocast, output.dtype) if d in (torch.float16, torch.bfloat16)), None)
@@ -94,7 +120,7 @@ def finite_difference(
 
 
 def rounded_difference(
-    network: Network, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
+    network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
 ) -> Tensor:
     """(F(x + delta r) - F(x))/delta with delta of every image; zero where r is."""
     wide = torch.promote_types(output.dtype, torch.float32)

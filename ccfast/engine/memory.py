@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..operators import Operator
 from .buffers import Buffers
+from .conditions import Batch
 from .program import Program
 
 __all__ = ["MemoryEstimate", "estimate_memory"]
@@ -50,9 +51,9 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
 
     keep: list[object] = []
     shape = (batch, *operator.shape)
-    with FakeTensorMode(allow_non_fake_inputs=True), network.frozen():
+    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         buffers = Buffers(program, shape, torch.float32)
-        source = buffers.state if buffers.input is None else buffers.input
+        source = buffers.input
         tracked = any(need.tracked for need in program.needs)
         if any(need.h for need in program.needs) and not tracked:
             buffers.cotangent_like(source)
@@ -60,7 +61,7 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
             leaf = source.requires_grad_()
             try:
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
-                    output = network.eager(leaf, buffers.times[0])
+                    output = network.on(Batch(batch)).eager(leaf, buffers.times[0])
             except Exception as error:
                 raise RuntimeError(
                     f"memory_estimate: network {network.denoiser!r} cannot be traced without values: {error}"

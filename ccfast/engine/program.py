@@ -9,16 +9,17 @@ from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..kernels.row import Backend
 from ..operators import Operator
-from .bound import BESIDE, PREPARE, Bound
+from .bound import BESIDE, Bound
 from .buffers import Buffers
 from .clipping import clipped
 from .jacobian import PRODUCTS
-from .network import Network
+from .network import Network, NetworkRun
 from .plan import Plan, Rule, Term
 from .registers import Registers
 
@@ -64,11 +65,10 @@ class Program:
     def __init__(self, plan: Plan, network: Network, backend: Backend, operator: Operator) -> None:
         self.plan, self.network, self.backend = plan, network, backend
         self.c_in = [*(step.c_in for step in plan.steps), 1.0]
-        self.scaled = any(c != 1.0 for c in self.c_in)
         self.product = PRODUCTS[plan.product]
         self.needs = [self._need(k) for k in range(len(plan.steps))]
         self.products = [0, *accumulate(need.h for need in self.needs)]
-        self.needs_scratch = self.product.scratch and any(need.h for need in self.needs)
+        self.needs_scratch = bool(self.product.evaluations) and any(need.h for need in self.needs)
         times = [step.network_time for step in plan.steps]
         self.network_times = torch.tensor(times, dtype=torch.float64, device=network.device)
         self.layout = self._layout()
@@ -96,7 +96,7 @@ class Program:
         if not shared:
             return None
         rows = tuple(tuple((*term.key, term.modes is None) for term in step.row) for step in plan.steps)
-        return self.backend.name, plan.product, self.scaled, rows
+        return self.backend.name, plan.product, rows
 
     def bind(self, operator: Operator, like: Tensor, copies: int = 1) -> Bound:
         """The program on an operator, for states in the dtype and on the device of ``like``; made once for each.
@@ -104,7 +104,7 @@ class Program:
         Args:
             copies: how many copies of the measurements a batch holds, one after the other.
         """
-        key = like.dtype, like.device, copies
+        key = like.dtype, self.network.dtype, like.device, copies
         with self._lock:
             bounds = self._bound.get(operator)
             if bounds is None:
@@ -116,6 +116,7 @@ class Program:
 
     def run(
         self,
+        network: NetworkRun,
         buffers: Buffers,
         bound: Bound,
         registers: Registers,
@@ -125,7 +126,10 @@ class Program:
     ) -> int:
         """Take ``buffers.state`` from the first time to the last; returns the number of steps taken.
 
+        The first input is ready: ``restoration`` makes it beside the first state.
+
         Args:
+            network: on the batch of this run.
             registers: with ybar, what rules keep and, where ``first`` is not 0, the registers that it looks back at.
             draw: makes the noise of a step.
             callback: called as callback(k, x0hat); stops the run after step k when it returns True.
@@ -133,22 +137,21 @@ class Program:
         """
         b, table, get, elements = buffers, buffers.table, registers.__getitem__, buffers.state.numel()
         ops, plain, dtype, chosen = registers.ops, registers.plain, None, []
-        if b.input is not None:
-            by = ops if bound.starts(registers.operator, elements) else plain
-            by.update(PREPARE, [b.state], b.spare, b.input, self.c_in[first], table and table.prepare[first])
         for k in range(first, len(self.needs)):
             step, need = self.plan.steps[k], self.needs[k]
-            leaf = (b.state if b.input is None else b.input).detach().requires_grad_(need.tracked)
+            again = need.h and self.product.evaluations  # of the network, which may overwrite its input and its output
+            leaf = b.input.detach().requires_grad_(need.tracked)
             with torch.set_grad_enabled(need.tracked):
-                output = self.network(leaf, b.times[k], need.G)
+                given = b.scratch.copy_(leaf) if again and b.scratch is not None else leaf
+                output = network(given, b.times[k], need.G)
             if need.G:
-                output, registers["G", 0] = output.chunk(2, dim=1)[0], output.detach().chunk(2, dim=1)[1]
-            registers["x", 0], registers["F", 0] = b.state, output.detach()
-            if "F" in b.depth and output.data_ptr() == leaf.data_ptr():
-                registers["F", 0] = output.detach().clone()  # it lies in the input, which the next step overwrites
-            within = None if self.plan.clip is None else clipped(self.plan.clip, step, b.state, registers["F", 0])
-            if within is not None:
-                registers["F", 0] = within.output
+                output, second = output.chunk(2, dim=1)
+                registers["G", 0] = second.detach().clone() if again else second.detach()
+            returned = output.untyped_storage().data_ptr() == leaf.untyped_storage().data_ptr()
+            keeps = again or returned or "F" in b.depth
+            F = b.copy_of("F", output.detach()) if keeps else output.detach()
+            within = None if self.plan.clip is None else clipped(self.plan.clip, step, b.state, F)
+            registers["x", 0], registers["F", 0] = b.state, F if within is None else within.output
             if output.dtype is not dtype:
                 dtype, chosen = output.dtype, bound.chosen(registers.operator, output.dtype, elements)
             if need.r:
@@ -169,20 +172,36 @@ class Program:
             if need.h:
                 r = registers["r", 0]
                 pulled = r if within is None else within.pulled(r)
-                h = self.product.take(self.network, leaf, b.times[k], output, pulled, b.scratch)
-                registers["h", 0] = h if within is None else within.product(step, r, pulled, h)
+                h = self.product.take(network, leaf, b.times[k], F if again else output, pulled, b.scratch)
+                h = h if within is None else within.product(step, r, pulled, h)
+                registers["h", 0] = b.copy_of("h", h) if "h" in b.depth and h.data_ptr() == r.data_ptr() else h
             if need.z and b.noise is not None:
                 registers["z", 0] = draw(b.noise, k + 1)
             terms: list[Term] = []
             for rule in need.rules:
                 terms += rule.fill(step, registers)
-            stop = callback is not None and callback(k, registers.estimate(step))
+            stop = callback is not None and is_true(callback(k, registers.estimate(step)))
             row = bound.row_with(k, terms) if terms else bound.rows[k]
             numbers = table and table.update[k]
             by = ops if chosen[k].update else plain
             by.update(row, [*map(get, row.registers)], b.spare, b.input, self.c_in[k + 1], numbers)
             del output  # or it would live through the next evaluation, where memory peaks
             b.advance(registers)
-            if stop is True:
+            if stop:
                 return k + 1 - first
         return len(self.needs) - first
+
+
+def is_true(answer: object) -> bool:
+    """What a callback says: whether the run stops.
+
+    Raises:
+        TypeError: it returned something else than a truth value or None.
+    """
+    if answer is None or isinstance(answer, bool | np.bool_):
+        return bool(answer)
+    if isinstance(answer, Tensor) and answer.dtype == torch.bool and answer.numel() == 1:
+        return bool(answer)
+    if isinstance(answer, np.ndarray) and answer.dtype == np.bool_ and answer.size == 1:
+        return bool(answer.item())
+    raise TypeError(f"callback: must return True to stop, False or None, got a {type(answer).__name__}")

@@ -11,8 +11,9 @@ from ..kernels import reference
 from ..kernels.reference import seed_words
 from ..operators import Operator
 from ..operators.conjugate_gradients import damped
-from .bound import Bound
+from .bound import PREPARE, Bound
 from .buffers import Buffers
+from .conditions import Batch
 from .program import Callback, Program
 from .registers import Registers
 
@@ -40,6 +41,10 @@ class Draws(NamedTuple):
         draws = [first + k for k in range(count) for _ in self.seeds]
         return Draws(self.seeds * count, self.places * count, draws)
 
+    def take(self, places: list[int]) -> Draws:
+        """Those of some of the images."""
+        return Draws(*([column[place] for place in places] for column in self))
+
     def words(self, device: torch.device) -> Tensor:
         """(3, B) int64 on the device, moved without waiting for it: the bits of the seeds, the places, the draws."""
         host = torch.stack([seed_words(self.seeds, torch.device("cpu")), *map(torch.tensor, self[1:])])
@@ -53,14 +58,14 @@ class Request(NamedTuple):
         y: the measurement.
         words: those of its ``Draws``.
         states: none, the state at the first time, or the states at the first two times.
-        copies: how many copies of the measurements y holds, one after the other.
+        batch: which of the caller's measurements y holds.
         hard_consistency: whether to end with x + H+ (y - H x).
     """
 
     y: Tensor
     words: Tensor
     states: tuple[Tensor, ...] = ()
-    copies: int = 1
+    batch: Batch = Batch(0)
     hard_consistency: bool = False
 
 
@@ -70,7 +75,7 @@ def restore(
     """The last state, a tensor of its own, and the number of steps taken. Nothing in it waits for the device."""
     y, states = request.y, request.states
     seeds, places, draws = request.words
-    bound = program.bind(operator, y, request.copies)
+    bound = program.bind(operator, y, request.batch.copies)
     if bound.per_image:
         bound.check_batch(len(y))
     buffers.load(bound)
@@ -92,15 +97,24 @@ def restore(
     if states:
         buffers.begin(states)
         registers.update({("x", age): buffers.states[age] for age in range(1, len(states))})
+        prepare(program, bound, buffers, registers, len(states) - 1)
     else:
         draw(buffers.spare, 0)
         numbers = buffers.table and buffers.table.start
-        by.update(bound.start, [buffers.spare, mean], buffers.state, None, 1.0, numbers)
-    steps = program.run(buffers, bound, registers, draw, callback, int(len(states) == 2))
+        by.update(bound.start, [buffers.spare, mean], buffers.state, buffers.input, program.c_in[0], numbers)
+    network = program.network.on(request.batch)
+    steps = program.run(network, buffers, bound, registers, draw, callback, max(0, len(states) - 1))
     x = buffers.state.clone()
     if request.hard_consistency:
         x += ybar - operator.project(x)
     return x, steps
+
+
+def prepare(program: Program, bound: Bound, buffers: Buffers, registers: Registers, first: int) -> None:
+    """Make the network's input of the first step from a given state."""
+    by = registers.ops if bound.starts(registers.operator, buffers.state.numel()) else registers.plain
+    numbers = buffers.table and buffers.table.prepare[first]
+    by.update(PREPARE, [buffers.state], buffers.spare, buffers.input, program.c_in[first], numbers)
 
 
 def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +123,9 @@ def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, 
     buffers.load(bound)
     buffers.state.copy_(x)
     registers = Registers(operator, x, program.backend.bind(operator), reference.bind(operator))
-    program.run(buffers, bound, registers, lambda out, step: out)
+    prepare(program, bound, buffers, registers, 0)
+    network = program.network.on(Batch(len(x)))
+    program.run(network, buffers, bound, registers, lambda out, step: out)
     return buffers.state, buffers.states[1]
 
 

@@ -128,6 +128,17 @@ class Operator(ABC):
             setattr(other, name, part.repeat(n, *[1] * (part.ndim - 1)))
         return other
 
+    def take(self, places: Tensor) -> Operator:
+        """The operator for some images of a batch, in the order of their places, (n,) integers."""
+        if self.batch is None:
+            return self
+        other = copy.copy(self)
+        other._cache, other.batch = {}, len(places)
+        for name in self.parts:
+            part = getattr(self, name)
+            setattr(other, name, part[places.to(part.device)])
+        return other
+
     # ------------------------------------------------------------------------------------ helpers
     def constant(self, name: str, make: Callable[[], Tensor], like: Tensor) -> Tensor:
         """A tensor of the operator in the precision (half: float32) and on the device of ``like``, made once a pair."""

@@ -80,7 +80,6 @@ class Graphs:
             return None
         if callback:
             return self._decline("a callback looks at every step")
-        program.network.prepare()
         key: Hashable = graph_key(program, operator, request)
         key = self._own.get(key, key)
         reason = self._reason(key, now or self.mode is True)

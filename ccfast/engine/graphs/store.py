@@ -43,14 +43,13 @@ class RefusedError(Exception):
 
 def graph_key(program: Program, operator: Operator, request: Request) -> tuple[Hashable, ...]:
     """What two runs must share to be served by one graph."""
-    y, device = request.y, request.y.device.type
+    y = request.y
     return (
         program.layout or id(program),
         program.network.identity(),
         signature(operator) if operator.exchangeable else id(operator),
         (tuple(y.shape), y.dtype, y.device),
-        (len(request.states), request.copies, request.hard_consistency),
-        (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
+        (len(request.states), request.batch, request.hard_consistency),
     )
 
 
@@ -90,12 +89,12 @@ class Graph:
             own.copy_(given)
         if self.present == (program, operator):
             return
-        bound = program.bind(operator, self.request.y, self.request.copies)
+        bound = program.bind(operator, self.request.y, self.request.batch.copies)
         self.buffers.load(bound)
         if self.present[1] is not operator:
             self.present = (program, self.operator)  # should it fail midway
             become(self.operator, operator)
-            self.program.bind(self.operator, self.request.y, self.request.copies).become(bound)
+            self.program.bind(self.operator, self.request.y, self.request.batch.copies).become(bound)
         self.present = program, operator
 
     def replay(self) -> None:
@@ -134,17 +133,20 @@ class Store:
             Exception: whatever an eager run raises.
         """
         begun = self.clock()
-        with torch.inference_mode(False), torch.no_grad(), program.network.frozen():
+        with torch.inference_mode(False), torch.no_grad():
             program.network.prepare()
             graph = Graph(program, operator, request)
             graph.load(*graph.present, request)
             eager = [self._seconds(graph.work) for _ in range(WARMUPS)]
+            torch.clear_autocast_cache()  # a replay casts the weights as they are then
             try:
                 graph.recording = self.capture.record(graph.work)
             except Exception as error:
                 self.capture.synchronize()
                 graph.close()
                 raise RefusedError(f"capture failed: {first_line(error)}") from error
+            finally:
+                torch.clear_autocast_cache()  # what was cast lies in the memory of the graph
             graph.bytes = graph.recording.bytes + graph.buffers.bytes
             if graph.bytes > self.capture.limit:
                 sizes = f"it takes {graph.bytes >> 20} MiB, the limit is {self.capture.limit >> 20} MiB"
@@ -179,7 +181,7 @@ class Store:
         exchanged = graph.operator is not operator and graph.present[1] is not operator
         if program in graph.programs and (graph.exchanged or not exchanged):
             return True
-        with torch.inference_mode(False), torch.no_grad(), program.network.frozen():
+        with torch.inference_mode(False), torch.no_grad():
             graph.load(program, operator, request)
             graph.replay()
             buffers = Buffers(program, graph.shape, graph.dtype)

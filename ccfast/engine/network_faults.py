@@ -1,0 +1,187 @@
+"""What goes wrong at the border to somebody else's network, found before it does harm or said with its cure."""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..denoiser import Denoiser
+from .conditions import Batch, sizes
+
+__all__ = [
+    "check_mode",
+    "check_random_numbers",
+    "explained",
+    "has_hooks",
+    "modules_behind",
+    "random_numbers",
+    "wants_integers",
+    "wrote_a_leaf",
+]
+
+INTEGERS = (
+    "tensors used as indices must be",
+    "scalar types: Long, Int",
+    "Expected dtype int",
+    "only applicable to index tensor",
+    "must be an integer tensor",
+)
+"""What torch says where a network looks a time up in a table."""
+
+DEPTH = 3
+"""How deep callables that hold callables are looked into."""
+
+LEAF = "leaf Variable that requires grad"
+"""What torch says of a network that works in place on its input."""
+
+
+# ------------------------------------------------------------------------------------ train mode
+def check_mode(denoiser: Denoiser) -> bool:
+    """Whether any part of the network is in train mode.
+
+    Raises:
+        ValueError: one of these would make restorations random in that mode, or be changed by them.
+    """
+    network = denoiser.network
+    modules = [network] if isinstance(network, nn.Module) else modules_behind(network)
+    training: list[nn.Module] = []
+    for module in modules:
+        training += _training(module)
+    for part in training:
+        if why := _trains(part):
+            raise ValueError(
+                f"network {denoiser!r}: must be in eval mode, call network.eval(); in train mode its "
+                f"{type(part).__name__} {why}"
+            )
+    return bool(training)
+
+
+def _training(module: nn.Module) -> list[nn.Module]:
+    """The parts of a module that are in train mode; ``modules()`` takes four times as long."""
+    waiting, found = [module], []
+    while waiting:
+        part = waiting.pop()
+        if part.training:
+            found.append(part)
+        if part._modules:
+            waiting += filter(None, part._modules.values())
+    return found
+
+
+def _trains(part: nn.Module) -> str | None:
+    """What a module does in train mode alone that a restoration must not do; None for nothing."""
+    name = type(part).__name__
+    if isinstance(part, nn.modules.batchnorm._BatchNorm):
+        return "makes an image depend on the others of its batch and changes its running statistics"
+    if isinstance(part, nn.modules.instancenorm._InstanceNorm) and part.track_running_stats:
+        return "changes its running statistics"
+    if "SpectralNorm" in name or any("SpectralNorm" in type(h).__name__ for h in part._forward_pre_hooks.values()):
+        return "changes its estimate of the largest singular value"
+    random = isinstance(part, nn.modules.dropout._DropoutNd | nn.RReLU | nn.RNNBase | nn.MultiheadAttention)
+    random = random or any(word in name for word in ("Dropout", "DropPath", "StochasticDepth", "DropBlock"))
+    chance = next((getattr(part, key) for key in ("p", "dropout", "drop_prob") if hasattr(part, key)), 1.0)
+    if random and not (isinstance(chance, int | float) and chance == 0):
+        return "draws random numbers"
+    return None
+
+
+def modules_behind(network: Any) -> list[nn.Module]:
+    """The modules that a callable runs, as far as can be seen: those that it is bound to or holds."""
+    found: list[nn.Module] = []
+    seen: set[int] = set()
+    waiting = [(network, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if id(value) in seen or depth > DEPTH:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found.append(value)
+        for held in _held(value):
+            waiting.append((held, depth + 1))
+    return found
+
+
+def _held(value: Any) -> list[Any]:
+    """What a callable that is no module holds and may call."""
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, types.FunctionType):
+        if not (value.__closure__ or value.__code__.co_names):
+            return []
+        named = map(value.__globals__.get, value.__code__.co_names)
+        cells = (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
+        return [held for held in (*cells, *named) if callable(held)]
+    if isinstance(value, nn.Module | type | types.BuiltinFunctionType) or not callable(value):
+        return []
+    return list(getattr(value, "__dict__", {}).values())
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def random_numbers() -> bytes:
+    """The state of torch's generator of the CPU."""
+    return torch.get_rng_state().numpy().tobytes()
+
+
+def check_random_numbers(denoiser: Denoiser, before: bytes) -> None:
+    """Raise ValueError where a network in train mode has drawn from the generator since.
+
+    That is dropout without a layer of its own, ``functional.dropout(x, training=self.training)``.
+    """
+    if before != random_numbers():
+        raise ValueError(
+            f"network {denoiser!r}: must be in eval mode, call network.eval(); in train mode it draws random numbers, "
+            "so that a seed would not decide the result"
+        )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether hooks run before some part, which may bring its weights from where they are kept."""
+    return any(part._forward_pre_hooks or "_hf_hook" in part.__dict__ for part in module.modules())
+
+
+# ------------------------------------------------------------------------------------ errors of a network
+def wrote_a_leaf(error: Exception, x: Tensor) -> bool:
+    """Whether a network was stopped when it wrote into its input, which a derivative is taken with respect to."""
+    return x.requires_grad and LEAF in str(error)
+
+
+def wants_integers(error: Exception) -> bool:
+    """Whether a network was stopped since something, its times perhaps, is not of an integer type."""
+    return any(word in str(error) for word in INTEGERS)
+
+
+def explained(error: Exception, denoiser: Denoiser, batch: Batch, t: Tensor) -> Exception | None:
+    """An error that says what to do in place of one that a network raised; None where nothing is known of it."""
+    text = str(error)
+    if wants_integers(error) and bool((t != t.round()).any()):
+        return ValueError(
+            f"network {denoiser!r}: takes integer times, got {float(t[0])}; give the Denoiser a time_map that returns "
+            "whole numbers, such as ccfast.times.floor_timesteps(1000)"
+        )
+    if "nference tensor" in text or "nference mode" in text:
+        return RuntimeError(
+            f"network {denoiser!r}: no derivative can be taken through weights that were made under "
+            "torch.inference_mode; load the network outside of it, or take a solver without a derivative, such as "
+            "Conjugate(jacobian='none') or DDNM()"
+        )
+    odd = {name: n for name, n in sizes(denoiser.network_kwargs).items() if n not in (1, batch.measurements)}
+    if odd and isinstance(error, RuntimeError | ValueError | IndexError):
+        got = ", ".join(f"{name} with {n}" for name, n in odd.items())
+        return ValueError(
+            f"network_kwargs: a tensor must have one row, or one for each of the {batch.measurements} measurements, "
+            f"got {got} rows; {denoiser!r} raised {type(error).__name__}: {text}"
+        )
+    return None
