@@ -120,7 +120,8 @@ def test_calling_a_sampler(call, error, message):
     [
         (lambda x, t: x[:, :2], ValueError, r"network net: must return shape \(2, 3, 8, 8\) .*, got \(2, 2, 8, 8\)"),
         (lambda x, t: x[..., :4], ValueError, "network net: must return shape"),
-        (lambda x, t: {"sample": x}, TypeError, "network net: must return a tensor, got dict"),
+        (lambda x, t: {"image": x}, TypeError, "network net: must return a tensor, got dict"),
+        (lambda x, t: (x, x), TypeError, "network net: must return a tensor, got tuple; .* picks it"),
         (lambda x, t: x.detach() * 0.9, ValueError, "network net: its output must be differentiable .* detached"),
         (lambda x, t: torch.zeros_like(x).requires_grad_(), ValueError, "network net: its output must be diff"),
         (

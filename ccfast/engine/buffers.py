@@ -30,6 +30,7 @@ class Buffers:
         noise: where fresh noise goes; None without.
         scratch: for products that evaluate the network again; None otherwise.
         times: (B,) network time of every step.
+        time: (B,) that of an evaluation, which the network may overwrite, too.
         table: the numbers on the device, where the backend reads them there; None otherwise.
         kept: the registers that rules keep, by name.
     """
@@ -52,7 +53,7 @@ class Buffers:
         }
         self.kept = {name: torch.empty(shape, **like) for name in plan.keeps}
         self._times = torch.empty((len(plan.steps), shape[0]), dtype=time_dtype, device=device)
-        self.times = list(self._times)
+        self.times, self.time = list(self._times), torch.empty_like(self._times[0])
         self._values, self.table = None, None
         self._loaded: Bound | None = None
 
@@ -109,7 +110,7 @@ class Buffers:
 
     @property
     def bytes(self) -> int:
-        own = (self.input, self.noise, self.scratch, self._times)
+        own = (self.input, self.noise, self.scratch, self._times, self.time)
         rings = (*self.cotangents, *self._copies["F"], *self._copies["h"])
         tensors = (*self.states, *rings, *self.kept.values(), *own)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)

@@ -130,7 +130,7 @@ class NetworkRun:
     """The network during one run, with its keyword arguments spread over the batch.
 
     Calling it gives F for a scaled input and network times (B,), as ``Denoiser.trim`` leaves it (``whole``: with the
-    channels of a learned variance). The network may overwrite the input, and its output is valid until the next call.
+    channels of a learned variance). The network may overwrite both inputs, and its output is valid until the next call.
     """
 
     def __init__(self, network: Network, batch: Batch) -> None:
@@ -145,7 +145,7 @@ class NetworkRun:
         numbers = faults.random_numbers() if self._watches else None
         try:
             given = x.clone() if network.copies_input and x.requires_grad else x
-            times = t.long() if network.integer_times else t.clone()
+            times = t.long() if network.integer_times else t
             if self.autocast is None:
                 output = self._function(given, times, **self._kwargs)
             else:

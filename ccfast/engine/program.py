@@ -143,7 +143,7 @@ class Program:
             leaf = b.input.detach().requires_grad_(need.tracked)
             with torch.set_grad_enabled(need.tracked):
                 given = b.scratch.copy_(leaf) if again and b.scratch is not None else leaf
-                output = network(given, b.times[k], need.G)
+                output = network(given, b.time.copy_(b.times[k]), need.G)
             if need.G:
                 output, second = output.chunk(2, dim=1)
                 registers["G", 0] = second.detach().clone() if again else second.detach()
@@ -170,9 +170,9 @@ class Program:
                     weighted = None if weight is None or c is None else (weight, c)
                     by.residual([*map(get, BESIDE)], step.p, step.q, r, weighted, numbers)
             if need.h:
-                r = registers["r", 0]
+                r, time = registers["r", 0], b.time.copy_(b.times[k])
                 pulled = r if within is None else within.pulled(r)
-                h = self.product.take(network, leaf, b.times[k], F if again else output, pulled, b.scratch)
+                h = self.product.take(network, leaf, time, F if again else output, pulled, b.scratch)
                 h = h if within is None else within.product(step, r, pulled, h)
                 registers["h", 0] = b.copy_of("h", h) if "h" in b.depth and h.data_ptr() == r.data_ptr() else h
             if need.z and b.noise is not None:
