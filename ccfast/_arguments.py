@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -166,10 +166,10 @@ def is_integral(dtype: torch.dtype | np.dtype) -> bool:
     return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
-def noise_of_images(noise_std: object, batch: int) -> list[float]:
+def noise_of_images(noise_std: float | Sequence[float] | Tensor | np.ndarray, batch: int) -> list[float]:
     """The level of every image, from a number or one for each."""
-    values = noise_std.tolist() if isinstance(noise_std, Tensor | np.ndarray) else noise_std
-    levels = values if isinstance(values, list | tuple) else [values] * batch
+    values: Any = noise_std.tolist() if isinstance(noise_std, Tensor | np.ndarray) else noise_std
+    levels = list(values) if isinstance(values, list | tuple) else [values] * batch
     if len(levels) != batch:
         raise ValueError(f"noise_std: must be a number or one for each of the {batch} images, got {len(levels)}")
     return [check_noise(level) for level in levels]

@@ -113,7 +113,7 @@ def test_names():
             ValueError,
             "must return shape",
         ),
-        (lambda: Denoiser(lambda x, t: (x,), VP())(torch.zeros(1, 3, 4, 4), 0.5), TypeError, "got tuple"),
+        (lambda: Denoiser(lambda x, t: (x, x), VP())(torch.zeros(1, 3, 4, 4), 0.5), TypeError, "got tuple"),
     ],
 )
 def test_errors(make, error, message):

@@ -26,6 +26,7 @@ ROOMS = (
     ("engine",),
     ("solvers",),
     ("presets",),
+    ("_values", "errors"),
     ("_arguments",),
     ("sampler",),
     ("adapters", "priors", "metrics", "config"),

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
+from torch._C import _functorch  # type: ignore[attr-defined]
 from torch.autograd import forward_ad
 
 __all__ = ["check_transforms", "settled"]
@@ -35,7 +36,7 @@ def check_transforms(name: str, *values: Tensor) -> None:
     Raises:
         RuntimeError: a value carries a forward-mode tangent, or the call is made under a transform of torch.func.
     """
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _functorch.peek_interpreter_stack() is not None:
         raise RuntimeError(
             "torch.func: a sampler cannot be called under grad, vmap, jvp or another transform; give a batch instead "
             "of vmap, and differentiate a function of your own that calls the denoiser"

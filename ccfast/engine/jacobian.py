@@ -96,10 +96,9 @@ def forward(
     network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
 ) -> Tensor:
     """(dF/dx) r in forward mode; the network is evaluated once more, with its tangent. ValueError as for reverse."""
-    with torch.inference_mode(False), torch.no_grad(), forward_ad.dual_level():
-        # inference tensors carry no tangent
-        leaf, times, residual = (v.clone() if v.is_inference() else v for v in (leaf, times, r))
-        output = network.eager(forward_ad.make_dual(leaf, residual), times)
+    with forward_ad.dual_level():
+        # the network may overwrite what it gets, the tangent with it
+        output = network.eager(forward_ad.make_dual(leaf.clone(), r.clone()), times)
         tangent = forward_ad.unpack_dual(output).tangent
     if tangent is None:
         raise ValueError(DETACHED.format(network.denoiser))

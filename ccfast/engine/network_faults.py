@@ -177,6 +177,11 @@ def explained(error: Exception, denoiser: Denoiser, batch: Batch, t: Tensor) -> 
             "torch.inference_mode; load the network outside of it, or take a solver without a derivative, such as "
             "Conjugate(jacobian='none') or DDNM()"
         )
+    if "jvp" in text:
+        return RuntimeError(
+            f"network {denoiser!r}: a part of it has no forward-mode derivative (jvp): {text}; take product='reverse' or "
+            "'finite_difference'"
+        )
     odd = {name: n for name, n in sizes(denoiser.network_kwargs).items() if n not in (1, batch.measurements)}
     if odd and isinstance(error, RuntimeError | ValueError | IndexError):
         got = ", ".join(f"{name} with {n}" for name, n in odd.items())
