@@ -265,9 +265,9 @@ class Door:
             raise TypeError(f"{name}: must have dtype {' or '.join(map(str, allowed))}, got {value.dtype}")
         if value.device != self.device and not same_device(value.device, self.device):
             raise ValueError(f"{name}: must be on the sampler's device {self.device}, got {value.device}")
+        check_transforms(name, value)
         if value.requires_grad:
             raise ValueError(f"{name}: requires grad, but a sampler cannot be differentiated; pass {name}.detach()")
-        check_transforms(name, value)
         largest = extent(value) if self.check_finite else math.inf
         if self.refuses and not largest < math.inf:
             bad = int((~torch.isfinite(value)).sum())

@@ -179,8 +179,8 @@ def explained(error: Exception, denoiser: Denoiser, batch: Batch, t: Tensor) -> 
         )
     if "jvp" in text:
         return RuntimeError(
-            f"network {denoiser!r}: a part of it has no forward-mode derivative (jvp): {text}; take product='reverse' or "
-            "'finite_difference'"
+            f"network {denoiser!r}: a part of it has no forward-mode derivative (jvp): {text}; take product='reverse' "
+            "or 'finite_difference'"
         )
     odd = {name: n for name, n in sizes(denoiser.network_kwargs).items() if n not in (1, batch.measurements)}
     if odd and isinstance(error, RuntimeError | ValueError | IndexError):

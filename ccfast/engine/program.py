@@ -85,7 +85,8 @@ class Program:
         h = "h" in filled
         before = tuple(rule for rule in rules if "r" in rule.writes)
         after = tuple(rule for rule in rules if "r" not in rule.writes)
-        return Need("r" in filled, h, "z" in filled, "G" in filled, h and self.product.graph, before, after)
+        second = "G" in filled and not any("G" in (*rule.writes, *rule.keeps) for rule in rules)
+        return Need("r" in filled, h, "z" in filled, second, h and self.product.graph, before, after)
 
     def _layout(self) -> tuple[Any, ...] | None:
         plan = self.plan

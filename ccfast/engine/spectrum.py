@@ -47,9 +47,14 @@ class SpectralTable:
     """
 
     def __init__(self, evaluate: Callable[[Array], Mapping[Any, Array]], operator: Operator) -> None:
-        self._evaluate = evaluate
+        self._evaluate, self._values = evaluate, distinct(operator)
         self.nodes = nodes(operator)
         self.columns = self._ask(self.nodes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a solver wrote as a function is pickled as its values at the singular values of the plan's operator."""
+        columns = self._over(self._values)
+        return {**vars(self), "_evaluate": Recorded(self._values, columns)}
 
     def _ask(self, s: Array) -> dict[Hashable, Array]:
         columns = {name: np.asarray(values) for name, values in self._evaluate(s).items()}
@@ -70,15 +75,33 @@ class SpectralTable:
         changes where a mode is measured well). A mode whose singular value is zero has the coefficient zero.
         """
         at, s = distinct(operator), operator.singular_values.numpy()
-        if np.array_equal(at, self.nodes):
-            columns = self.columns
-        else:
-            parts = [self._ask(at[first : first + CHUNK]) for first in range(0, len(at), CHUNK)]
-            columns = {name: np.concatenate([part[name] for part in parts], axis=1) for name in self.columns}
+        columns = self._over(at)
         if len(at) == 1:
             return Modes(columns, None)
         place = np.searchsorted(at, s).clip(max=len(at) - 1)
         return Modes(columns, {name: np.where(s > 0, table[:, place], 0.0) for name, table in columns.items()})
+
+    def _over(self, s: Array) -> dict[Hashable, Array]:
+        if np.array_equal(s, self.nodes):
+            return self.columns
+        parts = [self._ask(s[first : first + CHUNK]) for first in range(0, len(s), CHUNK)]
+        return {name: np.concatenate([part[name] for part in parts], axis=1) for name in self.columns}
+
+
+class Recorded(NamedTuple):
+    """The coefficients of a plan that was pickled or copied, at the singular values of its operator and no others."""
+
+    values: Array
+    columns: Mapping[Hashable, Array]
+
+    def __call__(self, s: Array) -> dict[Hashable, Array]:
+        place = np.searchsorted(self.values, s).clip(max=len(self.values) - 1)
+        if not np.array_equal(self.values[place], s):
+            raise ValueError(
+                "operator: a plan that was pickled or copied serves operators with the singular values of its own; "
+                "plan anew for another"
+            )
+        return {name: values[:, place] for name, values in self.columns.items()}
 
 
 class Modes(NamedTuple):

@@ -9,6 +9,7 @@ rest: ``pinv(y) = lift(encode(y))`` is H+ y and ``project(x) = lift(down(x))`` i
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -59,6 +60,11 @@ class Operator(ABC):
     any_channels: bool = False
     _makers: dict[ConstantKey, Callable[[], Tensor]] | None = None
     """What makes the constants; only the operator that stands in for others in a captured graph keeps it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = made_on_the_cpu(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, shape: tuple[int, ...], measurement_shape: tuple[int, ...]) -> None:
         self.shape = check_shape(type(self).__name__, shape)
@@ -204,6 +210,20 @@ class Operator(ABC):
             return f"{float((s > 0).double().mean()):.1%} observed"
         low, high = float(s[s > 0].min()), float(s.max())
         return f"singular values {low:.3g}" + (f" to {high:.3g}" if high > low else "")
+
+
+def made_on_the_cpu(make: Callable[..., None]) -> Callable[..., None]:
+    """An ``__init__`` that makes its tensors on the CPU, whatever the default device of the caller is."""
+
+    @functools.wraps(make)
+    def init(self: Operator, *args: Any, **kwargs: Any) -> None:
+        if torch.get_default_device().type == "cpu":
+            make(self, *args, **kwargs)
+        else:
+            with torch.device("cpu"):
+                make(self, *args, **kwargs)
+
+    return init
 
 
 def _misfit(want: int | None, got: int) -> bool:
