@@ -1,6 +1,6 @@
 """Samplers against exact posteriors: ``python -m bench.quality.posterior``, three quarters of an hour on one core.
 
-For every problem of ``exact_posteriors`` and number of network evaluations:
+Every problem of ``exact_posteriors`` is measured in two stages, at each number of network evaluations:
 
 1. The sweep tries the six candidates of ``methods`` at three starts, on measurements and noise of their own (with the
    seeds ``TUNING``). The smallest sliced Wasserstein distance wins. At 50 evaluations only the best six of 20 are

@@ -30,7 +30,7 @@ def from_edm(
             preconditioning is ``Denoiser(F, EDM(), "edm")`` instead.
         sigma_min, sigma_max: the range of sigma in the training. None takes the network's own attributes, or 0.002 and
             80 where these are missing, zero or infinite, as in the public pickles.
-        name: of the denoiser, by which presets are found.
+        name: the name of the denoiser, by which presets are found.
         network_kwargs: further arguments of the network, class labels for instance.
     """
     given = {"sigma_min": sigma_min, "sigma_max": sigma_max}

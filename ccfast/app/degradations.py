@@ -169,8 +169,8 @@ def line_kernel(length: float, angle: float) -> Tensor:
     pixels around each (bilinear interpolation).
 
     Args:
-        length: of the line in pixels.
-        angle: in degrees, counter-clockwise from the x axis.
+        length: the length of the line in pixels.
+        angle: its angle in degrees, counter-clockwise from the x axis.
     """
     radius = math.ceil((length - 1) / 2) + 1
     points = max(2, 16 * math.ceil(length))

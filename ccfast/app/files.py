@@ -134,7 +134,7 @@ class Restorer:
         denoiser: the prior, for images of any size.
         degradation: what the measurements went through.
         steps: the number of network evaluations.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         force: whether files that exist are replaced.
         noise_std: the standard deviation of the noise in the measurements, on [-1, 1].
         drop_alpha: whether images that are not opaque are taken without their transparency.
