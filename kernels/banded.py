@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from ..operators.separable import Factor, Separable
 
-__all__ = ["Band", "BandedAxis", "arc", "axes", "band"]
+__all__ = ["Band", "BandedAxis", "arc", "axes", "band", "kept"]
+
+Made = TypeVar("Made")
 
 LARGEST_CONDITION = 16.0
 """The largest condition number of H H^T for the banded form, whose inverse multiplies rounding errors by that factor.
@@ -102,6 +107,19 @@ def axes(operator: Separable, circular: bool) -> list[BandedAxis] | None:
     if len(found) < len(operator.factors):
         return None
     return [*[_one_row()] * (2 - len(found)), *found]
+
+
+def kept(make: Callable[[Separable], Made]) -> Callable[[Separable], Made]:
+    """Decorate a function of an operator, so that what it makes is kept for as long as the operator lives."""
+    made: WeakKeyDictionary[Separable, Made] = WeakKeyDictionary()
+
+    @wraps(make)
+    def get(operator: Separable) -> Made:
+        if operator not in made:
+            made[operator] = make(operator)
+        return made[operator]
+
+    return get
 
 
 def _one_row() -> BandedAxis:

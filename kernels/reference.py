@@ -61,24 +61,24 @@ def denoised(x: Tensor, output: Tensor, p: float, q: float) -> Tensor:
 
 def residual(
     operator: Operator,
-    tensors: Sequence[Tensor],
+    terms: Sequence[Tensor],
     p: float,
     q: float,
     out: Tensor,
-    weighted: Weighted | None = None,
-    table: Tensor | None = None,
+    weighted: Weighted | None,
+    table: Tensor | None,
 ) -> None:
     """Write ybar - P (p x + q F) to ``out``, or with ``weighted`` V weight (encode(y) - V^T (p x + q F)).
 
     Args:
         operator: The operator H.
-        tensors: The tensors ybar, x and F.
+        terms: The tensors ybar, x and F.
         p, q: The coefficients of x0hat.
         out: The residual, in any floating dtype.
         weighted: A weight over the modes of the operator, and encode(y).
         table: It is not read.
     """
-    ybar, x, output = tensors
+    ybar, x, output = terms
     x0hat = denoised(x, output, p, q)
     if weighted is None:
         out.copy_(ybar - operator.project(x0hat))

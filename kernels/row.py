@@ -96,17 +96,11 @@ a sum with those the other modes would lose their digits.
 class Residual(Protocol):
     """Writes ybar - P (p x + q F) to ``out``, or with ``weighted`` V weight (encode(y) - V^T (p x + q F)).
 
-    ``tensors`` are ybar, x and F. ``table`` holds p and q on the device, for a backend that reads them there.
+    ``terms`` are ybar, x and F. ``table`` holds p and q on the device, for a backend that reads them there.
     """
 
     def __call__(
-        self,
-        tensors: Sequence[Tensor],
-        p: float,
-        q: float,
-        out: Tensor,
-        weighted: Weighted | None = None,
-        table: Tensor | None = None,
+        self, terms: Sequence[Tensor], p: float, q: float, out: Tensor, weighted: Weighted | None, table: Tensor | None
     ) -> None: ...
 
 

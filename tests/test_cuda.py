@@ -344,9 +344,9 @@ def test_large(height, width, factor, device):
 def test_forms():
     """Own transforms for powers of two and factors that fit a block; bands where narrow and well conditioned."""
     for name, builder in OWN:
-        assert fourier.fourier_row(build(builder)).own, name
+        assert fourier.Fourier(build(builder)).own, name
     for name, builder in OTHER:
-        assert not fourier.fourier_row(build(builder)).own, name
+        assert not fourier.Fourier(build(builder)).own, name
     for name, builder in BANDED:
         assert isinstance(separable.separable_row(build(builder)), separable.Banded), name
     for name, builder in LOW_RANK:

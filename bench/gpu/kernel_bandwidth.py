@@ -84,7 +84,7 @@ def _measure(
         if op == "update":
             ops.update(row, tensors, out, after, 1.0, table)
         else:
-            ops.residual(tensors, 1.25, -0.75, out, table=table)
+            ops.residual(tensors, 1.25, -0.75, out, None, table)
 
     record = _timed(run, out, truth, device)
     outputs = [out] if after is None else [out, after]

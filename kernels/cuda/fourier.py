@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -12,18 +13,13 @@ from ...operators import FourierBlur, FourierDownsampling
 from ..spectra import Spectra
 from . import ops
 
-__all__ = ["SIDES", "Fourier", "fourier_row", "roots"]
+__all__ = ["SIDES", "Fourier", "roots"]
 
 SIDES = frozenset(2**k for k in range(6, 12))
 """The sides that csrc/cuda/fourier.cuh can transform: 64, 128, ..., 2048."""
 
 SCRATCH = 20 * 2**20
 """The bytes of a buffer between two kernels where the L2 cache is of unknown size: two fifths of that of an H100."""
-
-
-def fourier_row(operator: FourierBlur | FourierDownsampling):
-    """The row kernel of one operator."""
-    return Fourier(operator)
 
 
 def roots(side: int) -> Tensor:
@@ -65,7 +61,7 @@ class Fourier:
         self.buffer = torch.empty(0)
 
     def __call__(
-        self, out: Tensor, after: Tensor | None, terms: list[Tensor], table: Tensor, residual: bool, stream: int
+        self, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, residual: bool, stream: int
     ) -> None:
         images, channels = out.shape[:2]
         pairs = images * ((channels + 1) // 2)

@@ -1,4 +1,4 @@
-"""The operations of the CUDA backend: what its kernels take."""
+"""The operations of the CUDA backend, and the rows that its kernels take."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from torch import Tensor
 
 from ...operators import Operator
 from .. import reference, triton
-from ..row import Ops, Row, Weighted, outside, refuse_gradients
-from ..triton.layout import table_of
+from ..device_rows import Layout, RowKernels, bind_rows
+from ..row import Ops, Row, outside, refuse_gradients
 from . import ops
-from .fourier import fourier_row
+from .fourier import Fourier
 from .separable import separable_row
 
-__all__ = ["MAX_TERMS", "RowKernel", "bind", "takes"]
+__all__ = ["MAX_TERMS", "ProjectedRow", "bind", "takes"]
 
 MAX_TERMS = 8
+"""The most terms of a row."""
 
-RowKernel = Callable[[Tensor, "Tensor | None", list[Tensor], Tensor, bool, int], None]
-"""(out, next, terms, table, residual, stream): out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out."""
+ProjectedRow = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, bool, int], None]
+"""Called as (out, next, terms, table, residual, stream), it runs a row with projected terms on a CUDA stream."""
 
-_KERNELS: dict[str, Callable[..., RowKernel]] = {"fourier": fourier_row, "separable": separable_row}
+_KERNELS: dict[str, Callable[..., ProjectedRow]] = {"fourier": Fourier, "separable": separable_row}
 
 
 def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
-    """Why the kernels do not run a row, or None."""
+    """Why the kernels do not run a row, or None where they do."""
     return outside(row, dtypes, MAX_TERMS, tensors=False)
 
 
@@ -34,32 +35,18 @@ def bind(operator: Operator) -> Ops:
     """The operations for one operator."""
     run = _KERNELS[operator.kind](operator)
 
-    def residual(
-        tensors: Sequence[Tensor],
-        p: float,
-        q: float,
-        out: Tensor,
-        weighted: Weighted | None = None,
-        table: Tensor | None = None,
-    ) -> None:
-        refuse_gradients("cuda", (*tensors, out))
-        if out.numel():
-            table = table_of([p, q], out) if table is None else table
-            run(out, None, [*tensors], table, True, ops.stream(out.device))
+    def project(out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+        run(out, after, terms, table, what.residual, ops.stream(out.device))
 
-    def update(
-        row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
-    ) -> None:
-        refuse_gradients("cuda", (*tensors, out))
-        if not out.numel():
-            return
-        table = table_of(row.values(c_in), out) if table is None else table
-        stream = ops.stream(out.device)
-        if row.projected:
-            run(out, after, tensors, table, False, stream)
-        else:
-            ops.finish(out, after, tensors, table, False, None, stream)
-
-    # noise is Triton's, whatever the operator; without triton it is torch's, the same within 1e-6
+    # Triton makes the noise, whatever the operator. Without triton torch makes it, equal to within 1e-6.
     normal = triton.bind(operator).normal if triton.reason(torch.device("cuda")) is None else reference.normal
-    return Ops(reference.denoised, residual, update, normal)
+    return bind_rows(RowKernels(_terms, project, _combine), normal)
+
+
+def _combine(out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+    ops.finish(out, after, terms, table, what.residual, None, ops.stream(out.device))
+
+
+def _terms(tensors: Sequence[Tensor], out: Tensor, after: Tensor | None) -> Sequence[Tensor]:
+    refuse_gradients("cuda", (*tensors, out))
+    return tensors

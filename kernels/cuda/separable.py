@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ...operators.separable import Separable
-from ..banded import Band, axes
+from ..banded import Band, axes, kept
 from ..low_rank import LowRankProducts
 from . import ops
 from .bands import TILES, shared_bytes, three_bands, tiled
@@ -21,19 +21,22 @@ SHARED = 48 * 1024
 The smallest tile may take twice as many.
 """
 
-_BANDS: WeakKeyDictionary[Separable, list[list[Band]] | None] = WeakKeyDictionary()
-
 
 def separable_row(operator: Separable):
     """P by three banded factors where every axis has them and their tiles fit a block, else by V V^T."""
-    if operator not in _BANDS:
-        found = axes(operator, circular=True)
-        _BANDS[operator] = None if found is None else [three_bands(axis) for axis in found]
-    bands = _BANDS[operator]
-    if bands is None:
-        return LowRank(operator)
-    tiles = [tile_of(rows, columns) for rows, columns in zip(*bands, strict=True)]
-    return LowRank(operator) if None in tiles else Banded(operator, bands, [tile for tile in tiles if tile])
+    factors = tiled_factors(operator)
+    return LowRank(operator) if factors is None else Banded(operator, *factors)
+
+
+@kept
+def tiled_factors(operator: Separable) -> tuple[list[list[Band]], list[int]] | None:
+    """The banded factors of the rows and of the columns, and the side of the tiles of each kernel."""
+    found = axes(operator, circular=True)
+    if found is None:
+        return None
+    bands = [three_bands(axis) for axis in found]
+    tiles = [tile for rows, columns in zip(*bands, strict=True) if (tile := tile_of(rows, columns)) is not None]
+    return (bands, tiles) if len(tiles) == len(bands[0]) else None
 
 
 def tile_of(rows: Band, columns: Band) -> int | None:
@@ -70,7 +73,7 @@ class Banded:
         self.buffer = torch.empty(0)
 
     def __call__(
-        self, out: Tensor, after: Tensor | None, terms: list[Tensor], table: Tensor, residual: bool, stream: int
+        self, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, residual: bool, stream: int
     ) -> None:
         shape = (2, *out.shape[:2], *self.low)
         if self.buffer.shape != shape or self.buffer.device != out.device:
@@ -90,7 +93,7 @@ class LowRank:
         self.inner, self.work = torch.empty(0), list[Tensor]()
 
     def __call__(
-        self, out: Tensor, after: Tensor | None, terms: list[Tensor], table: Tensor, residual: bool, stream: int
+        self, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, residual: bool, stream: int
     ) -> None:
         if self.inner.shape != out.shape or self.inner.device != out.device:
             self.inner, self.work = torch.empty(out.shape, device=out.device), self.products.work(out)

@@ -86,19 +86,14 @@ def bind(operator: Operator) -> Ops:
     modal, modal_residual = partial(update_over_modes, operator), partial(residual_over_modes, operator)
 
     def residual(
-        tensors: Sequence[Tensor],
-        p: float,
-        q: float,
-        out: Tensor,
-        weighted: Weighted | None = None,
-        table: Tensor | None = None,
+        terms: Sequence[Tensor], p: float, q: float, out: Tensor, weighted: Weighted | None, table: Tensor | None
     ) -> None:
         if not out.numel():
             return
         if weighted is None:
-            project(out, None, 1.0, [*tensors], [1.0, 0.0, 0.0], [0.0, -p, -q], None, None)
+            project(out, None, 1.0, [*terms], [1.0, 0.0, 0.0], [0.0, -p, -q], None, None)
         else:
-            modal_residual(tensors, p, q, out, weighted)
+            modal_residual(terms, p, q, out, weighted)
 
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None

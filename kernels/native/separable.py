@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from ...operators.separable import Separable
-from ..banded import BandedAxis, axes
+from ..banded import BandedAxis, axes, kept
 from ..low_rank import LowRankProducts
 from . import ops
 
 __all__ = ["Banded", "LowRank", "separable_row"]
 
 _FLOAT = torch.empty(0)
-_AXES: WeakKeyDictionary[Separable, list[list[Tensor]] | None] = WeakKeyDictionary()
 
 
 def separable_row(operator: Separable):
     """P by three banded factors where every axis has them, else by V V^T."""
-    if operator not in _AXES:
-        found = axes(operator, circular=False)
-        _AXES[operator] = None if found is None else [parts(axis) for axis in found]
-    kept = _AXES[operator]
-    return LowRank(operator) if kept is None else Banded(kept)
+    factors = banded_factors(operator)
+    return LowRank(operator) if factors is None else Banded(factors)
+
+
+@kept
+def banded_factors(operator: Separable) -> list[list[Tensor]] | None:
+    """The banded factors of the rows and of the columns, or None where an axis has none."""
+    found = axes(operator, circular=False)
+    return None if found is None else [parts(axis) for axis in found]
 
 
 def parts(axis: BandedAxis) -> list[Tensor]:

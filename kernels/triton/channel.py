@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..device_rows import Layout
 from .launches import Call, launch, units
-from .layout import Layout
 from .rows import next_scale, store, sums
 
 __all__ = ["channel"]

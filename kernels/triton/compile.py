@@ -22,12 +22,12 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from ..device_rows import RESIDUAL, Layout
 from ..resources import Resource
 from ..row import Row
 from .block import block
 from .channel import channel
 from .launches import Call
-from .layout import RESIDUAL, Layout
 from .lincomb import lincomb
 from .mask import mask
 from .noise import normal

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from ...operators import AveragePooling, Grayscale, Operator
-from .. import reference
-from ..row import Ops, Row, Weighted, outside, refuse_gradients
+from ..device_rows import Layout, RowKernel, RowKernels, bind_rows
+from ..row import Ops, Row, outside, refuse_gradients
 from . import noise
 from .block import LARGEST, block
 from .channel import channel
-from .layout import RESIDUAL, Layout, table_of
 from .lincomb import lincomb
 from .mask import mask
 
@@ -24,9 +23,6 @@ MAX_TERMS = 8
 
 MAX_ELEMENTS = 2**31 - 2**20
 """The most elements of a batch. Offsets are int32, and those of the last programs reach past the end of a batch."""
-
-RowKernel = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, Layout], None]
-"""(out, next, terms, table, layout): out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out."""
 
 
 def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], elements: int) -> str | None:
@@ -39,34 +35,7 @@ def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], element
 def bind(operator: Operator) -> Ops:
     """The operations for one operator."""
     run = _KERNELS.get(operator.kind, _any_row)(operator)
-
-    def residual(
-        tensors: Sequence[Tensor],
-        p: float,
-        q: float,
-        out: Tensor,
-        weighted: Weighted | None = None,
-        table: Tensor | None = None,
-    ) -> None:
-        _check(tensors, out, None)
-        if out.numel():
-            table = table_of([p, q], out) if table is None else table
-            run(out, None, _contiguous(tensors), table, RESIDUAL)
-
-    def update(
-        row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
-    ) -> None:
-        _check(tensors, out, after)
-        if not out.numel():
-            return
-        table = table_of(row.values(c_in), out) if table is None else table
-        what = Layout(*row.layout)
-        if what.projected:
-            run(out, after, _contiguous(tensors), table, what)
-        else:
-            lincomb(out, after, _contiguous(tensors), table, what).run()
-
-    return Ops(reference.denoised, residual, update, normal)
+    return bind_rows(RowKernels(_terms, run, _combine), normal)
 
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
@@ -78,8 +47,17 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
     return out
 
 
-def _check(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> None:
-    """Raise for tensors past whose end a kernel would read or write. The engine gives none."""
+def _combine(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+    lincomb(out, following, terms, table, what).run()
+
+
+def _terms(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> tuple[Tensor, ...]:
+    """The terms in the memory order of the state, into which those of a channels_last network are copied.
+
+    Raises:
+        RuntimeError: A tensor requires grad.
+        ValueError: A kernel would read or write past the end of a tensor.
+    """
     refuse_gradients("triton", (*terms, out))
     for name, tensor in (("out", out), ("after", after)):
         if tensor is not None and not tensor.is_contiguous():
@@ -87,10 +65,6 @@ def _check(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> None:
     for term in terms:
         if term.shape != out.shape:
             raise ValueError(f"terms: must have the shape {tuple(out.shape)} of out, got {tuple(term.shape)}")
-
-
-def _contiguous(terms: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The terms in the memory order of the state. Those of a channels_last network are copied."""
     return tuple(term.contiguous() for term in terms)
 
 

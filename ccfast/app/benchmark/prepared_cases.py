@@ -112,13 +112,13 @@ def _residual(case: Case) -> PreparedCase:
     tensors = _draw(case, "ybar", "x", "F")
 
     def bind(backend: Backend, out: Tensor) -> Callable[[], object]:
-        return partial(backend.bind(operator).residual, [*tensors.values()], p, q, out)
+        return partial(backend.bind(operator).residual, [*tensors.values()], p, q, out, None, None)
 
     def algebra(out: Tensor, t: dict[str, Tensor]) -> object:
         return out.copy_(t["ybar"] - operator.project(p * t["x"] + q * t["F"]))
 
     truth = torch.empty(case.shape, dtype=torch.float64)
-    reference.bind(operator).residual([t.double() for t in tensors.values()], p, q, truth)
+    reference.bind(operator).residual([t.double() for t in tensors.values()], p, q, truth, None, None)
     moved = _bytes(case, ["x", "F", "ybar", "r"]) + _mask_bytes(operator)
     return PreparedCase(case, tensors, moved, bind, algebra, truth)
 
