@@ -11,6 +11,7 @@ import torch
 from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import BACKENDS, can_run
 from ccfast.engine.plan import Rule, Term
+from ccfast.engine.spectrum import SpectralTable
 from ccfast.kernels.reference import dot
 from ccfast.operators import AveragePooling, GaussianBlur, Inpainting, LinearOperator, SoftMask
 from ccfast.schedules import EDM, VP
@@ -217,6 +218,46 @@ def test_a_rule_gives_terms_over_the_modes(build, backend):
             sampler = Sampler(denoiser, operator, solver, times=times, backend=backend)
             assert relative_error(sampler(y.to(dtype), x_init=x_init.to(dtype)), expected) < bound
     assert relative_error(base, expected) > 1e-3
+
+
+class Given(Rule):
+    """A rule that returns one term, and names in ``gives`` what it is told to name."""
+
+    def __init__(self, term, *gives):
+        self.term, self.gives = term, gives
+
+    def fill(self, step, registers):
+        return [self.term]
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+@pytest.mark.parametrize("build", OPERATORS.values(), ids=OPERATORS)
+@pytest.mark.parametrize("in_plan", [False, True], ids=["unknown table", "table of the plan"])
+def test_a_rule_gives_no_spectrum(build, in_plan, backend):
+    operator = build()
+    spectrum = SpectralTable(lambda s: {"f": np.stack([s, s, s])}, operator).at("f", 0)
+    row = (Term("x", 0, 0.1, spectrum),) if in_plan else ()
+    y, x_init = problem(operator, torch.float32)
+
+    def change(k, step):
+        return replace(step, row=(*step.row, *row), rules=(Given(Term("F", 0, 1.0, spectrum), ("F", 0)),))
+
+    message = "row: a rule gives numbers and tensors over the modes, got a Spectrum for F in step 0 from Given"
+    with pytest.raises(ValueError, match=message):
+        run(operator, change, y, x_init, backend)
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+@pytest.mark.parametrize(
+    ("term", "gives"), [(Term("x"), ()), (Term("x", 0, torch.ones(2)), (("F", 0),)), (Term("r"), (("x", 0),))]
+)
+def test_a_rule_names_what_it_gives(term, gives, backend):
+    """Kernels are chosen, and registers filled, by what rules say that they give."""
+    operator = OPERATORS["block"]()
+    y, x_init = problem(operator, torch.float32)
+    message = f"row: a rule names what it returns in gives, got a term of {term.register} in step 0 from Given"
+    with pytest.raises(ValueError, match=message):
+        run(operator, lambda k, step: replace(step, rules=(Given(term, *gives),)), y, x_init, backend)
 
 
 class MisfitAndMore(Misfit):

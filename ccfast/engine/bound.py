@@ -123,7 +123,22 @@ class Bound:
         )
 
     def row_with(self, k: int, terms: Sequence[Term]) -> Row:
-        """The row of step k with further terms, whose coefficients are tensors of this run."""
+        """The row of step k with the further terms that its rules give, whose coefficients are numbers or tensors.
+
+        Raises:
+            ValueError: A rule gives a term that its ``gives`` does not name, or coefficients that are a ``Spectrum``.
+        """
+        for term in terms:
+            rules = [rule for rule in self._steps[k].rules if term.key in rule.gives]
+            where = f"{term.register}{term.age or ''} in step {k}"
+            if not rules:
+                names = ", ".join(type(rule).__name__ for rule in self._steps[k].rules)
+                raise ValueError(f"row: a rule names what it returns in gives, got a term of {where} from {names}")
+            if isinstance(term.modes, Spectrum):
+                names = ", ".join(type(rule).__name__ for rule in rules)
+                raise ValueError(
+                    f"row: a rule gives numbers and tensors over the modes, got a Spectrum for {where} from {names}"
+                )
         return Row([*self._terms[k], *map(self._term, terms)])
 
     def tensors(self) -> Iterable[Tensor]:
