@@ -71,7 +71,9 @@ def test_the_defaults_restore_something(denoiser, operator):
 def test_default_times():
     for schedule, start, end in ((VP(), 0.4, 0.001), (Flow(), 0.6, 1.0), (EDM(), VP().rho(0.4), VP().rho(0.001))):
         plan = Sampler(Denoiser(Tiny(), schedule), AveragePooling(SHAPE, 4)).plan
-        np.testing.assert_allclose(plan.times, np.linspace(start, end, 6))
+        spacing = 1 / 7 if isinstance(schedule, EDM) else 1  # Karras et al., rho = 7
+        expected = np.linspace(start**spacing, end**spacing, 6) ** (1 / spacing)
+        np.testing.assert_allclose(plan.times, expected, rtol=1e-12)
     plan = Sampler(Denoiser(Tiny(), VP()), AveragePooling(SHAPE, 4), times=[0.9, 0.5, 0.1]).plan
     assert plan.times.tolist() == [0.9, 0.5, 0.1]
 

@@ -274,3 +274,41 @@ def test_every_grid_is_taken_by_a_sampler():
 def test_errors(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+# ------------------------------------------------------------------------------------------------ diffusers itself
+@pytest.mark.parametrize(
+    ("name", "config", "expected"),
+    [
+        ("DDIMScheduler", {}, lambda: times.leading(TABLE, 6)),
+        ("DDIMScheduler", {"steps_offset": 1, "set_alpha_to_one": False}, lambda: times.leading(FIRST, 6, offset=1)),
+        ("DDIMScheduler", {"timestep_spacing": "trailing"}, lambda: times.trailing(TABLE, 6)),
+        ("DDPMScheduler", {"timestep_spacing": "linspace"}, lambda: times.linspace(TABLE, 6)),
+        ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}, lambda: times.trailing(TABLE, 6)),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True}, lambda: times.karras(TABLE, 6)),
+        ("EulerDiscreteScheduler", {"use_exponential_sigmas": True}, lambda: times.exponential(TABLE, 6)),
+        ("DEISMultistepScheduler", {"timestep_spacing": "trailing"}, lambda: times.trailing(FIRST, 6)),
+        ("HeunDiscreteScheduler", {"timestep_spacing": "trailing"}, lambda: times.trailing(TABLE, 6)),
+        ("EDMEulerScheduler", {}, lambda: times.karras(EDM(), 6)),
+        ("EDMEulerScheduler", {"sigma_schedule": "exponential"}, lambda: times.exponential(EDM(), 6)),
+        (
+            "DDIMScheduler",
+            {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
+            lambda: times.trailing(DiscreteVP(rescaled(LINEAR)), 6),
+        ),
+    ],
+    ids=str,
+)
+def test_grids_are_those_of_diffusers(name, config, expected):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = getattr(diffusers, name)(**config)
+    # Their betas and sigmas are float32, also where a grid rounds a sigma to a time.
+    np.testing.assert_allclose(times.from_scheduler(scheduler, 6), expected(), rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_shifted_is_the_grid_of_diffusers(shift):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    grid = times.from_scheduler(scheduler, 5, sigmas=np.linspace(1.0, 0.2, 5))  # as pipelines of Flux ask for it
+    np.testing.assert_allclose(grid, times.shifted(5, shift), atol=1e-6)
