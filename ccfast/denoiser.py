@@ -108,13 +108,15 @@ class Denoiser:
         Where sigma = 0 the noise is not determined by x0hat, and e and f of a "sample" network are infinite there.
 
         Raises:
-            ValueError: the network predicts eps and mu = 0 at one of the times, where x = eps says nothing of x0.
+            ValueError: a time is out of the schedule's range; or the network predicts eps and mu = 0 at one of the
+                times, where x = eps says nothing of x0.
         """
+        t = self.schedule.within_range(t)
         mu, sigma = self.schedule.mean(t), self.schedule.std(t)
         one, zero = np.ones_like(mu), np.zeros_like(mu)
         if self.prediction == "epsilon":
             if np.any(mu <= 0):
-                at = np.asarray(t, dtype=np.float64).ravel()[np.ravel(mu <= 0)][0]
+                at = t[mu <= 0][0]
                 raise ValueError(
                     f"prediction: 'epsilon' does not determine the sample where mu = 0, got t = {at:g}, pure noise; "
                     "start with less noise, or take a network that predicts v, the velocity or the sample"

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EDM", "VE", "VP", "DiscreteVP", "Flow", "Schedule", "float64_of"]
+__all__ = ["EDM", "VE", "VP", "DiscreteVP", "Flow", "Schedule", "float64_of", "number_of"]
 
 Array = NDArray[np.float64]
 
@@ -54,6 +54,14 @@ def float64_of(name: str, values: Any) -> Array:
         raise TypeError(
             f"{name}: must be real numbers, got {shown if len(shown) < 80 else shown[:77] + '...'} ({error})"
         ) from None
+
+
+def number_of(name: str, value: Any) -> float:
+    """One real number, from a number, or an array or tensor of one element; TypeError otherwise, with the name."""
+    number = float64_of(name, value)
+    if number.size != 1:
+        raise TypeError(f"{name}: must be one number, got {number.size} of them, shape {number.shape}")
+    return float(number.reshape(()))
 
 
 class Schedule(ABC):
@@ -137,12 +145,7 @@ class Schedule(ABC):
         grid = float64_of("times", times)
         if grid.ndim != 1 or len(grid) < 2:
             raise ValueError(f"times: must be a sequence of at least two numbers, got shape {grid.shape}")
-        low, high = self.time_range
-        rounded = (grid >= low - ROUNDING * abs(low)) & (grid <= high + ROUNDING * abs(high))
-        grid = np.where(rounded, grid.clip(low, high), grid)
-        outside = ~((grid >= low) & (grid <= high))
-        if outside.any():
-            raise ValueError(self._outside(grid[outside][0]))
+        grid = self.within_range(grid)
         self._check_network_times(grid[:-1])
         with np.errstate(divide="ignore"):
             rho = np.divide(self.std(grid), self.mean(grid))
@@ -154,6 +157,16 @@ class Schedule(ABC):
                 f"times: the noise must fall strictly from each time to the next, got {grid[k]:.10g} and then "
                 f"{grid[k + 1]:.10g} at places {k} and {k + 1}" + "; reverse the order of the times" * bool(backwards)
             )
+        return grid
+
+    def within_range(self, times: ArrayLike) -> Array:
+        """The times in float64, with what rounding has taken out of ``time_range`` set to its end, or ValueError."""
+        grid, (low, high) = np.asarray(times, dtype=np.float64), self.time_range
+        rounded = (grid >= low - ROUNDING * abs(low)) & (grid <= high + ROUNDING * abs(high))
+        grid = np.where(rounded, grid.clip(low, high), grid)
+        outside = ~((grid >= low) & (grid <= high))
+        if outside.any():
+            raise ValueError(self._outside(grid[outside][0]))
         return grid
 
     def _outside(self, time: float) -> str:
@@ -224,9 +237,10 @@ class VP(_UnitVariance):
     _shown = ("beta_min", "beta_max")
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
+        beta_min, beta_max = number_of("beta_min", beta_min), number_of("beta_max", beta_max)
         if not 0 <= beta_min < beta_max < np.inf:
             raise ValueError(f"VP: must have 0 <= beta_min < beta_max, got {beta_min} and {beta_max}")
-        self.beta_min, self.beta_max = float(beta_min), float(beta_max)
+        self.beta_min, self.beta_max = beta_min, beta_max
 
     def clock(self, t: ArrayLike) -> Array:
         t = np.asarray(t, dtype=np.float64)
@@ -389,11 +403,12 @@ class VE(Schedule):
     _shown: ClassVar[tuple[str, ...]] = ("sigma_min", "sigma_max")
 
     def __init__(self, sigma_min: float, sigma_max: float) -> None:
+        sigma_min, sigma_max = number_of("sigma_min", sigma_min), number_of("sigma_max", sigma_max)
         if not 0 < sigma_min < sigma_max < np.inf:
             raise ValueError(
                 f"{type(self).__name__}: must have 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
             )
-        self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.time_range = (0.0, self.sigma_max)
         self.least_noisy, self.least_noisy_rule = self.sigma_min, f"sigma >= sigma_min = {self.sigma_min:g}"
         default = VP()
@@ -437,9 +452,10 @@ class EDM(VE):
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, sigma_data: float = 0.5) -> None:
         super().__init__(sigma_min, sigma_max)
+        sigma_data = number_of("sigma_data", sigma_data)
         if not 0 < sigma_data < np.inf:
             raise ValueError(f"EDM: sigma_data must be positive, got {sigma_data}")
-        self.sigma_data = float(sigma_data)
+        self.sigma_data = sigma_data
 
     def default_time_map(self, t: float) -> float:
         return float(np.log(t) / 4.0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .schedules import VE, VP, Array, DiscreteVP, Flow, Schedule, float64_of
+from .schedules import VE, VP, Array, DiscreteVP, Flow, Schedule, float64_of, number_of
 
 __all__ = [
     "default_grid",
@@ -49,6 +49,7 @@ def default_grid(schedule: Schedule, start: float, end: float, steps: int) -> Ar
     evaluate the network with less noise than it was trained for, the end apart, it is uniform down to the least noisy
     time and the last step leads from there to the end.
     """
+    start, end = number_of("start", start), number_of("end", end)
     if isinstance(schedule, VE):
         return karras(schedule, steps, start=start, end=end)
     grid, limit = uniform(start, end, steps), schedule.least_noisy
@@ -84,6 +85,7 @@ def karras(
     Raises:
         TypeError, ValueError: an argument breaks its rule.
     """
+    rho = number_of("rho", rho)
     if not rho > 0:
         raise ValueError(f"rho: must be a number > 0, got {rho}")
 
@@ -119,7 +121,7 @@ def _in_sigma(
     if start is None:
         start = noisy if flow or np.isfinite(_ratio(schedule, noisy)) else float(schedule.time(HIGHEST))
     end = clean if end is None else end
-    first, last = schedule.check_times([start, end]).tolist()
+    first, last = schedule.check_times([number_of("start", start), number_of("end", end)]).tolist()
     sigma = schedule.std if flow else schedule.rho
     a, b = float(sigma(first)), float(sigma(last))
     if not np.isfinite(a):
@@ -176,9 +178,10 @@ def shifted(steps: int, shift: float, *, start: float = 0.0, end: float = 1.0) -
         TypeError, ValueError: an argument breaks its rule.
     """
     steps = _whole("steps", steps)
+    shift = number_of("shift", shift)
     if not 0 < shift < np.inf:
         raise ValueError(f"shift: must be a finite number > 0, got {shift}")
-    first, last = Flow().check_times([start, end]).tolist()
+    first, last = Flow().check_times([number_of("start", start), number_of("end", end)]).tolist()
     ends = 1.0 - np.array([first, last])
     before = ends / (shift - (shift - 1.0) * ends)
     s = np.linspace(before[0], before[1], steps + 1, dtype=np.float64)

@@ -69,6 +69,8 @@ class WithParameters(torch.nn.Module):
         ({"times": "0.4, 0.1"}, TypeError, "times: must be real numbers, got '0.4, 0.1'"),
         ({"times": [0.4, 0.1j]}, TypeError, "times: must be real numbers, got"),
         ({"start": float("nan")}, ValueError, "got nan"),
+        ({"start": "0.4"}, TypeError, "start: must be real numbers, got '0.4'"),
+        ({"end": [0.1, 0.2]}, TypeError, "end: must be one number, got 2 of them"),
         ({"noise_std": -0.1}, ValueError, "noise_std: must be a finite number >= 0, got -0.1"),
         ({"backend": "cuda-fast"}, ValueError, "backend: must be 'auto' or one of .*, got 'cuda-fast'"),
         ({"graph": True}, ValueError, "graph: True needs a CUDA device, got device 'cpu'"),

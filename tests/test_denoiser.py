@@ -82,6 +82,12 @@ def test_pure_noise_and_no_noise():
         assert torch.equal(Denoiser(network, schedule, prediction)(x, -1 / 999), x)
 
 
+def test_times_out_of_range_are_refused():
+    for schedule, t in ((VP(), 500.0), (VE(0.01, 50.0), 51.0), (Flow(), -0.1), (VP(), float("nan"))):
+        with pytest.raises(ValueError, match=r"times: .* takes times in"):
+            Denoiser(lambda x, t: x, schedule, "sample")(torch.zeros(1, 1, 4, 4), t)
+
+
 def test_time_maps():
     t = np.array([0.4, 0.2])
     assert Denoiser(abs, VP()).network_times(t).tolist() == (999 * t).tolist()

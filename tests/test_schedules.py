@@ -248,6 +248,9 @@ def test_errors_name_the_rule_and_the_value(make, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: VP("0.1"), "beta_min: must be real numbers, got '0.1'"),
+        (lambda: VE(0.1, None), "sigma_max: must be real numbers, got None"),
+        (lambda: EDM(sigma_data=[0.5, 0.5]), "sigma_data: must be one number, got 2 of them"),
         (lambda: DiscreteVP(None), "betas: must be real numbers, got None"),
         (lambda: DiscreteVP("linear"), "betas: must be real numbers, got 'linear'"),
         (lambda: DiscreteVP(["0.1", "0.2"]), "betas: must be real numbers, got .*'0.1'"),
