@@ -1,4 +1,4 @@
-"""What can run on this machine."""
+"""A report of what can run on this machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from .kernels.resources import text_table
 __all__ = ["show_config", "show_kernels"]
 
 ARCHITECTURES = 80, 90
-"""Of the GPUs that kernels are checked for: A100 and H100."""
+"""The architectures for which kernels are checked: those of the A100 (sm_80) and of the H100 (sm_90)."""
 
 
 def show_config() -> str:
-    """Versions, devices, threads and, for every backend and device, whether it can run and if not why.
+    """Print versions, devices, threads and, for every backend and device, whether it can run and if not why.
 
-    Returns the text, one fact a line, after printing it.
+    Returns:
+        The text that was printed, with one fact on each line.
     """
     from . import __version__
 
@@ -41,10 +42,13 @@ def show_config() -> str:
 
 
 def show_kernels() -> str:
-    """What compilers make of the GPU kernels, which needs no GPU; see ``ccfast.kernels.resources``.
+    """Print what compilers make of the GPU kernels (``ccfast.kernels.resources``), which needs no GPU.
 
-    Returns the table, one kernel a line, after printing it. A backend has a part in it that has a function
-    ``resources(architecture)``; one that raises ImportError or RuntimeError there gives the message in place of rows.
+    The table has the kernels of every backend that has a function ``resources(architecture)``. Where that raises
+    ImportError or RuntimeError, the message stands in place of the rows.
+
+    Returns:
+        The text that was printed, with one kernel on each line.
     """
     rows, reasons = [], []
     for name, backend in backends.BACKENDS.items():

@@ -1,4 +1,4 @@
-"""How near a restored image is to the truth: PSNR and SSIM by scikit-image, GMSD, gradient and Laplacian energy."""
+"""Measures of a restored image: PSNR, SSIM and GMSD compare it with the truth, gradient and Laplacian energy do not."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch.nn import functional
 
 __all__ = ["gmsd", "gradient_energy", "laplacian_energy", "psnr", "ssim"]
 
-_DATA_RANGE = 2.0  # images are in [-1, 1]
-_WINDOW = 11  # of SSIM: scikit-image cuts its Gaussian of standard deviation 1.5 at 3.5 standard deviations
+_DATA_RANGE = 2.0  # Images are in [-1, 1].
+_WINDOW = 11  # SSIM's window: scikit-image cuts its Gaussian of standard deviation 1.5 at 3.5 standard deviations.
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, ``10 log10(4 / mean((a - b)^2))``; infinite for equal images.
 
     Args:
-        a, b: (..., C, H, W) in [-1, 1]; they are not clamped.
+        a, b: Images (..., C, H, W) in [-1, 1]. They are not clamped.
 
     Returns:
-        float64 (...), one value an image.
+        One value for every image, float64 (...).
 
     Raises:
-        ImportError: scikit-image is not installed.
-        ValueError: the shapes differ or have fewer than three dimensions.
+        ImportError: Scikit-image is not installed.
+        ValueError: The shapes differ or have fewer than three dimensions.
     """
     metrics = _skimage_metrics()
     with np.errstate(divide="ignore"):
@@ -36,7 +36,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004: Gaussian window, standard deviation 1.5), the mean over channels.
 
-    Arguments, result and errors as ``psnr``; also ValueError for a side under 11 pixels, the window.
+    Arguments, result and errors are those of ``psnr``. A side of fewer than 11 pixels, the window, is a ValueError too.
     """
     metrics = _skimage_metrics()
     if min(a.shape[-2:], default=0) < _WINDOW:
@@ -53,17 +53,18 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def gmsd(a: Tensor, b: Tensor) -> Tensor:
     """Gradient magnitude similarity deviation (Xue et al., IEEE TIP 2014), 0 for equal images; lower is better.
 
-    As published: luminance in [0, 255], 2 x 2 mean and every second pixel, Prewitt gradients, c = 170, and the standard
-    deviation of the similarity map.
+    It is computed as published: the luminance in [0, 255] is averaged over blocks of 2 x 2 pixels, similarities of its
+    Prewitt gradients are made with c = 170, and their standard deviation over the image is the result.
 
     Args:
-        a, b: (..., C, H, W) in [-1, 1], C 3 (Rec. 601 luminance) or 1; sides at least 4.
+        a, b: Images (..., C, H, W) in [-1, 1], with three channels (of which the Rec. 601 luminance is taken) or one,
+            and with sides of at least 4.
 
     Returns:
-        float64 (...), one value an image.
+        One value for every image, float64 (...).
 
     Raises:
-        ValueError: the shapes differ, have fewer than three dimensions, other channels or too few pixels.
+        ValueError: The shapes differ, have fewer than three dimensions, other channels or too few pixels.
     """
     if a.shape != b.shape or a.ndim < 3 or a.shape[-3] not in (1, 3) or min(a.shape[-2:]) < 4:
         raise ValueError(
@@ -90,7 +91,7 @@ def laplacian_energy(x: Tensor) -> Tensor:
 
 
 def _luminance(x: Tensor) -> Tensor:
-    """(..., C, H, W) in [-1, 1] to float64 (N, 1, H, W) in [0, 255]."""
+    """The luminance of images (..., C, H, W) in [-1, 1], float64 (N, 1, H, W) in [0, 255]."""
     x = (x.detach().cpu().double().reshape(-1, *x.shape[-3:]) + 1.0) * 127.5
     weights = x.new_tensor([0.299, 0.587, 0.114] if x.shape[1] == 3 else [1.0])
     return (x * weights[:, None, None]).sum(1, keepdim=True)

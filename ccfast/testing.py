@@ -23,16 +23,18 @@ TOLERANCE: dict[torch.dtype, float] = {
     torch.bfloat16: 2**-8,  # one unit in the last place
     torch.float16: 2**-11,
 }
-"""Relative error allowed of one operation, by dtype. A whole run in float32 is allowed ten times as much."""
+"""The relative error that one operation may have, by dtype. A whole run in float32 may have ten times as much."""
 
 LIBRARY: dict[torch.dtype, float] = {
     torch.float64: 2e-15,
     torch.float32: 1e-6,
 }
-"""What one operation may change by, of its largest value, where the same numbers go through a library's matrix product,
-Fourier transform or convolution with other threads, another batch around them or another instruction set: about eight
-roundings, for sums that are added up in another order. docs/promises.md says where such a library takes part; all
-other results of one instruction set are equal to the bit. A whole run is allowed ten times as much."""
+"""How much one operation of a library may change with the threads, the batch around an image, or the instruction set.
+
+The bound is relative to the operation's largest value. It is about eight roundings, since a matrix product, Fourier
+transform or convolution may add its sums up in another order. docs/promises.md says where such a library takes part.
+All other results of one instruction set are equal to the bit. A whole run may change ten times as much.
+"""
 
 
 def relative_error(value: Tensor, truth: Tensor) -> float:
@@ -47,10 +49,10 @@ class GaussianMixture:
     E[x0 | x] = sum_k pi_k(x) (m_k + mu C_k (mu^2 C_k + sigma^2 I)^-1 (x - mu m_k)), with pi_k the posterior weights.
 
     Args:
-        weights: (K,) positive, normalised here.
-        means: (K, D).
-        covariances: (K, D, D), symmetric positive semi-definite.
-        shape: of one image, D pixels in all.
+        weights: The positive weights of the components, (K,). They are normalised here.
+        means: The means, (K, D).
+        covariances: The symmetric positive semi-definite covariances, (K, D, D).
+        shape: The shape of one image, which has D elements.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class GaussianMixture:
         self.shape = shape
 
     def denoise(self, x: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
-        """E[x0 | x] for x (B, *shape) and mu, sigma (B,); computed in the dtype of x, differentiable."""
+        """E[x0 | x] for x (B, *shape) and mu, sigma (B,), computed in the dtype of x. It can be differentiated."""
         like = {"dtype": x.dtype, "device": x.device}
         means, variances, vectors = (v.to(**like) for v in (self.means, self.variances, self.vectors))
         mu, sigma = mu.to(**like)[:, None, None], sigma.to(**like)[:, None, None]
@@ -92,7 +94,7 @@ class GaussianMixture:
         return Denoiser(network, schedule, prediction, time_map=float, name=type(self).__name__)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draws from the prior, float64 (count, *shape)."""
+        """Independent draws from the prior, float64 (count, *shape)."""
         k = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         z = torch.randn(count, self.means.shape[1], dtype=torch.float64, generator=generator)
         root = self.vectors * self.variances.clamp(min=0).sqrt()[:, None, :]
@@ -100,7 +102,7 @@ class GaussianMixture:
 
 
 class Gaussian(GaussianMixture):
-    """A prior N(mean, covariance); mean (D,), covariance (D, D)."""
+    """A prior N(mean, covariance), with mean (D,) and covariance (D, D)."""
 
     def __init__(self, mean: Tensor, covariance: Tensor, shape: tuple[int, ...]) -> None:
         super().__init__([1.0], mean[None], covariance[None], shape)

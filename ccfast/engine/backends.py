@@ -1,4 +1,4 @@
-"""Backends: who runs the operations of the loop. Chosen once, when a Sampler is made."""
+"""The table of backends, one of which runs the operations of the loop. It is chosen when a Sampler is made."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..kernels.row import Backend
 __all__ = ["BACKENDS", "can_run", "resolve"]
 
 BACKENDS: dict[str, Backend] = {"cuda": cuda, "triton": triton, "native": native, "reference": reference}
-"""By name, in order of preference; the last one runs everywhere."""
+"""The backends by name, in order of preference. The last one runs everywhere."""
 
 
 def can_run(name: str, device: torch.device | str = "cpu", raise_error: bool = False) -> bool:
-    """Whether a backend runs on a device; with ``raise_error`` the reason it does not is raised as ValueError."""
+    """Whether a backend runs on a device. With ``raise_error`` the reason why it does not is raised as ValueError."""
     if name not in BACKENDS:
         raise ValueError(f"backend: must be 'auto' or one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
     reason = BACKENDS[name].reason(torch.device(device))
@@ -24,7 +24,7 @@ def can_run(name: str, device: torch.device | str = "cpu", raise_error: bool = F
 
 
 def resolve(name: str, device: torch.device) -> Backend:
-    """The backend to use: the named one, or for "auto" the first that can run; never Triton's slow interpreter."""
+    """The named backend, or for "auto" the first one that can run, where Triton's slow interpreter does not count."""
     if name == "auto":
         slow = {"triton"} if device.type == "cpu" else set()
         name = next(candidate for candidate in BACKENDS if candidate not in slow and can_run(candidate, device))

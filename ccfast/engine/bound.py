@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["Bound", "Chosen", "check_elements", "number_row", "residual_row"]
 
 BESIDE = (("ybar", 0), ("x", 0), ("F", 0))
-"""The registers of a residual."""
+"""The registers that a residual reads."""
 
 PREPARE = Row([(("x", 0), 1.0, None)])
 """The row that makes the network's first input from a given state."""
 
 
 class Chosen(NamedTuple):
-    """Whether the backend runs the residual and the row of a step, or the reference does; and in words why."""
+    """Whether the backend (or else the reference) runs the residual and the row of a step, and why, in words."""
 
     residual: bool
     update: bool
@@ -39,17 +39,17 @@ class Chosen(NamedTuple):
 class Bound:
     """The coefficients of a program on one operator, for states of one dtype on one device.
 
-    It holds nothing of the operator itself, so that it may be kept for as long as that lives.
+    It holds no reference to the operator, so that a cache with weak keys can keep it for as long as the operator lives.
 
     Attributes:
-        rows: of every step; those with terms of a rule are made again in every run (``row_with``).
-        residuals: the row of a residual with a number as its weight; None where the weight is 1 or a tensor.
-        weights: of the residual over the modes; None where it is a number.
-        shrink: s^2/(s^2 + noise_std^2) over the modes, where the measurement is noisy; None otherwise.
-        wants_coordinates: whether a run needs encode(y).
-        per_image: the registers with coefficients of one image each, and of how many.
-        table: all numbers on the device, for a backend that reads them there; None otherwise.
-        network_times: (n,) on the device.
+        rows: The row of every step. Rows with terms that rules give are made again in every run (``row_with``).
+        residuals: The row of every residual whose weight is a number; None where the weight is 1 or a tensor.
+        weights: The weight of every residual over the modes; None where it is a number.
+        shrink: The factors s^2/(s^2 + noise_std^2) over the modes, or None without noise in the measurement.
+        wants_coordinates: Whether a run needs encode(y).
+        per_image: The number of images for which a register has coefficients, by register, where there are any.
+        table: All numbers on the device, or None for a backend that does not read them there.
+        network_times: The network time of every step on the device, (n,).
     """
 
     def __init__(self, program: Program, operator: Operator, like: Tensor, copies: int) -> None:
@@ -85,13 +85,13 @@ class Bound:
         a, modes = self._element(term.a), None if term.modes is None else self._over_modes(term.modes)
         if not isinstance(modes, Tensor):
             return term.key, a, modes
-        if self._mask:  # its coordinates are the elements of the image
+        if self._mask:  # The coordinates of a mask are the elements of the image.
             each = a.reshape(-1, *[1] * self._dimensions) if isinstance(a, Tensor) and a.ndim == 1 else a
             return term.key, each * modes, None
         return (term.key, a, modes) if isinstance(a, Tensor) else (term.key, 1.0, a * modes)
 
     def _element(self, a: float | np.ndarray | Tensor) -> float | Tensor:
-        """A number as it is, and coefficients of every image or element in the dtype and on the device of the state."""
+        """A number as a float, and an array as a tensor like the state, repeated for every copy of the measurements."""
         if isinstance(a, Tensor):
             return a.to(self._like.dtype)
         if np.ndim(a) == 0:
@@ -142,7 +142,7 @@ class Bound:
         return Row([*self._terms[k], *map(self._term, terms)])
 
     def tensors(self) -> Iterable[Tensor]:
-        """Everything that kernels read over elements and modes, in an order that only the plan decides."""
+        """All tensors of coefficients, in an order that depends on the plan alone."""
         for row, weight in zip(self.rows, self.weights, strict=True):
             yield from row.scales or ()
             for f, scale in row.modes:
@@ -155,10 +155,10 @@ class Bound:
             yield self.shrink
 
     def become(self, other: Bound) -> None:
-        """Overwrite the tensors of this one with those of the same plan on another operator.
+        """Overwrite the tensors of coefficients with those of the same plan on another operator.
 
         Raises:
-            MismatchError: they have other shapes.
+            MismatchError: The tensors have other shapes.
         """
         own, given = list(self.tensors()), list(other.tensors())
         if [t.shape for t in own] != [t.shape for t in given]:
@@ -167,14 +167,14 @@ class Bound:
             mine.copy_(theirs)
 
     def check_batch(self, images: int) -> None:
-        """Raise ValueError where coefficients of one image each are for another number of images than there are."""
+        """Raise ValueError where coefficients are for another number of images than there are."""
         for name, count in self.per_image.items():
             if count != images:
                 raise ValueError(f"row: {name} has coefficients for {count} images, got {images}")
 
     # ------------------------------------------------------------------------------------ kernels
     def chosen(self, operator: Operator, network: torch.dtype, elements: int) -> list[Chosen]:
-        """Who runs each step, for a network's output of this dtype and so many numbers in a batch."""
+        """Which backend runs each step, for a network's output of this dtype and so many elements in a batch."""
         key = network, elements
         found = self._chosen.get(key)
         if found is None:
@@ -183,13 +183,13 @@ class Bound:
         return found
 
     def starts(self, operator: Operator, elements: int) -> bool:
-        """Whether the backend makes the first state, and the network's first input."""
+        """Whether the backend makes the first state and the network's first input; the reference does otherwise."""
         if elements not in self._starts:
             self._starts[elements] = self.takes(operator, self.start, elements) is None
         return self._starts[elements]
 
     def takes(self, operator: Operator, row: Row, elements: int, *dtypes: torch.dtype) -> str | None:
-        """Why the backend does not run a row on states of this dtype and network inputs of theirs, or None."""
+        """Why the backend does not run a row on the states and inputs of this program, or None where it does."""
         return self._backend.takes(operator, row, (self._like.dtype, self._input, *dtypes), elements)
 
     def _choose(self, operator: Operator, k: int, network: torch.dtype, elements: int) -> Chosen:
@@ -207,7 +207,7 @@ class Bound:
 
 
 def number_row(step: Step) -> Row:
-    """The row of a step whose terms are numbers alone."""
+    """The row of a step whose coefficients are all numbers, which is the same on every operator."""
     terms = []
     for term in step.row:
         assert term.is_number, "the terms of this row are numbers alone"
@@ -217,7 +217,7 @@ def number_row(step: Step) -> Row:
 
 
 def residual_row(step: Step, weight: float | Tensor) -> Row:
-    """w (ybar - P (p x + q F)), or with a weight over the modes V w V^T (ybar - p x - q F), as a row."""
+    """The residual as a row: w (ybar - P (p x + q F)), or V w V^T (ybar - p x - q F) for a weight over the modes."""
     ybar, x, output = BESIDE
     if isinstance(weight, Tensor):
         return Row([(ybar, 1.0, weight), (x, -step.p, weight), (output, -step.q, weight)])
@@ -233,13 +233,13 @@ def _shrink(operator: Operator, noise_std: float, like: Tensor) -> Tensor | None
 
 
 def _modes(plan: Plan, operator: Operator) -> Mapping[int, Modes]:
-    """The tables of a plan on an operator, by identity."""
+    """The coefficients of a plan's tables on an operator, by the identity of the table."""
     tables: dict[int, SpectralTable] = {id(spectrum.table): spectrum.table for spectrum in plan.spectra}
     return {key: table.on(operator) for key, table in tables.items()}
 
 
 def check_elements(plan: Plan, operator: Operator) -> Plan:
-    """A plan whose coefficients of every element and mode fit the images and modes of the operator, or ValueError."""
+    """Return the plan if its coefficients fit the images and modes of the operator, and raise ValueError otherwise."""
     shape = (None, *operator.shape[1:]) if operator.any_channels else operator.shape
     for step in plan.steps:
         if isinstance(step.weight, np.ndarray):
@@ -261,7 +261,7 @@ def check_elements(plan: Plan, operator: Operator) -> Plan:
 
 
 def check_modes(name: str, modes: np.ndarray, operator: Operator) -> None:
-    """ValueError for an array that does not fit the modes of the operator."""
+    """Raise ValueError for an array that does not fit the modes of the operator."""
     own = np.shape(modes)
     if operator.kind == "krylov" and own:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What the loop writes to, for one shape of batch."""
+"""The tensors that the loop writes to, for one shape of batch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["Buffers"]
 
 
 class Buffers:
-    """The tensors of one run at a time.
+    """The tensors of a run. They serve one run at a time.
 
-    States take turns in a ring as long as the plan looks back, and so do cotangents, which are made at the first step
-    that needs them, in the dtype of the network's output (of its input, where the product is no reverse one). The
-    network gets an input of its own, which it may overwrite, and its output is valid until its next call: an output
-    that a later step or evaluation reads is copied into a ring, too.
+    States take turns in a ring, which is as long as the plan looks back. So do cotangents (the residuals that products
+    are taken with), which are made at the first step that needs them, in the dtype of the network's output, or of its
+    input where the product is not in reverse mode. The network gets an input of its own, which it may overwrite, and
+    its output is valid until its next call. An output that a later step or evaluation reads is copied into a ring, too.
 
     Attributes:
-        state, spare: the present state, and where the next one goes.
-        input: the network's input.
-        noise: where fresh noise goes; None without.
-        scratch: for products that evaluate the network again; None otherwise.
-        times: (B,) network time of every step.
-        time: (B,) that of an evaluation, which the network may overwrite, too.
-        table: the numbers on the device, where the backend reads them there; None otherwise.
-        kept: the registers that rules keep, by name.
+        state, spare: The present state, and the tensor that the next one is written to.
+        input: The network's input.
+        noise: The tensor for fresh noise; None where the plan has none.
+        scratch: A tensor for products that evaluate the network again; None where there are none.
+        times: The network time of every step, (B,) each.
+        time: The network time of an evaluation, (B,), which the network may overwrite, too.
+        table: The numbers on the device; None for a backend that does not read them there.
+        kept: The registers that rules keep, by name.
     """
 
     def __init__(self, program: Program, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -58,7 +58,7 @@ class Buffers:
         self._loaded: Bound | None = None
 
     def load(self, bound: Bound) -> None:
-        """Take over the times and numbers of a bound program whose rows have the same layout."""
+        """Copy the times and numbers of a bound program, whose rows must have the same layout."""
         if self._loaded is bound:
             return
         self._times.copy_(bound.network_times[:, None])
@@ -74,7 +74,7 @@ class Buffers:
         return self.cotangents[0]
 
     def cotangent_like(self, tensor: Tensor) -> Tensor:
-        """A new present cotangent in the dtype of ``tensor``."""
+        """Make and return the present cotangent anew, in the shape and dtype of ``tensor``."""
         self.cotangents[0] = own = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
         return own
 
@@ -87,17 +87,17 @@ class Buffers:
         return own.copy_(tensor)
 
     def begin(self, states: tuple[Tensor, ...]) -> None:
-        """Start from the state at the first time, or from those at the first two times."""
+        """Start from the state at the first time, or from the states at the first two times, the earlier one first."""
         for own, given in zip(self.states, reversed(states), strict=False):
             own.copy_(given)
 
     def begin_kept(self, mean: Tensor) -> None:
-        """The kept registers before the first step: the mean of the initial state, and zeros."""
+        """Set the kept registers for the first step: the first to the mean of the initial state, the others to zero."""
         for place, own in enumerate(self.kept.values()):
             own.zero_() if place else own.copy_(mean)
 
     def advance(self, registers: Registers) -> None:
-        """The spare becomes the state, and every register of this step is one step older, or gone."""
+        """Make the spare the state, and every register of this step one step older. What nothing reads is dropped."""
         self.states.insert(0, self.states.pop())
         self.state, self.spare = self.states[0], self.states[-1]
         for ring in (self.cotangents, *self._copies.values()):

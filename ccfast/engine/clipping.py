@@ -1,4 +1,4 @@
-"""Clipping of x0hat, with the derivative that goes with it: plain PyTorch, beside whatever backend runs the rows.
+"""Clipping of x0hat and its derivative, in plain PyTorch whatever backend runs the rows.
 
 Every row is written in x and F, so that a clipped estimate C(x0hat) is another output of the network,
 
@@ -31,15 +31,15 @@ RATIO = 0.995
 
 
 class Clipped(NamedTuple):
-    """What a clipped evaluation gives.
+    """An evaluation whose x0hat was clipped. The last four are None where the limits are numbers.
 
     Attributes:
-        output: F_c, in the dtype of the network's output.
-        inside: where x0hat is not clipped.
-        threshold: that of every image, (B,), where it is dynamic, or None.
-        place: two elements of every image, (B, 2), between whose magnitudes the threshold lies.
-        share: how much of the threshold each of them is, (B, 2), and zeros where the threshold is 1.
-        x0hat: before it was clipped, where the threshold is dynamic.
+        output: The clipped output F_c, in the dtype of the network's output.
+        inside: A mask of the elements of x0hat that are not clipped.
+        threshold: The dynamic threshold of every image, (B,).
+        place: The indices of two elements of every image, (B, 2), between whose magnitudes the threshold lies.
+        share: The weights of these two in the threshold, (B, 2), which are zero where the threshold is 1.
+        x0hat: The estimate before it was clipped.
     """
 
     output: Tensor
@@ -50,11 +50,11 @@ class Clipped(NamedTuple):
     x0hat: Tensor | None = None
 
     def pulled(self, r: Tensor) -> Tensor:
-        """D^T r, a tensor of its own."""
+        """D^T r, a new tensor."""
         kept = torch.where(self.inside, r, 0.0)
         if self.threshold is None or self.x0hat is None or self.place is None or self.share is None:
             return kept
-        # C = clamp(x0hat, -s, s)/s: d C/d s is -x0hat/s^2 where it is not clipped, and zero where it is.
+        # C is clamp(x0hat, -s, s)/s, so that dC/ds is -x0hat/s^2 where x0hat is not clipped, and zero where it is.
         wide = kept.to(self.x0hat.dtype)
         slope = -(wide * self.x0hat).flatten(1).sum(1) / self.threshold.square()
         out = (wide / per_image(self.threshold, wide)).flatten(1)
@@ -62,12 +62,12 @@ class Clipped(NamedTuple):
         return out.scatter_add(1, self.place, slope[:, None] * self.share * sign).view_as(r).to(r.dtype)
 
     def product(self, step: Step, r: Tensor, pulled: Tensor, h: Tensor) -> Tensor:
-        """The product of F_c from h, that of F with ``pulled`` = D^T r."""
+        """The product (dF_c/d(c x))^T r from ``pulled`` = D^T r and the network's product h with that."""
         return h - (step.p / (step.q * step.c_in)) * (r - pulled).to(h.dtype)
 
 
 def check_clip(clip: object) -> Clip:
-    """None, "dynamic", or a pair of finite numbers in order as floats; ValueError otherwise."""
+    """Return None, "dynamic", or a pair of finite ascending numbers as floats. Anything else is a ValueError."""
     if clip is None or (isinstance(clip, str) and clip == "dynamic"):
         return clip
     if isinstance(clip, Sequence) and not isinstance(clip, str) and len(clip) == 2:
@@ -79,7 +79,7 @@ def check_clip(clip: object) -> Clip:
 
 
 def clipped(clip: Clip, step: Step, x: Tensor, output: Tensor) -> Clipped:
-    """F_c for a state x and the network's output F there. Nothing in it waits for the device."""
+    """Clip the estimate of a state x and the network's output F there. Nothing here waits for the device."""
     wide = torch.promote_types(torch.promote_types(output.dtype, x.dtype), torch.float32)
     x0hat = step.p * x.to(wide) + step.q * output.to(wide)
     if isinstance(clip, tuple):
@@ -93,12 +93,12 @@ def clipped(clip: Clip, step: Step, x: Tensor, output: Tensor) -> Clipped:
 
 
 def changed(output: Tensor, difference: Tensor, q: float) -> Tensor:
-    """F plus the change of x0hat over q: what is not clipped keeps its bits."""
+    """F plus the change of x0hat over q. Elements that are not clipped keep their bits."""
     return torch.where(difference == 0, output, (output.to(difference.dtype) + difference / q).to(output.dtype))
 
 
 def dynamic_threshold(x0hat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """max(1, q) of every image, with q the ``RATIO`` quantile of |x0hat|, and how q lies between two elements."""
+    """The threshold max(1, q) of every image, with q the ``RATIO`` quantile of |x0hat|, and its places and shares."""
     size = x0hat.flatten(1).abs()
     last = size.shape[1] - 1
     low = min(math.floor(RATIO * last), max(last - 1, 0))

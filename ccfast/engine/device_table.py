@@ -1,14 +1,14 @@
 """The numbers of a bound program as one float32 tensor on the device, for backends that read them from a pointer.
 
-Kernels that read their numbers from memory serve every plan of the same rows: a captured graph needs only other
-contents in the same tensor. Blocks, each at a multiple of 16 bytes (which Triton specialises on):
+Kernels that read their numbers from memory serve every plan whose rows have the same terms: a captured graph needs only
+other contents in the same tensor. Every block starts at a multiple of 16 bytes, for which Triton specialises kernels:
 
     start          the row of the first state
     prepare[k]     the row that makes the network's first input at step k = 0 or 1
     residual[k]    p, q, or the row of a weighted residual
     update[k]      the row of step k
 
-A row's block is ``Row.values``.
+The block of a row is ``Row.values``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import Tensor
 __all__ = ["DeviceTable", "Views"]
 
 ALIGNMENT = 4
-"""Floats: 16 bytes."""
+"""The number of floats, 16 bytes, at whose multiples blocks start."""
 
 
 class Views(NamedTuple):
-    """The blocks of a table."""
+    """The blocks of a table, as views of one tensor."""
 
     start: Tensor
     prepare: list[Tensor]
@@ -35,7 +35,7 @@ class Views(NamedTuple):
 
 
 class DeviceTable:
-    """All blocks of a program, given as lists of numbers; ``values`` lies on ``device``."""
+    """All blocks of a program in one tensor, ``values``, on a device."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class DeviceTable:
         self.values = torch.tensor(flat, dtype=torch.float32, device=device)
 
     def views(self, values: Tensor) -> Views:
-        """The blocks of a tensor like ``values``."""
+        """The blocks of a tensor that is laid out as ``values`` is."""
         start, first, second, *rest = (
             values[place : place + size] for place, size in zip(self._places, self._sizes, strict=False)
         )

@@ -1,17 +1,17 @@
-"""The Plan: a sampler written as a program. Its steps are rows of terms over named registers.
+"""The Plan: a sampler written as a program, whose steps are rows of terms over named registers.
 
     x     the state                                   ybar  H+ y
     F     the network's output, x0hat = p x + q F     z     fresh unit noise
     r     the residual, H+ y - P x0hat                and what a rule keeps or writes beside them
     h     (dF/d(c_in x))^T r                          G     the second half of the output's channels, a learned variance
 
-x, F, r and h can be looked back at: (register, age) is what it was ``age`` steps ago. Each term is
+The values of x, F, r and h in earlier steps can be read, too: (register, age) is the value ``age`` steps ago. A term is
 
-    a T                          modes None
-    V diag(modes) V^T (a T)      otherwise; P is modes = 1
+    a T                          where modes is None
+    V diag(modes) V^T (a T)      otherwise; this is P (a T) for modes = 1
 
-and a step evaluates the network once, fills the registers that it or a later step reads, lets its rules act, and sets
-x' to the sum of its terms. Solvers write plans and own neither tensors nor a loop.
+A step evaluates the network once, fills the registers that it or a later step reads, lets its rules act, and sets x' to
+the sum of its terms. Solvers write plans, and have neither tensors nor a loop of their own.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 __all__ = ["DEPTH", "Clip", "Number", "Plan", "Rule", "Step", "Term"]
 
 AGED, PRESENT = ("x", "F", "r", "h"), ("ybar", "z", "G")
-"""The registers that can be looked back at, and those of the present step alone."""
+"""The registers whose earlier values can be read, and those of which only the present value can."""
 
 EVERY = frozenset((*AGED, *PRESENT))
 
 DEPTH = 3
-"""How many steps back a register may reach."""
+"""The largest age of a register."""
 
 Number = float | Array | Tensor
-"""A coefficient: a number, an array of the plan, or a tensor that a rule has computed on the device."""
+"""A coefficient is a number, an array of the plan, or a tensor that a rule has computed on the device."""
 
 
 Clip = tuple[float, float] | Literal["dynamic"] | None
-"""How x0hat is clipped: to (low, high), by dynamic thresholding, or not."""
+"""The clipping of x0hat: to (low, high), by dynamic thresholding, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Term:
     """One term of a row.
 
     Attributes:
-        register: its name.
-        age: how many steps ago it was filled.
-        a: a number, one for every image, (B,), or one for every element: (C, H, W), or (B, C, H, W) with those of every
-            image of a batch, where any dimension may be 1 ((C, L) for signals).
-        modes: None, or what the coordinates V^T (a T) are multiplied with before V takes them back: a number, an array
-            that broadcasts to the operator's singular values, or a ``Spectrum``, which is a function of them. A rule
-            gives numbers and tensors, as a ``Spectrum`` would have to be moved to the device in every run.
+        register: The name of the register.
+        age: The number of steps since the register was filled.
+        a: A number, or numbers for every image, (B,), or for every element, (C, H, W) or (B, C, H, W). Any dimension
+            may be 1, and signals have (C, L) in place of (C, H, W).
+        modes: None, or the factors by which the coordinates V^T (a T) are multiplied: a number, an array that
+            broadcasts to the operator's singular values, or a ``Spectrum``, which is a function of them. A rule gives
+            numbers or tensors, since a ``Spectrum`` would be moved to the device in every run.
     """
 
     register: str
@@ -75,7 +75,7 @@ class Term:
 
     @property
     def is_number(self) -> bool:
-        """Whether numbers alone say what the term is, for every operator."""
+        """Whether all coefficients of the term are numbers, which are the same on every operator."""
         return not np.ndim(self.a) and (self.modes is None or not isinstance(self.modes, Spectrum | np.ndarray))
 
     def __str__(self) -> str:
@@ -89,17 +89,18 @@ class Term:
 
 
 class Rule(ABC):
-    """The one hook of a step: it writes registers, or gives terms whose coefficients are computed on the device.
+    """The hook of a step: a rule writes registers, or gives terms whose coefficients are computed on the device.
 
-    A rule must not wait for the device, and takes every number that it needs when the plan is made.
+    A rule must not wait for the device. It is given every number that it needs when the plan is made.
 
     Attributes:
-        reads: the registers that ``fill`` looks at.
-        gives: the registers of the terms that it returns.
-        writes: the registers that ``fill`` writes. One that writes r takes the place of H+ y - P x0hat, and runs before
-            the product h, so that it gives no terms; any other runs after all registers of the step are filled.
-        keeps: registers of its own, which live from step to step and are changed in place. The first begins as the mean
-            of the initial state, mu apart, and the others as zero.
+        reads: The registers that ``fill`` reads.
+        gives: The registers of the terms that ``fill`` returns.
+        writes: The registers that ``fill`` writes. A rule that writes r makes the residual in place of H+ y - P x0hat.
+            It runs before the product h is taken and gives no terms. Any other rule runs after all registers of the
+            step are filled.
+        keeps: Registers of the rule's own, which live from step to step and are changed in place. The first one begins
+            as the mean of the initial state, mu apart, and the others begin as zero.
     """
 
     reads: tuple[Key, ...] = ()
@@ -117,13 +118,13 @@ class Step:
     """A network evaluation and a row.
 
     Attributes:
-        time: schedule time at its start.
-        network_time: what the network is told.
-        c_in: scale of the network's input.
-        p, q: x0hat = p x + q F.
-        row: the terms of x'.
-        weight: of the residual, r = V diag(weight) V^T (H+ y - x0hat).
-        rules: in the order in which they act.
+        time: The schedule time at which the step begins.
+        network_time: The time that is passed to the network.
+        c_in: The scale of the network's input.
+        p, q: The coefficients of x0hat = p x + q F.
+        row: The terms of x'.
+        weight: The weight of the residual, r = V diag(weight) V^T (H+ y - x0hat).
+        rules: The rules, in the order in which they act.
     """
 
     time: float
@@ -137,22 +138,23 @@ class Step:
 
     @property
     def reads(self) -> frozenset[Key]:
-        """Every register that this step looks at, with its age."""
+        """Every register that this step reads, with its age."""
         keys = {term.key for term in self.row}
         return frozenset(keys.union(*((*rule.reads, *rule.gives) for rule in self.rules)))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A program, written once by a solver and only looked up by the engine.
+    """A program, which a solver writes once and the engine only reads.
 
     Attributes:
-        solver: what wrote it, for messages.
-        steps: one for each network evaluation.
-        times: (n + 1,) schedule times, first to last.
-        mu, sigma: (n + 1,) of the path at those times.
-        product: how h is taken: a name of ``ccfast.engine.jacobian.PRODUCTS``.
-        noise_std: of the measurement, in the data range; it shrinks the initial state.
+        solver: The solver that wrote the plan, for messages.
+        steps: The steps, one for each evaluation of the network.
+        times: The schedule times from first to last, (n + 1,).
+        mu, sigma: The mean and standard deviation of the path at those times, (n + 1,).
+        product: The way in which h is taken, a name in ``ccfast.engine.jacobian.PRODUCTS``.
+        noise_std: The standard deviation of the measurement's noise in units of the data, which shrinks the initial
+            state.
         clip: how x0hat is clipped before anything is made of it; ``ccfast.engine.clipping`` has the formulas.
         kernels: what runs the row of each step and why, once a sampler has bound the plan; empty before.
 
@@ -219,7 +221,7 @@ class Plan:
 
     # ------------------------------------------------------------------------------------ what the engine asks
     def registers(self, k: int) -> frozenset[str]:
-        """The registers that step k must fill, for itself and for the steps that look back at it."""
+        """The registers that step k must fill, for itself and for later steps that read them."""
         filled = {
             register
             for later in range(k, min(k + DEPTH + 1, len(self.steps)))
@@ -230,7 +232,7 @@ class Plan:
 
     @property
     def depth(self) -> dict[str, int]:
-        """How many steps back each register is read, for those that are."""
+        """The largest age at which a register is read, for every register that is read in a later step."""
         depth: dict[str, int] = {}
         for reads in self._reads:
             for register, age in reads:
@@ -240,7 +242,7 @@ class Plan:
 
     @property
     def vjp_steps(self) -> int:
-        """Number of steps that take a product with the network's Jacobian."""
+        """The number of steps that take a product with the network's Jacobian."""
         return sum("h" in self.registers(k) for k in range(len(self.steps)))
 
     @property
@@ -250,7 +252,7 @@ class Plan:
 
     @property
     def spectra(self) -> Iterator[Spectrum]:
-        """Everything in the plan that is a function of the singular values."""
+        """All coefficients of the plan that are functions of the singular values."""
         for step in self.steps:
             for value in (step.weight, *(term.modes for term in step.row)):
                 if isinstance(value, Spectrum):
@@ -258,7 +260,7 @@ class Plan:
 
     # ------------------------------------------------------------------------------------ what people ask
     def numbers(self, register: str, age: int = 0, projected: bool = False) -> Array:
-        """The number that a register, or its projection, is multiplied with in every step, (n,)."""
+        """The coefficient of a register, or of its projection, in every step, (n,). Only numbers count."""
         column = np.zeros(len(self.steps))
         for k, step in enumerate(self.steps):
             for term in step.row:
@@ -267,7 +269,7 @@ class Plan:
         return column
 
     def explain(self) -> str:
-        """The table, and below it what runs the row of every step and why, once a sampler has bound the plan."""
+        """The plan as a table and, once a sampler has bound it, the backend that runs each step and why."""
         if not self.kernels:
             return f"{self}\nnot bound yet: a Sampler decides which kernels run it"
         return "\n".join([str(self), *(f"step {k}: {what}" for k, what in enumerate(self.kernels))])
@@ -296,12 +298,12 @@ class Plan:
 
 
 def _is_settled(value: Number | Spectrum | None) -> bool:
-    """Whether a coefficient is known to be finite without a look into an array."""
+    """Whether a coefficient is known to be finite without reading an array."""
     return value is None or isinstance(value, Spectrum) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _notes(step: Step) -> Iterator[str]:
-    """What a step has beside numbers."""
+    """Notes on the coefficients and rules of a step that are not numbers."""
     for term in step.row:
         name = f"{term.register}{term.age or ''}"
         if isinstance(term.modes, Spectrum):

@@ -1,4 +1,4 @@
-"""The registers of a run: what the terms of a row and the rules of a plan read."""
+"""The registers of a run, which the terms of rows and the rules of a plan read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Registers"]
 
 
 class Registers(dict[Key, Tensor]):
-    """Tensors by (register, age).
+    """The tensors of a run by (register, age).
 
     Attributes:
-        operator, measurement: H and y of the run.
-        coordinates: encode(y), where the plan or its initial state asks for it.
-        ops, plain: the operations of the backend and of the reference, bound to the operator.
+        operator, measurement: The operator H and the measurement y.
+        coordinates: The coordinates encode(y), or None where neither the plan nor its initial state needs them.
+        ops, plain: The operations of the backend and those of the reference, bound to the operator.
     """
 
     def __init__(self, operator: Operator, measurement: Tensor, ops: Ops, plain: Ops) -> None:
@@ -31,5 +31,5 @@ class Registers(dict[Key, Tensor]):
         self.coordinates: Tensor | None = None
 
     def estimate(self, step: Step) -> Tensor:
-        """x0hat = p x + q F of this step, a tensor of its own."""
+        """The estimate x0hat = p x + q F of this step, a new tensor."""
         return self.plain.denoised(self["x", 0], self["F", 0], step.p, step.q)

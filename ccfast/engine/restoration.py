@@ -1,4 +1,4 @@
-"""One run of a program, from a measurement to the restored images: what a graph captures, and what runs without one."""
+"""One run of a program, from a measurement to the restored images. It is run eagerly, or captured by a CUDA graph."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .registers import Registers
 __all__ = ["Draws", "Request", "initial_mean", "restore", "take_back"]
 
 INITIAL_ITERATIONS = 30
-"""Conjugate gradient steps for the initial state of an operator that does not say how many it takes."""
+"""The steps of conjugate gradients for the initial state, where the operator does not say how many it takes."""
 
 
 class Draws(NamedTuple):
-    """What the noise of a batch is made from, one of each for every image.
+    """The numbers that the noise of a batch is made from, one of each for every image.
 
     Attributes:
-        seeds: 64-bit seeds.
-        places: the place of an image among those that share a seed.
-        draws: which of several draws for the same measurement.
+        seeds: The 64-bit seeds.
+        places: The places of images among those that share a seed.
+        draws: The numbers of draws among those for the same measurement.
     """
 
     seeds: list[int]
@@ -37,29 +37,29 @@ class Draws(NamedTuple):
     draws: list[int]
 
     def repeated(self, first: int, count: int) -> Draws:
-        """Draws ``first`` to first + count of every image, a whole batch of each after the other."""
+        """The draws first, ..., first + count - 1 of every image: a whole batch of the first, then one of the next."""
         draws = [first + k for k in range(count) for _ in self.seeds]
         return Draws(self.seeds * count, self.places * count, draws)
 
     def take(self, places: list[int]) -> Draws:
-        """Those of some of the images."""
+        """The numbers of the images at these places of the batch."""
         return Draws(*([column[place] for place in places] for column in self))
 
     def words(self, device: torch.device) -> Tensor:
-        """(3, B) int64 on the device, moved without waiting for it: the bits of the seeds, the places, the draws."""
+        """The bits of the seeds, the places and the draws, (3, B) int64, moved to the device without waiting for it."""
         host = torch.stack([seed_words(self.seeds, torch.device("cpu")), *map(torch.tensor, self[1:])])
         return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 class Request(NamedTuple):
-    """The tensors of a call, checked, and what is asked of it.
+    """A call of a sampler, whose arguments have been checked.
 
     Attributes:
-        y: the measurement.
-        words: those of its ``Draws``.
-        states: none, the state at the first time, or the states at the first two times.
-        batch: which of the caller's measurements y holds.
-        hard_consistency: whether to end with x + H+ (y - H x).
+        y: The measurements.
+        words: The words of their ``Draws``.
+        states: Nothing, or the given state at the first time, or the given states at the first two times.
+        batch: Which of the caller's measurements y holds.
+        hard_consistency: Whether the run ends with x + H+ (y - H x).
     """
 
     y: Tensor
@@ -72,7 +72,7 @@ class Request(NamedTuple):
 def restore(
     program: Program, buffers: Buffers, operator: Operator, request: Request, callback: Callback | None = None
 ) -> tuple[Tensor, int]:
-    """The last state, a tensor of its own, and the number of steps taken. Nothing in it waits for the device."""
+    """The last state, a new tensor, and the number of steps that were taken. Nothing here waits for the device."""
     y, states = request.y, request.states
     seeds, places, draws = request.words
     bound = program.bind(operator, y, request.batch.copies)
@@ -118,7 +118,7 @@ def prepare(program: Program, bound: Bound, buffers: Buffers, registers: Registe
 
 
 def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The states at the last two times of a program without noise that starts from x alone, the last one first."""
+    """Run a program without noise from the state x, and return the states at its last two times, the last one first."""
     bound, buffers = program.bind(operator, x), Buffers(program, tuple(x.shape), x.dtype)
     buffers.load(bound)
     buffers.state.copy_(x)
@@ -130,9 +130,10 @@ def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, 
 
 
 def initial_mean(program: Program, bound: Bound, registers: Registers) -> Tensor:
-    """H+ y; with noise every mode of it times s^2/(s^2 + noise_std^2), so that small singular values do no harm.
+    """The mean of the initial state, mu apart: H+ y, or with noise in the measurement (H^T H + noise_std^2)^-1 H^T y.
 
-    That is (H^T H + noise_std^2)^-1 H^T y, which an operator without singular values finds by conjugate gradients.
+    The latter multiplies every mode of H+ y by s^2/(s^2 + noise_std^2), so that small singular values do not amplify
+    the noise. An operator without singular values finds it by conjugate gradients.
     """
     operator, noise = registers.operator, program.plan.noise_std
     if noise and operator.kind == "krylov":

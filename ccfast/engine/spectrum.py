@@ -1,4 +1,4 @@
-"""Coefficients that depend on the singular value: a table over few of them, and tensors over all modes."""
+"""Coefficients that depend on the singular value: a table over some of them, and tensors over all modes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NODES = 512
 """The most singular values at which a plan shows its coefficients."""
 
 CHUNK = 4096
-"""How many singular values a solver is asked about at a time, which bounds what its quadrature holds."""
+"""The number of singular values that a solver is asked about at a time, which bounds the memory of its quadrature."""
 
 
 def distinct(operator: Operator) -> Array:
@@ -36,14 +36,15 @@ class SpectralTable:
     """Coefficients of every step over the singular values of an operator.
 
     Args:
-        evaluate: called with singular values (M,) > 0; returns a float64 (n, M) for every name.
-        operator: the one that the plan is made for. ``on`` takes any other.
+        evaluate: A function of positive singular values (M,), which returns a float64 array (n, M) for every name,
+            with the coefficients of n steps.
+        operator: The operator that the plan is made for. ``on`` takes any other.
 
     Attributes:
-        nodes, columns: singular values of the operator, at most 512, and the coefficients there; read-only.
+        nodes, columns: At most 512 singular values of the operator, and the coefficients there. Both are read-only.
 
     Raises:
-        ValueError: coefficients that are not finite.
+        ValueError: Some coefficients are not finite.
     """
 
     def __init__(self, evaluate: Callable[[Array], Mapping[Any, Array]], operator: Operator) -> None:
@@ -52,7 +53,7 @@ class SpectralTable:
         self.columns = self._ask(self.nodes)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a solver wrote as a function is pickled as its values at the singular values of the plan's operator."""
+        """The function of the solver is pickled as its values at the singular values of the plan's operator."""
         columns = self._over(self._values)
         return {**vars(self), "_evaluate": Recorded(self._values, columns)}
 
@@ -65,7 +66,7 @@ class SpectralTable:
         return columns
 
     def at(self, name: Hashable, step: int) -> Spectrum:
-        """The coefficients with this name of one step."""
+        """The coefficients of one step that have this name."""
         return Spectrum(self, name, step)
 
     def on(self, operator: Operator) -> Modes:
@@ -108,15 +109,16 @@ class Modes(NamedTuple):
     """A ``SpectralTable`` on one operator.
 
     Attributes:
-        columns: (n, M) over the singular values asked for, by name.
-        over_modes: (n, *singular_values.shape) by name; None where all singular values are one number.
+        columns: The coefficients of n steps at M distinct singular values, (n, M), by name.
+        over_modes: The coefficients over all modes, (n, *singular_values.shape), by name; None where all singular
+            values are one number.
     """
 
     columns: Mapping[Hashable, Array]
     over_modes: Mapping[Hashable, Array] | None
 
     def of(self, spectrum: Spectrum, like: Tensor) -> float | Tensor:
-        """A number where all singular values are one number, else a tensor over the modes like ``like``."""
+        """The coefficient as a number where all singular values are one number, else as a tensor like ``like``."""
         if self.over_modes is None:
             return float(self.columns[spectrum.name][spectrum.step, 0])
         return from_numpy(self.over_modes[spectrum.name][spectrum.step]).to(like)
@@ -131,7 +133,7 @@ class Spectrum(NamedTuple):
 
     @property
     def values(self) -> Array:
-        """What it is at ``table.nodes``."""
+        """The coefficient at ``table.nodes``."""
         return self.table.columns[self.name][self.step]
 
     def describe(self) -> str:

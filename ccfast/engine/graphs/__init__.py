@@ -1,1 +1,1 @@
-"""CUDA graphs of whole runs: which runs are captured (``policy``), kept (``store``) and recorded (``capture``)."""
+"""CUDA graphs of whole runs: ``policy`` decides which to capture, ``store`` keeps them, and ``capture`` records them."""

@@ -1,4 +1,4 @@
-"""The primitive under the graphs: capture the work of a function on the device, repeat it on the same tensors."""
+"""The primitive of the graphs, which captures a function's work on the device and repeats it on the same tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Recording(Protocol):
     """Work that was captured.
 
     Attributes:
-        bytes: of memory that it keeps for itself.
+        bytes: The bytes of memory that the recording keeps.
     """
 
     bytes: int
@@ -27,24 +27,24 @@ class Recording(Protocol):
 
 
 class Capture(Protocol):
-    """How work is captured on one device; ``CudaCapture``, and in the tests a double that needs no device.
+    """A way to capture work on one device: ``CudaCapture``, or in the tests a double that needs no device.
 
     Attributes:
-        limit: bytes that all recordings of the device may keep.
+        limit: The bytes of memory that all recordings of the device may keep.
     """
 
     limit: int
 
     @contextmanager
     def lane(self) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Where everything about graphs happens, one user at a time and in the order of its work on the device.
+        """A context for all work with graphs, which one thread enters at a time and which keeps the order of the work.
 
-        Yields a function that hands a tensor made inside over to the code outside.
+        It yields a function that hands a tensor that was made inside over to the code outside.
         """
         ...
 
     def record(self, work: Callable[[], object]) -> Recording:
-        """Capture ``work``; raises whatever stops it. Called in the lane, after the work was done there before."""
+        """Capture ``work``, or raise what stops it. It is called in the lane, where the work was done once before."""
         ...
 
     def synchronize(self) -> None:
@@ -66,12 +66,12 @@ class CudaRecording:
 class CudaCapture:
     """Capture by CUDA graphs, on one stream of its own for each device.
 
-    Warm-up, capture and replays all use that stream: nodes of autograd remember the stream they were made on, cuBLAS
-    has its workspace by the stream, and memory that is freed there is taken again in the stream's order. The lane
-    orders it after what the caller's stream was given before, and the caller's stream after it.
+    Warm-up, capture and replays all use that stream: nodes of autograd remember the stream on which they were made,
+    cuBLAS has a workspace for each stream, and memory that is freed there is reused in the stream's order. The lane
+    makes this stream wait for the work that the caller's stream has, and then the caller's stream wait for this one.
     """
 
-    _capturing = threading.RLock()  # of all devices: one capture at a time in a process
+    _capturing = threading.RLock()  # One lock serves all devices, since a process may capture one graph at a time.
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -84,7 +84,7 @@ class CudaCapture:
             outside = torch.cuda.current_stream()
 
             def hand_over(tensor: Tensor) -> Tensor:
-                tensor.record_stream(outside)  # the caller frees it when that stream may still read it
+                tensor.record_stream(outside)  # The caller may free it while its stream still reads it.
                 return tensor
 
             self.stream.wait_stream(outside)
@@ -96,7 +96,7 @@ class CudaCapture:
 
     def record(self, work: Callable[[], object]) -> Recording:
         graph = torch.cuda.CUDAGraph()
-        # thread_local: other threads go on with what they do, loaders that pin memory for example
+        # With "thread_local" other threads, such as loaders that pin memory, may call CUDA during the capture.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             work()
         return CudaRecording(graph)

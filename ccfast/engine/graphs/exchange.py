@@ -21,7 +21,7 @@ class MismatchError(Exception):
 
 
 def signature(operator: Operator) -> tuple[Any, ...]:
-    """What two exchangeable operators must share: class, the numbers and words they hold, shapes of their tensors."""
+    """What two exchangeable operators must share: their class, numbers, strings, and shapes and dtypes of tensors."""
     parts = []
     for name, value in sorted(vars(operator).items()):
         if isinstance(value, Tensor):
@@ -32,21 +32,21 @@ def signature(operator: Operator) -> tuple[Any, ...]:
 
 
 def stand_in(operator: Operator) -> Operator:
-    """A copy with constants of its own, which remembers how they are made."""
+    """A copy of the operator that has constants of its own, and remembers how they are made."""
     other = copy.copy(operator)
     other._cache, other._makers = {}, {}
     return other
 
 
 def become(own: Operator, other: Operator) -> None:
-    """Make a stand-in the operator ``other``; its constants stay the tensors that they are.
+    """Make a stand-in equal to the operator ``other``, whose constants are copied into those of the stand-in.
 
     Raises:
-        MismatchError: a constant of ``other`` has another shape or dtype.
+        MismatchError: A constant of ``other`` has another shape or dtype.
     """
     kept, makers = own._cache, own._makers
     assert makers is not None
-    own._cache = {}  # a maker may ask for other constants, which must be those of the new operator
+    own._cache = {}  # A maker may ask for other constants, which must be those of the new operator.
     vars(own).update({name: value for name, value in vars(other).items() if name not in ("_cache", "_makers")})
     try:
         for key in kept:

@@ -1,4 +1,4 @@
-"""The graphs of one sampler: which calls are captured, which run eagerly and why, and what came of it."""
+"""The graphs of one sampler: the decision which calls are captured and which run eagerly, and its statistics."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ from .store import Graph, RefusedError, Store, graph_key
 __all__ = ["Graphs"]
 
 LEAST_GAIN = 0.02
-"""Under this "auto" runs eagerly: a graph keeps memory of its own."""
+"""The part of the time that a replay must save for "auto" to use it, since a graph keeps memory of its own."""
 
 MOST_CAPTURES = 3
-"""How often a graph is captured again after others needed its memory."""
+"""The number of times that a graph may be evicted, because others need its memory, before it is given up."""
 
 REMEMBERED = 256
-"""Keys that a sampler remembers to have met, or to have refused."""
+"""The number of keys that a sampler remembers to have met or to have refused."""
 
 
 class Graphs:
-    """Decides for each call of a sampler.
+    """Decides for each call of a sampler whether it is captured, replayed or run eagerly.
 
-    "auto" captures what is asked for twice, since a capture takes as long as some calls and the next may be another
-    one; ``Sampler.warmup`` captures at once. It gives up, and says so once as a RuntimeWarning, where a capture fails
-    or would not fit; and silently where a replay saves less than 2 % of the time. True captures the first call and
-    raises where it cannot. False never captures.
+    "auto" captures a call of a kind that it has met before, since a capture takes as long as several calls.
+    ``Sampler.warmup`` captures at once. Where a capture fails or takes too much memory "auto" gives up with a
+    RuntimeWarning, and where a replay saves less than 2 % of the time it gives up in silence. True captures the first
+    call, and raises where it cannot. False never captures.
 
     Args:
-        mode: "auto", True or False.
-        store: of the device, None where it has no graphs.
+        mode: The word "auto", True or False.
+        store: The graphs of the device, or None for a device without graphs.
+        device: The device of the sampler.
 
     Raises:
-        ValueError: another mode, or True without a CUDA device.
+        ValueError: The mode is another one, or True without a CUDA device.
     """
 
     def __init__(self, mode: bool | str, store: Store | None, device: torch.device) -> None:
@@ -52,8 +53,8 @@ class Graphs:
             raise ValueError(f"graph: True needs a CUDA device, got device {str(device)!r}")
         self.mode, self.store, self.device = mode, store, device
         self._graphs: dict[Hashable, Graph] = {}
-        self._met: OrderedDict[Hashable, str | None] = OrderedDict()  # with the reason, if they were refused
-        self._own: dict[Hashable, Hashable] = {}  # where a graph of another plan does not serve this one
+        self._met: OrderedDict[Hashable, str | None] = OrderedDict()  # The values say why keys were refused.
+        self._own: dict[Hashable, Hashable] = {}  # Keys that a graph of another plan does not serve get a key of ours.
         self._eager: Counter[str] = Counter()
         self._lost: Counter[Hashable] = Counter()
         self._warned: set[str] = set()
@@ -70,11 +71,12 @@ class Graphs:
         """The restored images, or None for a call that has to run eagerly.
 
         Args:
-            callback: whether the call has one.
-            now: capture even what was not asked for before.
+            program, operator, request: The run.
+            callback: Whether the call has a callback.
+            now: Whether a call of a kind that was not met before is captured.
 
         Raises:
-            ValueError: with mode True, a call that cannot be captured.
+            ValueError: The mode is True, and the call cannot be captured.
         """
         if self.mode is False or self.store is None:
             return None
@@ -101,7 +103,7 @@ class Graphs:
         return self._decline(reason, say)
 
     def _reason(self, key: Hashable, now: bool) -> str | None:
-        """Why a key is not captured or replayed, or None; from here on it has been met."""
+        """Why a key is not captured or replayed, or None where it is. The key counts as met from now on."""
         with self._lock:
             met = key in self._met
             reason = self._met.setdefault(key, None)
@@ -111,7 +113,7 @@ class Graphs:
         return reason if met or now else "the first of its kind"
 
     def _graph(self, key: Hashable, program: Program, operator: Operator, request: Request) -> Graph:
-        """The graph of a key: this sampler's, another sampler's, or a new one."""
+        """The graph of a key, which this or another sampler has captured, or a new one."""
         assert self.store is not None
         graph = self.store.graphs.get(key)
         if graph is not None and graph.bytes:
@@ -149,7 +151,7 @@ class Graphs:
             warnings.warn(f"graph: runs eagerly: {reason}", RuntimeWarning, stacklevel=5)
 
     def stats(self) -> dict[str, Any]:
-        """What ``Sampler.stats`` shows under "graph"."""
+        """The statistics that ``Sampler.stats`` shows under "graph"."""
         with self._lock:
             eager, graphs = dict(self._eager), [g for g in self._graphs.values() if g.bytes]
         numbers = {"mode": self.mode, "eager": eager, "replays": sum(g.replays for g in graphs)}

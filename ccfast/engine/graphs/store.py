@@ -1,14 +1,14 @@
-"""CUDA graphs: the whole run of a program captured once and replayed, so that the host has next to nothing to do.
+"""CUDA graphs: the whole run of a program is captured once and then replayed, which leaves the host little to do.
 
-A graph holds everything from the measurement to the restored images: H+ y, the first noise, every network evaluation
-and product, every row. What differs from call to call lies in tensors of the graph that a replay overwrites: y, the
-words of the noise, given states, network times and the coefficient table. So one graph serves every schedule of its
-length, where the backend reads coefficients from the device (``Program.layout``). An exchangeable operator (masks,
-kernels) is served by copying its constants; any other operator, network, set of weights or of keyword tensors has a
-graph of its own.
+A graph holds everything from the measurement to the restored images: H+ y, the first noise, all evaluations of the
+network with their products, and all rows. Everything that differs between calls lies in tensors of the graph, which are
+overwritten before a replay: y, the words of the noise, given states, network times and the table of coefficients. So
+one graph serves every schedule of its length, where the backend reads coefficients from the device
+(``Program.layout``). It serves every operator of a kind that can be exchanged (masks, blur kernels), whose constants
+are copied. Any other operator, network, set of weights or of keyword tensors has a graph of its own.
 
-Graphs are shared by all samplers of a process that can use them and live as long as one of those. Together they keep no
-more memory than the limit of their device (half of it); the least recently used ones go first.
+All samplers of a process share the graphs, and a graph lives as long as a sampler that uses it. Together the graphs of
+a device keep at most half of its memory. The least recently used ones are closed first.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from .exchange import MismatchError, become, signature, stand_in
 __all__ = ["Graph", "RefusedError", "Store", "graph_key", "store_of"]
 
 SAME = 1e-4
-"""Relative distance of two runs that differ by the order of sums alone."""
+"""The largest relative distance of two runs that differ by the order of sums alone."""
 
 WARMUPS = 3
-"""Runs in the lane before a capture: libraries make handles, plans and workspaces, torch.compile compiles."""
+"""The runs in the lane before a capture, in which libraries make handles and workspaces and torch.compile compiles."""
 
 
 class RefusedError(Exception):
-    """A run cannot be captured, or not replayed; the message is the reason."""
+    """A run cannot be captured or replayed, for the reason in the message."""
 
 
 def graph_key(program: Program, operator: Operator, request: Request) -> tuple[Hashable, ...]:
-    """What two runs must share to be served by one graph."""
+    """The properties that two runs must share to be served by one graph."""
     y = request.y
     return (
         program.layout or id(program),
@@ -57,12 +57,12 @@ class Graph:
     """One captured run and the tensors that it reads and writes.
 
     Attributes:
-        shape, dtype: of the restored images.
-        bytes: of memory that it keeps; 0 once it is closed.
-        replays: how often it was used.
-        used: when, on the clock of its store.
-        gain: part of the time of an eager run that a replay saves.
-        seconds: that capturing took, warm-up included.
+        shape, dtype: The shape and dtype of the restored images.
+        bytes: The bytes of memory that it keeps, which are 0 once it is closed.
+        replays: The number of times that it was used.
+        used: The count of its store at its last use.
+        gain: The part of the time of an eager run that a replay saves.
+        seconds: The seconds that the capture took, with its warm-up.
     """
 
     def __init__(self, program: Program, operator: Operator, request: Request) -> None:
@@ -79,12 +79,12 @@ class Graph:
         self.bytes, self.replays, self.used, self.gain, self.seconds = 0, 0, 0, 0.0, 0.0
 
     def work(self) -> Tensor:
-        """The run, from the graph's own tensors to ``out``."""
+        """Run the program from the graph's own tensors to ``out``."""
         self.out, _ = restore(self.program, self.buffers, self.operator, self.request)
         return self.out
 
     def load(self, program: Program, operator: Operator, request: Request) -> None:
-        """Overwrite what a replay reads; MismatchError for an operator that only seemed to be of the signature."""
+        """Overwrite what a replay reads. A MismatchError says that the constants of the operator do not fit."""
         for own, given in zip((*self.request[:2], *self.request.states), (*request[:2], *request.states), strict=True):
             own.copy_(given)
         if self.present == (program, operator):
@@ -92,7 +92,7 @@ class Graph:
         bound = program.bind(operator, self.request.y, self.request.batch.copies)
         self.buffers.load(bound)
         if self.present[1] is not operator:
-            self.present = (program, self.operator)  # should it fail midway
+            self.present = (program, self.operator)  # This holds if the copy fails midway.
             become(self.operator, operator)
             self.program.bind(self.operator, self.request.y, self.request.batch.copies).become(bound)
         self.present = program, operator
@@ -102,7 +102,7 @@ class Graph:
         self.recording.replay()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self.recording, self.bytes, self.out, self.keep = None, 0, torch.empty(0), ()
         del self.buffers, self.request, self.present, self.operator
 
@@ -111,8 +111,8 @@ class Store:
     """All graphs of one device.
 
     Args:
-        capture: the primitive that captures.
-        clock: seconds, to measure what a graph gains.
+        capture: The primitive that captures.
+        clock: A clock in seconds, which measures the gain of a graph.
     """
 
     def __init__(self, capture: Capture, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -126,11 +126,11 @@ class Store:
         return sum(graph.bytes for graph in list(self.graphs.values()))
 
     def capture_graph(self, key: Hashable, program: Program, operator: Operator, request: Request) -> Graph:
-        """A graph for these runs, measured against running eagerly. Called in the lane.
+        """Capture a graph for these runs, and measure it against eager ones. It is called in the lane.
 
         Raises:
-            RefusedError: something in the run cannot be captured, or the graph alone is larger than the limit.
-            Exception: whatever an eager run raises.
+            RefusedError: Something in the run cannot be captured, or the graph alone is larger than the limit.
+            Exception: An eager run raises it.
         """
         begun = self.clock()
         with torch.inference_mode(False), torch.no_grad():
@@ -162,7 +162,11 @@ class Store:
         return graph
 
     def run(self, graph: Graph, program: Program, operator: Operator, request: Request) -> Tensor:
-        """A replay; the result is a tensor of its own. Called in the lane. RefusedError for a misfit of operators."""
+        """Replay a graph and return the images as a new tensor. It is called in the lane.
+
+        Raises:
+            RefusedError: The constants of the operator do not fit the graph.
+        """
         try:
             with torch.inference_mode(False), torch.no_grad():
                 graph.load(program, operator, request)
@@ -174,9 +178,9 @@ class Store:
         return graph.out.clone()
 
     def serves(self, graph: Graph, program: Program, operator: Operator, request: Request) -> bool:
-        """Whether a replay gives what an eager run does, tried for the first other plan or operator that it serves.
+        """Whether a replay gives what an eager run does. It is tried for every other plan and the first other operator.
 
-        A backend may have left a case to the reference functions, whose coefficients are in the graph as they were.
+        They differ where a step is left to the reference, whose coefficients the graph holds as numbers.
         """
         exchanged = graph.operator is not operator and graph.present[1] is not operator
         if program in graph.programs and (graph.exchanged or not exchanged):
@@ -199,7 +203,7 @@ class Store:
         """Close the least recently used graphs until the others fit."""
         while self.bytes > self.capture.limit:
             oldest = min((g for g in list(self.graphs.values()) if g.bytes and g is not newest), key=lambda g: g.used)
-            self.capture.synchronize()  # it may be running
+            self.capture.synchronize()  # A replay of it may still be running.
             oldest.close()
             self.evicted += 1
 
@@ -212,7 +216,7 @@ class Store:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong first: ending a capture that has failed raises once more."""
+    """The first line of the error that came first, since ending a capture that failed raises another one."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
