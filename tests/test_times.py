@@ -171,7 +171,7 @@ STEPS = torch.tensor([900, 500, 100])
         (Scheduler(BETAS, None, torch.tensor([0.9, 0.5, 0.0]), use_flow_sigmas=True), [0.1, 0.5, 1.0]),
         (Scheduler(None, None, torch.tensor([80.0, 2.0, 0.002, 0.0]), sigma_data=0.5), [80.0, 2.0, 0.002, 0.0]),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_from_scheduler_reads_sigmas_or_timesteps(scheduler, expected):
     if scheduler._given[0] is None and scheduler.betas is not None:

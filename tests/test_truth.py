@@ -59,7 +59,7 @@ def test_converges_to_the_guided_ode_at_first_order(prior, name, w, jacobian):
         prior, dense(operator), ybar, schedule, x_init.flatten().numpy(), (start, end), w, jacobian != "none"
     )
     errors = []
-    for steps in (80, 160):
+    for steps in (100, 200):
         rhos = np.geomspace(*schedule.rho((start, end)), steps + 1)
         times = np.linspace(start, end, steps + 1) if name == "flow" else schedule.time(rhos)
         times[0], times[-1] = start, end
