@@ -1,4 +1,4 @@
-"""What a run must not take from the surroundings of its caller: global settings of torch."""
+"""Protection of a run from the settings of torch that are in force where its caller stands."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["check_transforms", "settled"]
 
 @contextmanager
 def settled(device: torch.device) -> Iterator[None]:
-    """Without autocast, inference mode, gradients or a default device of the caller's, in this thread alone.
+    """A context without the caller's autocast, inference mode, gradients and default device, in this thread alone.
 
-    The default device is that of the run, so that a network that makes tensors without naming one has them there.
-    Being inside of one autocast context also makes torch keep the casts of weights from one evaluation to the next.
+    The default device is that of the run, on which a network may then make tensors without naming a device. Inside of
+    one autocast context torch also keeps the casts of weights from one evaluation to the next.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -34,7 +34,7 @@ def check_transforms(name: str, *values: Tensor) -> None:
     """Raise where a result would silently miss a derivative or a dimension.
 
     Raises:
-        RuntimeError: a value carries a forward-mode tangent, or the call is made under a transform of torch.func.
+        RuntimeError: A value carries a forward-mode tangent, or the call is made under a transform of torch.func.
     """
     if _functorch.peek_interpreter_stack() is not None:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Keyword arguments of a network, spread over the batch that it is called with."""
+"""The keyword arguments of a network, spread over the batch that it is called with."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Batch", "sizes", "spread"]
 
 
 class Batch(NamedTuple):
-    """Which of the caller's measurements a batch holds.
+    """The measurements of the caller that a batch holds.
 
     Attributes:
-        images: size of the batch, copies included.
-        copies: how many copies of the measurements it holds, one batch after the other.
-        places: which of the caller's measurements are in it, for a part of them; None: all.
-        given: how many measurements the caller gave; None: as many as are in the batch.
+        images: The number of images of the batch, with all copies.
+        copies: The number of copies of the measurements, which follow each other.
+        places: The places of its measurements among those of the caller, or None where it holds all.
+        given: The number of measurements that the caller gave, or None where the batch holds all.
     """
 
     images: int
@@ -28,15 +28,15 @@ class Batch(NamedTuple):
 
     @property
     def measurements(self) -> int:
-        """How many measurements the caller gave."""
+        """The number of measurements that the caller gave."""
         return self.images // self.copies if self.given is None else self.given
 
 
 def spread(kwargs: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
     """The keyword arguments for a batch.
 
-    A tensor of one row serves every image, and one with a row for each of the caller's measurements follows them. Any
-    other tensor, and whatever is no tensor, is handed over as it is. Mappings, lists and tuples are looked into.
+    A tensor with one row serves every image, and one with a row for each of the caller's measurements is sorted and
+    copied as they are. Any other value is passed on unchanged. Mappings, lists and tuples are spread item by item.
     """
     return {name: _spread(value, batch) for name, value in kwargs.items()}
 

@@ -1,4 +1,4 @@
-"""What a captured graph has of a module: whether it is still the module that was captured."""
+"""A number that tells whether a module would still run as it did when a graph of it was captured."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from torch import Tensor, nn
 __all__ = ["identity_of"]
 
 BOOKKEEPING = frozenset(nn.Module().__dict__) - {"training"}
-"""Entries of every module that change without any change in what it computes, or are looked at by themselves."""
+"""Attributes of every module that do not change what it computes, or that are read one by one below."""
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 PLAIN = (bool, float, str, type(None))
-"""Attributes that a forward pass reads by value, such as the scale of an adapter; integers are counters too often."""
+"""The types of attributes that a forward pass reads by value, such as the scale of an adapter.
+
+Integers are not among them, since too many are counters.
+"""
 
 
 def identity_of(module: nn.Module | None) -> int:
-    """Equal as long as nothing that decides the kernels of a forward pass has changed, values of tensors apart.
+    """A number that stays the same as long as nothing changes that decides which kernels a forward pass runs.
 
-    That is the modules, their order, mode, hooks and plain attributes, and the addresses of all tensors: a graph reads
-    these again at every replay, so that it sees what is written to them.
+    It is made from the modules, their order, mode, hooks and plain attributes, and the addresses of all tensors. The
+    values of tensors do not count, since a graph reads them again at every replay.
     """
     return 0 if module is None else hash(tuple(_parts(module)))
 

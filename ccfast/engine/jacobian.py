@@ -1,7 +1,8 @@
-"""The product h = (dF/dx)^T r of the network's Jacobian with the residual: the one place that makes it.
+"""The product h = (dF/dx)^T r of the network's Jacobian with the residual, which is made here and nowhere else.
 
-"reverse" is automatic differentiation, exact for every network. A true score has a symmetric Jacobian (x0hat is the
-gradient of a scalar plus a multiple of x), so that J^T r = J r, which needs no graph of the network:
+"reverse" is automatic differentiation in reverse mode, which is exact for every network. A true score has a symmetric
+Jacobian (x0hat is the gradient of a scalar plus a multiple of x), so that J^T r = J r. Ways to J r need no graph of the
+network:
 
     "forward"             J r by forward-mode automatic differentiation (dual numbers), exact
     "finite_difference"   (F(x + delta r) - F(x))/delta, delta |r| = |x|/100 for every image, one more evaluation
@@ -32,7 +33,7 @@ from .network import NetworkRun
 __all__ = ["PRODUCTS", "Product"]
 
 STEP = 1e-2
-"""Length of a difference relative to the input: its error is of this order times the curvature of the network."""
+"""The length of a difference relative to the input. Its error is of this order, times the curvature of the network."""
 
 
 DETACHED = (
@@ -57,10 +58,11 @@ class Product(NamedTuple):
     """A way to take the product.
 
     Attributes:
-        graph: whether the evaluation must be recorded by autograd.
-        evaluations: further evaluations of the network in every step.
-        scratch: whether it wants a tensor like the input to write to.
-        take: h of an evaluation, its input, times (B,), output and residual, and that tensor.
+        graph: Whether autograd must record the evaluation of the network.
+        evaluations: The number of further evaluations of the network in every step.
+        scratch: Whether ``take`` writes to a scratch tensor like the input.
+        take: The function that returns h. It is called with the network, its input, the times (B,), the output, the
+            residual and the scratch tensor.
     """
 
     graph: bool
@@ -72,9 +74,10 @@ class Product(NamedTuple):
 def reverse(
     network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
 ) -> Tensor:
-    """(dF/dx)^T r, or ValueError where the graph from x to F is cut (the product would silently be zero).
+    """(dF/dx)^T r in reverse mode. No derivative with respect to the weights of the network is taken.
 
-    The weights of a network that require grad are left alone: no derivative with respect to them is taken.
+    Raises:
+        ValueError: The graph from x to F is cut, so that the product would silently be zero.
     """
     gradient = None
     if output.requires_grad:
@@ -95,9 +98,13 @@ def reverse(
 def forward(
     network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
 ) -> Tensor:
-    """(dF/dx) r in forward mode; the network is evaluated once more, with its tangent. ValueError as for reverse."""
+    """(dF/dx) r in forward mode, for which the network is evaluated once more with a tangent.
+
+    Raises:
+        ValueError: The output has no tangent, so that the product would silently be zero.
+    """
     with forward_ad.dual_level():
-        # the network may overwrite what it gets, the tangent with it
+        # The network may overwrite its input, and the tangent with it.
         output = network.eager(forward_ad.make_dual(leaf.clone(), r.clone()), times)
         tangent = forward_ad.unpack_dual(output).tangent
     if tangent is None:
@@ -108,7 +115,11 @@ def forward(
 def finite_difference(
     network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
 ) -> Tensor:
-    """The difference, or ValueError where the network computes in half precision."""
+    """(F(x + delta r) - F(x))/delta for a network that computes in float32 or wider.
+
+    Raises:
+        ValueError: The network computes in half precision.
+    """
     low = next((d for d in (network.autocast, output.dtype) if d in (torch.float16, torch.bfloat16)), None)
     if low is not None:
         raise ValueError(
@@ -121,11 +132,11 @@ def finite_difference(
 def rounded_difference(
     network: NetworkRun, leaf: Tensor, times: Tensor, output: Tensor, r: Tensor, scratch: Tensor | None
 ) -> Tensor:
-    """(F(x + delta r) - F(x))/delta with delta of every image; zero where r is."""
+    """(F(x + delta r) - F(x))/delta in any precision, with a delta for every image; zero for an r of zeros."""
     wide = torch.promote_types(output.dtype, torch.float32)
     length, norm = (v.to(wide).flatten(1).norm(dim=1) for v in (leaf, r))
     length = STEP * length.where(length > 0, math.sqrt(leaf[0].numel()))
-    norm = norm.clamp_min(1e-30)  # where r is zero the difference is, and so the product
+    norm = norm.clamp_min(1e-30)  # An r of zeros makes a difference of zero, whatever it is divided by.
     at_distance = torch.mul(r, per_image(length / norm, leaf), out=scratch).add_(leaf)
     changed = network(at_distance, times)
     return (changed.to(wide) - output.to(wide)).mul_(per_image(norm / length, leaf))

@@ -1,4 +1,4 @@
-"""How much memory a run takes, found without running it."""
+"""An estimate of the memory that a run takes, which is made without running it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["MemoryEstimate", "estimate_memory"]
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes of a run: the loop's own buffers, the activations that the network saves for its VJP, and its weights.
+    """The bytes of a run: the loop's buffers, the activations that the network saves for its VJP, and its weights.
 
-    ``activations`` counts what autograd keeps between forward and backward (0 without a VJP); temporaries that live
+    Activations are all that autograd keeps between forward and backward, and 0 without a VJP. Temporaries that live
     only inside an operator, and outputs and products that a plan keeps for later steps, are not counted.
     """
 
@@ -33,10 +33,10 @@ class MemoryEstimate(NamedTuple):
 
 
 def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryEstimate:
-    """Trace the network once on tensors without storage, counting what autograd would keep.
+    """Trace the network once on tensors without storage, and count what autograd would keep.
 
     Raises:
-        RuntimeError: the network looks at values (numpy, .item() and the like), so that it cannot be traced.
+        RuntimeError: The network reads values (by numpy, .item() and the like), so that it cannot be traced.
     """
     network = program.network
     saved: dict[int, int] = {}
@@ -67,5 +67,6 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
                     f"memory_estimate: network {network.denoiser!r} cannot be traced without values: {error}"
                 ) from error
             buffers.cotangent_like(output)
-        own = buffers.bytes + 2 * buffers.state.numel() * buffers.state.element_size()  # and H+ y, and the result
+        # H+ y and the result are two more tensors like the state.
+        own = buffers.bytes + 2 * buffers.state.numel() * buffers.state.element_size()
     return MemoryEstimate(own, sum(saved.values()), sum(weights.values()))

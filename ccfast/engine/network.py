@@ -1,8 +1,8 @@
 """The network as the engine calls it: in its own dtype, on its device, under the run's autocast, and never changed.
 
-A Denoiser says what a network means; ``Network`` holds what it takes to run somebody else's code many times. Nothing of
-it is kept between runs but the wrapper of torch.compile: weights, buffers, hooks and keyword arguments are read when
-they are used, so that whatever the owner changes is seen.
+A Denoiser says what the output of a network means, and ``Network`` runs it. Of somebody else's network nothing is kept
+between runs but the wrapper of torch.compile. Weights, buffers, hooks and keyword arguments are read when they are
+used, so that a run sees whatever their owner has changed.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from .identity import identity_of
 __all__ = ["Network", "NetworkRun", "same_device"]
 
 ARITHMETIC = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-"""Dtypes that a network may compute in; weights in others (float8, integers) are only stored so."""
+"""The dtypes in which a network may compute. Weights of other dtypes (float8, integers) are only stored in them."""
 
 
 class Network:
     """A Denoiser's network, prepared for a device, an autocast dtype and, where wanted, torch.compile.
 
     Args:
-        denoiser: the network with its meaning.
-        device: where it runs; None takes that of its weights, or the CPU for a network without any. It must be theirs,
-            unless hooks bring them there (offloading).
-        autocast: None, torch.bfloat16 or torch.float16.
-        compile_network: whether to run it through torch.compile.
+        denoiser: The network with its parametrisation.
+        device: The device of the run. None takes the device of the weights, or the CPU for a network without any. The
+            weights must be on this device, unless hooks bring them there (offloading).
+        autocast: The dtype torch.bfloat16 or torch.float16, or None.
+        compile_network: Whether the network runs through torch.compile.
 
     Attributes:
-        dtype: of the network's input: that of its weights; None for a network without any, which is then called in the
-            dtype of the state.
+        dtype: The dtype of the network's input, which is that of its weights; None for a network without weights, whose
+            input has the dtype of the state.
 
     Raises:
-        ValueError: an argument that breaks its rule, weights without values (on the "meta" device), or a network in
-            train mode whose layers would make a restoration random or be changed by it.
+        ValueError: An argument breaks its rule, the weights have no values (on the "meta" device), or the network is in
+            train mode and has layers that would make a restoration random or be changed by it.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Network:
             raise ValueError(f"autocast: must be None, torch.bfloat16 or torch.float16, got {autocast!r}")
         self.denoiser, self.autocast, self.compiles = denoiser, autocast, compile_network
         self._compiled: tuple[object, Callable[..., object]] | None = None
-        self.integer_times = False  # until the network asks for them
-        self.copies_input = False  # until it works in place on an input that requires grad
+        self.integer_times = False  # This becomes True when the network fails for want of integer times.
+        self.copies_input = False  # This becomes True when it fails in place on an input that requires grad.
         self.in_train_mode = False
         self.dtype: torch.dtype | None = None
         self.uncompiled: Callable[..., object] = denoiser.network
@@ -64,8 +64,7 @@ class Network:
 
     @property
     def module(self) -> nn.Module | None:
-        """The network, without the wrapper of DistributedDataParallel, which serves training alone; None for a callable
-        that is no module."""
+        """The network without the wrapper of DistributedDataParallel, or None for a callable that is no module."""
         network = self.denoiser.network
         if isinstance(network, nn.parallel.DistributedDataParallel):
             network = network.module
@@ -73,12 +72,12 @@ class Network:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters in the network's order; none where it is no torch.nn.Module."""
+        """The parameters in the network's order. A callable that is no torch.nn.Module has none."""
         module = self.module
         return [] if module is None else list(module.parameters())
 
     def prepare(self) -> None:
-        """Look at the network as it is now. Called once before every loop."""
+        """Check the network and read its dtype as they are now. This is called once before every loop."""
         self.in_train_mode = faults.check_mode(self.denoiser)
         self.dtype, module, home, unloaded = None, self.module, None, False
         self.uncompiled = self.denoiser.network if module is None else module
@@ -103,7 +102,7 @@ class Network:
             raise ValueError(f"device: the network's parameters are on {home}, got device={str(self.device)!r}")
 
     def function(self) -> Callable[..., object]:
-        """What is called: the network, or the wrapper that torch.compile has made of it as it is now."""
+        """The function that is called: the network, or the wrapper that torch.compile makes of the present network."""
         network = self.uncompiled
         if not self.compiles:
             return network
@@ -117,11 +116,11 @@ class Network:
         return NetworkRun(self, batch)
 
     def held(self) -> tuple[object, ...]:
-        """The objects that a captured run depends on: what is called, and its keyword arguments."""
+        """The objects that a captured run depends on: the function that is called, and its keyword arguments."""
         return self.function(), *self.denoiser.network_kwargs.values()
 
     def identity(self) -> tuple[object, ...]:
-        """Equal for two runs that do the same work at the same addresses; valid while ``held()`` is held."""
+        """A key that is equal for runs that do the same work at the same addresses, as long as ``held()`` is alive."""
         named = tuple((name, id(value)) for name, value in sorted(self.denoiser.network_kwargs.items()))
         return id(self.function()), self.dtype, self.autocast, identity_of(self.module), named
 
@@ -129,8 +128,9 @@ class Network:
 class NetworkRun:
     """The network during one run, with its keyword arguments spread over the batch.
 
-    Calling it gives F for a scaled input and network times (B,), as ``Denoiser.trim`` leaves it (``whole``: with the
-    channels of a learned variance). The network may overwrite both inputs, and its output is valid until the next call.
+    A call with a scaled input and network times (B,) returns F as ``Denoiser.trim`` leaves it. With ``whole`` it has
+    the channels of a learned variance, too. The network may overwrite both inputs, and its output is valid until the
+    next call.
     """
 
     def __init__(self, network: Network, batch: Batch) -> None:
@@ -138,7 +138,7 @@ class NetworkRun:
         self._batch, self._function = batch, network.function()
         kwargs = network.denoiser.network_kwargs
         self._kwargs = spread(kwargs, batch) if kwargs else {}
-        self._watches = network.in_train_mode  # in its first evaluation, which shows enough
+        self._watches = network.in_train_mode  # The first evaluation shows whether it draws random numbers.
 
     def __call__(self, x: Tensor, t: Tensor, whole: bool = False) -> Tensor:
         network = self.network
@@ -165,7 +165,7 @@ class NetworkRun:
         )
 
     def eager(self, x: Tensor, t: Tensor) -> Tensor:
-        """The same without torch.compile, for tracing and dual numbers."""
+        """Evaluate the network without torch.compile, for tracing and dual numbers."""
         self._function, self._watches = self.network.uncompiled, False
         try:
             return self(x, t)
@@ -173,7 +173,7 @@ class NetworkRun:
             self._function = self.network.function()
 
     def _adapt(self, error: Exception, x: Tensor, t: Tensor) -> bool:
-        """Whether the evaluation can be done again, with a copy of x or integer times; or an error with a cure."""
+        """Whether a failed evaluation can be repeated, with a copy of x or integer times. A known cure is raised."""
         network = self.network
         if not network.copies_input and faults.wrote_a_leaf(error, x):
             network.copies_input = True
@@ -189,7 +189,7 @@ class NetworkRun:
 
 
 def same_device(a: torch.device, b: torch.device) -> bool:
-    """Whether two devices are one; ``cuda`` is the current CUDA device."""
+    """Whether two devices are the same, where ``cuda`` without an index means the current CUDA device."""
     if a.type != b.type:
         return False
     if a.type != "cuda":

@@ -1,4 +1,4 @@
-"""What goes wrong at the border to somebody else's network, found before it does harm or said with its cure."""
+"""Faults in the use of somebody else's network, which are found before they do harm or are named with their cure."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ INTEGERS = (
     "only applicable to index tensor",
     "must be an integer tensor",
 )
-"""What torch says where a network looks a time up in a table."""
+"""Words in the errors of torch where a network looks a time up in a table."""
 
 DEPTH = 3
-"""How deep callables that hold callables are looked into."""
+"""The depth to which callables that hold callables are searched for modules."""
 
 LEAF = "leaf Variable that requires grad"
-"""What torch says of a network that works in place on its input."""
+"""Words in the error of torch where a network works in place on its input."""
 
 
 # ------------------------------------------------------------------------------------ train mode
@@ -44,7 +44,7 @@ def check_mode(denoiser: Denoiser) -> bool:
     """Whether any part of the network is in train mode.
 
     Raises:
-        ValueError: one of these would make restorations random in that mode, or be changed by them.
+        ValueError: One of these parts would make restorations random in that mode, or be changed by them.
     """
     network = denoiser.network
     modules = [network] if isinstance(network, nn.Module) else modules_behind(network)
@@ -73,7 +73,7 @@ def _training(module: nn.Module) -> list[nn.Module]:
 
 
 def _trains(part: nn.Module) -> str | None:
-    """What a module does in train mode alone that a restoration must not do; None for nothing."""
+    """The harm that a module does to a restoration in train mode, as the end of a sentence, or None."""
     name = type(part).__name__
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         return "makes an image depend on the others of its batch and changes its running statistics"
@@ -90,7 +90,7 @@ def _trains(part: nn.Module) -> str | None:
 
 
 def modules_behind(network: Any) -> list[nn.Module]:
-    """The modules that a callable runs, as far as can be seen: those that it is bound to or holds."""
+    """The modules that a callable is bound to or holds, which are those that it can be seen to run."""
     found: list[nn.Module] = []
     seen: set[int] = set()
     waiting = [(network, 0)]
@@ -107,7 +107,7 @@ def modules_behind(network: Any) -> list[nn.Module]:
 
 
 def _held(value: Any) -> list[Any]:
-    """What a callable that is no module holds and may call."""
+    """The objects that a callable other than a module holds and may call."""
     if isinstance(value, functools.partial):
         return [value.func, *value.args, *value.keywords.values()]
     if isinstance(value, types.MethodType):
@@ -136,9 +136,9 @@ def random_numbers() -> bytes:
 
 
 def check_random_numbers(denoiser: Denoiser, before: bytes) -> None:
-    """Raise ValueError where a network in train mode has drawn from the generator since.
+    """Raise ValueError where a network in train mode has drawn random numbers since the generator's state ``before``.
 
-    That is dropout without a layer of its own, ``functional.dropout(x, training=self.training)``.
+    Dropout without a layer of its own does so: ``functional.dropout(x, training=self.training)``.
     """
     if before != random_numbers():
         raise ValueError(
@@ -148,23 +148,23 @@ def check_random_numbers(denoiser: Denoiser, before: bytes) -> None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether hooks run before some part, which may bring its weights from where they are kept."""
+    """Whether hooks run before some part of the module, which may bring its weights to the device."""
     return any(part._forward_pre_hooks or "_hf_hook" in part.__dict__ for part in module.modules())
 
 
 # ------------------------------------------------------------------------------------ errors of a network
 def wrote_a_leaf(error: Exception, x: Tensor) -> bool:
-    """Whether a network was stopped when it wrote into its input, which a derivative is taken with respect to."""
+    """Whether a network failed because it wrote into its input, with respect to which a derivative is taken."""
     return x.requires_grad and LEAF in str(error)
 
 
 def wants_integers(error: Exception) -> bool:
-    """Whether a network was stopped since something, its times perhaps, is not of an integer type."""
+    """Whether a network failed because some tensor, perhaps its times, is not of an integer type."""
     return any(word in str(error) for word in INTEGERS)
 
 
 def explained(error: Exception, denoiser: Denoiser, batch: Batch, t: Tensor) -> Exception | None:
-    """An error that says what to do in place of one that a network raised; None where nothing is known of it."""
+    """An error with a cure, in place of one that a network raised, or None where no cure is known."""
     text = str(error)
     if wants_integers(error) and bool((t != t.round()).any()):
         return ValueError(

@@ -28,17 +28,17 @@ __all__ = ["Callback", "Draw", "Program"]
 Callback = Callable[[int, Tensor], object]
 
 Draw = Callable[[Tensor, int], Tensor]
-"""Fills a tensor with the noise of a step: 0 for the initial state, k + 1 for step k."""
+"""A function that fills a tensor with the noise of a number: 0 for the initial state, k + 1 for step k."""
 
 
 class Need(NamedTuple):
-    """What a step has to fill.
+    """The registers that a step has to fill, and its rules.
 
     Attributes:
-        r, h, z, G: whether it fills these registers.
-        tracked: whether the network's evaluation is recorded for a derivative.
-        residual: the rules that write r.
-        rules: the others.
+        r, h, z, G: Whether the step fills these registers.
+        tracked: Whether autograd records the network's evaluation.
+        residual: The rules that write r.
+        rules: The other rules.
     """
 
     r: bool
@@ -54,12 +54,12 @@ class Program:
     """A plan with a network and a backend.
 
     Attributes:
-        plan: what it runs, with a word on who runs each step.
-        c_in: scale of the network's input at every step, and 1 after the last.
-        needs: of every step.
-        products: how many products h the steps before each take.
-        layout: what two programs must share for one captured graph to serve both, numbers and times apart; None where
-            the loop holds what belongs to the plan alone, so that a graph serves this program alone.
+        plan: The plan, with a note on the backend that runs each step.
+        c_in: The scale of the network's input at every step, and 1 after the last one.
+        needs: The ``Need`` of every step.
+        products: The number of products h that all steps before each step take.
+        layout: The structure of the plan without its numbers and times, which two programs must share for one captured
+            graph to serve both. It is None where the loop holds more of the plan, so that a graph serves no other one.
     """
 
     def __init__(self, plan: Plan, network: Network, backend: Backend, operator: Operator) -> None:
@@ -100,10 +100,12 @@ class Program:
         return self.backend.name, plan.product, rows
 
     def bind(self, operator: Operator, like: Tensor, copies: int = 1) -> Bound:
-        """The program on an operator, for states in the dtype and on the device of ``like``; made once for each.
+        """The program on an operator, for states in the dtype and on the device of ``like``. It is made once for each.
 
         Args:
-            copies: how many copies of the measurements a batch holds, one after the other.
+            operator: The operator.
+            like: A tensor like the state.
+            copies: The number of copies of the measurements in a batch, which follow each other.
         """
         key = like.dtype, self.network.dtype, like.device, copies
         with self._lock:
@@ -111,7 +113,7 @@ class Program:
             if bounds is None:
                 bounds = self._bound[operator] = {}
             if key not in bounds:
-                with torch.inference_mode(False):  # a tensor made there could not serve a later derivative
+                with torch.inference_mode(False):  # Inference tensors could not serve a later derivative.
                     bounds[key] = Bound(self, operator, like, copies)
             return bounds[key]
 
@@ -125,22 +127,26 @@ class Program:
         callback: Callback | None = None,
         first: int = 0,
     ) -> int:
-        """Take ``buffers.state`` from the first time to the last; returns the number of steps taken.
+        """Take ``buffers.state`` from the first time to the last, and return the number of steps that were taken.
 
-        The first input is ready: ``restoration`` makes it beside the first state.
+        ``restoration`` has made the network's first input beside the first state.
 
         Args:
-            network: on the batch of this run.
-            registers: with ybar, what rules keep and, where ``first`` is not 0, the registers that it looks back at.
-            draw: makes the noise of a step.
-            callback: called as callback(k, x0hat); stops the run after step k when it returns True.
-            first: the step to begin with.
+            network: The network on the batch of this run.
+            buffers: The tensors to write to.
+            bound: This program on the operator.
+            registers: The registers, filled with ybar, with those that rules keep and, where ``first`` is not 0, with
+                the earlier ones that the step reads.
+            draw: A function that makes the noise of a step.
+            callback: A function that is called as callback(k, x0hat). The run stops after step k if it returns True.
+            first: The step to begin with.
         """
         b, table, get, elements = buffers, buffers.table, registers.__getitem__, buffers.state.numel()
         ops, plain, dtype, chosen = registers.ops, registers.plain, None, []
         for k in range(first, len(self.needs)):
             step, need = self.plan.steps[k], self.needs[k]
-            again = need.h and self.product.evaluations  # of the network, which may overwrite its input and its output
+            # A product that evaluates the network again needs copies, since the network may overwrite what it is given.
+            again = need.h and self.product.evaluations
             leaf = b.input.detach().requires_grad_(need.tracked)
             with torch.set_grad_enabled(need.tracked):
                 given = b.scratch.copy_(leaf) if again and b.scratch is not None else leaf
@@ -186,7 +192,7 @@ class Program:
             numbers = table and table.update[k]
             by = ops if chosen[k].update else plain
             by.update(row, [*map(get, row.registers)], b.spare, b.input, self.c_in[k + 1], numbers)
-            del output  # or it would live through the next evaluation, where memory peaks
+            del output  # It would otherwise live through the next evaluation, where memory peaks.
             b.advance(registers)
             if stop:
                 return k + 1 - first
@@ -194,10 +200,10 @@ class Program:
 
 
 def is_true(answer: object) -> bool:
-    """What a callback says: whether the run stops.
+    """Whether the answer of a callback stops the run.
 
     Raises:
-        TypeError: it returned something else than a truth value or None.
+        TypeError: The answer is neither a truth value nor None.
     """
     if answer is None or isinstance(answer, bool | np.bool_):
         return bool(answer)
