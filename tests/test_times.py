@@ -299,7 +299,7 @@ def test_errors(make, error, message):
             lambda: times.trailing(DiscreteVP(rescaled(LINEAR)), 6),
         ),
     ],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),
 )
 def test_grids_are_those_of_diffusers(name, config, expected):
     diffusers = pytest.importorskip("diffusers")
