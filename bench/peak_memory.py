@@ -60,14 +60,14 @@ class LiveMemory(TorchDispatchMode):
 def memory_states(case: Case) -> float:
     """The least number of states that the loop can hold at once.
 
-    These are two states, H+ y, the cotangent and, when the loop is done, the result. An operator by Fourier transforms
-    also holds two packed spectra for a while, since torch's transform has no true ``out=``. Two planes are packed into
-    a complex one, so that an odd number of planes takes more.
+    These are two states, the network's input, H+ y, the cotangent and, when the loop is done, the result. An operator
+    by Fourier transforms also holds two packed spectra for a while, since torch's transform has no true ``out=``. Two
+    channels of an image are packed into a complex plane, so that an odd number of channels takes more.
     """
-    planes = case.batch * case.shape[1]
-    spectra = 2 * 2 * ((planes + 1) // 2) / planes
-    # Where the number of planes is even, the first spectrum lies in the state that is written.
-    return 4.0 + max(1.0, spectra - (planes % 2 == 0)) if case.kind == "fourier" else 5.0
+    channels = case.shape[1]
+    spectra = 2 * 2 * ((channels + 1) // 2) / channels
+    # Where the number of channels is even, the first spectrum lies in the state that is written.
+    return 5.0 + max(1.0, spectra - (channels % 2 == 0)) if case.kind == "fourier" else 6.0
 
 
 def state_buffers(case: Case, backend: str = "auto") -> float:

@@ -141,6 +141,11 @@ ZOO = {
         {},
     ),
     "works in place on its times": (variant(forward=overwrites_times)(), Plain(), {}),
+    "keeps its times for the derivative": (
+        variant(forward=lambda self, x, t: self.block(x * t.reshape(-1, 1, 1, 1)) / 1000)(),
+        variant(forward=lambda self, x, t: self.block(x * t.clone().reshape(-1, 1, 1, 1)) / 1000)(),
+        {},
+    ),
     "returns its input": (lambda x, t: x, lambda x, t: x.clone(), {}),
     "returns a view of its input": (lambda x, t: x.view(-1, *SHAPE), lambda x, t: x.clone(), {}),
     "returns an expanded tensor": (

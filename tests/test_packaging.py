@@ -126,7 +126,8 @@ def test_checkout_imports_as_it_is(unpacked, tmp_path):
 import pickle, ccfast, ccfast.kernels.triton.rows
 from ccfast.kernels import reference
 from ccfast import kernels
-assert kernels.__doc__.startswith("Kernels:") and ccfast.kernels is kernels and kernels.reference is reference
+assert "backends of the sampling loop" in kernels.__doc__
+assert ccfast.kernels is kernels and kernels.reference is reference
 assert pickle.loads(pickle.dumps(reference.Ops)) is reference.Ops
 print(reference.__file__)
 print(ccfast.show_config())

@@ -29,8 +29,8 @@ class Buffers:
         input: The network's input.
         noise: The tensor for fresh noise; None where the plan has none.
         scratch: A tensor for products that evaluate the network again; None where there are none.
-        times: The network time of every step, (B,) each.
-        time: The network time of an evaluation, (B,), which the network may overwrite, too.
+        times: The network time of every step, (n, B).
+        given: A copy of these, which the network may overwrite; every run makes it anew.
         table: The numbers on the device; None for a backend that does not read them there.
         kept: The registers that rules keep, by name.
     """
@@ -52,8 +52,8 @@ class Buffers:
             name: [None] * (1 + self.depth.get(name, 0)) for name in ("F", "h")
         }
         self.kept = {name: torch.empty(shape, **like) for name in plan.keeps}
-        self._times = torch.empty((len(plan.steps), shape[0]), dtype=time_dtype, device=device)
-        self.times, self.time = list(self._times), torch.empty_like(self._times[0])
+        self.times = torch.empty((len(plan.steps), shape[0]), dtype=time_dtype, device=device)
+        self.given = torch.empty_like(self.times)
         self._values, self.table = None, None
         self._loaded: Bound | None = None
 
@@ -61,7 +61,7 @@ class Buffers:
         """Copy the times and numbers of a bound program, whose rows must have the same layout."""
         if self._loaded is bound:
             return
-        self._times.copy_(bound.network_times[:, None])
+        self.times.copy_(bound.network_times[:, None])
         if bound.table is not None:
             if self._values is None:
                 self._values = torch.empty_like(bound.table.values)
@@ -110,7 +110,7 @@ class Buffers:
 
     @property
     def bytes(self) -> int:
-        own = (self.input, self.noise, self.scratch, self._times, self.time)
+        own = (self.input, self.noise, self.scratch, self.times, self.given)
         rings = (*self.cotangents, *self._copies["F"], *self._copies["h"])
         tensors = (*self.states, *rings, *self.kept.values(), *own)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)

@@ -61,7 +61,7 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
             leaf = source.requires_grad_()
             try:
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
-                    output = network.on(Batch(batch)).eager(leaf, buffers.time)
+                    output = network.on(Batch(batch)).eager(leaf, buffers.given[0])
             except Exception as error:
                 raise RuntimeError(
                     f"memory_estimate: network {network.denoiser!r} cannot be traced without values: {error}"

@@ -150,7 +150,7 @@ class Program:
             leaf = b.input.detach().requires_grad_(need.tracked)
             with torch.set_grad_enabled(need.tracked):
                 given = b.scratch.copy_(leaf) if again and b.scratch is not None else leaf
-                output = network(given, b.time.copy_(b.times[k]), need.G)
+                output = network(given, b.given[k], need.G)
             if need.G:
                 output, second = output.chunk(2, dim=1)
                 registers["G", 0] = second.detach().clone() if again else second.detach()
@@ -177,7 +177,7 @@ class Program:
                     weighted = None if weight is None or c is None else (weight, c)
                     by.residual([*map(get, BESIDE)], step.p, step.q, r, weighted, numbers)
             if need.h:
-                r, time = registers["r", 0], b.time.copy_(b.times[k])
+                r, time = registers["r", 0], b.given[k].copy_(b.times[k]) if again else b.given[k]
                 pulled = r if within is None else within.pulled(r)
                 h = self.product.take(network, leaf, time, F if again else output, pulled, b.scratch)
                 h = h if within is None else within.product(step, r, pulled, h)

@@ -79,6 +79,7 @@ def restore(
     if bound.per_image:
         bound.check_batch(len(y))
     buffers.load(bound)
+    buffers.given.copy_(buffers.times)
     ops, plain = program.backend.bind(operator), reference.bind(operator)
     by = ops if bound.starts(operator, buffers.state.numel()) else plain
     normal = by.normal
@@ -121,6 +122,7 @@ def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, 
     """Run a program without noise from the state x, and return the states at its last two times, the last one first."""
     bound, buffers = program.bind(operator, x), Buffers(program, tuple(x.shape), x.dtype)
     buffers.load(bound)
+    buffers.given.copy_(buffers.times)
     buffers.state.copy_(x)
     registers = Registers(operator, x, program.backend.bind(operator), reference.bind(operator))
     prepare(program, bound, buffers, registers, 0)
