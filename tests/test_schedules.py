@@ -87,6 +87,7 @@ def test_a_table_ends_clean_one_index_below_the_first(count):
     betas = np.minimum(np.linspace(0.1, 20, count) / count, 0.999)
     schedule = DiscreteVP(betas)
     index = np.arange(count)
+    # These are float64: the same formula in another order of operations, a few thousand at most.
     np.testing.assert_allclose(schedule.mean(index / (count - 1)), np.sqrt(np.cumprod(1 - betas)), rtol=1e-12)
     low = schedule.time_range[0]
     assert low == schedule.default_end == schedule.time(0.0) == -1 / (count - 1)
@@ -100,6 +101,7 @@ def test_a_table_ends_clean_one_index_below_the_first(count):
 
 def test_zero_terminal_snr_begins_at_pure_noise():
     schedule, index = DiscreteVP(ZERO_SNR), np.arange(1000)
+    # These are float64: the same formula in another order of operations, a few thousand at most.
     np.testing.assert_allclose(schedule.mean(index / 999), np.sqrt(np.cumprod(1 - ZERO_SNR)), atol=1e-14)
     assert (schedule.mean(1.0), schedule.std(1.0), schedule.rho(1.0), schedule.time(np.inf)) == (0, 1, np.inf, 1)
     assert schedule.log_snr(1.0) == -np.inf
