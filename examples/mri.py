@@ -25,7 +25,7 @@ class MRI(Operator):
         mask: (H, W), 1 where a frequency is measured and 0 elsewhere; frequency zero is first, as in torch.fft.fft2.
     """
 
-    kind = "dense"  # No kernel knows this operator, so that P is applied by ``project``.
+    kind = "dense"  # No kernel knows this operator, so P is applied by ``project``.
 
     def __init__(self, mask: Any) -> None:
         mask = torch.as_tensor(mask)

@@ -54,7 +54,7 @@ def fitted_prior(images: Tensor) -> ccfast.Denoiser:
 
         E[x0 | x] = m + mu sum_k l_k / (mu^2 l_k + sigma^2) v_k <v_k, x - mu m>,
 
-    a network in closed form. Half of the images choose the components, the other half give l_k and l_0.
+    which is a network in closed form. Half of the images choose the components, the other half give l_k and l_0.
     """
     schedule = ccfast.schedules.VP()
     flat = images.double().flatten(1)

@@ -8,8 +8,9 @@ others. Six runs hold every pair of instruction set and MKL's mode, and of MKL's
     MKL_CBWR               COMPATIBLE, or unset     MKL's code for every processor, or the one that it picks for this
     OMP_NUM_THREADS        1, 2, 4                  also read by tests/conftest.py
 
-The kernels of csrc/cpu choose their instruction set when they are loaded, and run with that one here. Two runs go on
-at a time, whose threads sleep while they wait for each other (OMP_WAIT_POLICY): there may be more of them than cores.
+The kernels of csrc/cpu choose their instruction set by the processor when they are loaded, whatever these variables
+say. Two runs go on at a time. Their threads sleep while they wait for each other (OMP_WAIT_POLICY), because there may
+be more threads than cores.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ NEEDS = {"default": set(), "avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx51
 
 
 def processor_flags() -> set[str]:
-    """As Linux lists them; none on a processor that is not an x86-64 one, where torch has other names for its code."""
+    """The processor's flags as Linux lists them; the empty set where the processor is not an x86-64 one."""
     if platform.machine() != "x86_64":
         return set()
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -44,7 +45,7 @@ def processor_flags() -> set[str]:
 
 
 def run(command: list[str], capability: str, mode: str | None, threads: int) -> bool:
-    """Whether the command passes in that environment; this is printed, with all of its output if it does not."""
+    """Run the command in that environment, print whether it passes (and its output if it does not), and return that."""
     name = f"ATEN_CPU_CAPABILITY={capability} MKL_CBWR={mode or '(unset)'} OMP_NUM_THREADS={threads}"
     environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}
     environment |= {"ATEN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -59,7 +60,7 @@ def run(command: list[str], capability: str, mode: str | None, threads: int) -> 
 
 
 def main() -> int:
-    """The number of runs that failed."""
+    """Run all of them and return the number that failed."""
     marked = [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests").glob("test_*.py"))

@@ -1,7 +1,7 @@
 """Random calls of every op, right and wrong, in a build of the ops under ASan and UBSan. ``make fuzz``
 
-    python tests/fuzz.py [--seconds 60] [--seed 0]        # from this seed on, one call a seed
-    python tests/fuzz.py --seed 1234 --seconds 0          # that call again
+    python tests/fuzz.py [--seconds 60] [--seed 0]        # makes one call a seed, from this seed on
+    python tests/fuzz.py --seed 1234 --seconds 0          # repeats the call of this seed
 
 Half of the calls are at an edge: freed storage, shared memory, other shapes, dtypes and devices, counts and numbers out
 of range. A call that is right must write what the definition in float64 says, and change nothing else. A wrong one
@@ -36,7 +36,7 @@ REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError
 
 
 def build() -> Path:
-    """The ops of the CPU with the sanitizers in them; nothing is compiled that has not changed."""
+    """Build the CPU ops with the sanitizers and return the library; sources that did not change are not compiled."""
     BUILD.mkdir(parents=True, exist_ok=True)
     compiler, folder = os.environ.get("CXX", "g++"), Path(torch.__file__).parent
     sources = [p for p in sorted((ROOT / "csrc").glob("*.cpp")) if p.stem != "bindings" and "_cuda" not in p.stem]
@@ -58,14 +58,14 @@ def build() -> Path:
 
 
 def runtime(name: str) -> str:
-    """The path of a library of the compiler."""
+    """The path of one of the compiler's libraries."""
     command = [*os.environ.get("CXX", "g++").split(), f"-print-file-name={name}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def parent(seconds: float, seed: int) -> int:
     library = build()
-    # the sanitizer looks for __cxa_throw when it starts, so that the library that has it must be there by then
+    # The sanitizer looks for __cxa_throw when it starts, so libstdc++, which defines it, must be preloaded as well.
     preload = [runtime(name) for name in ("libasan.so", "libstdc++.so.6")]
     with tempfile.NamedTemporaryFile() as current:
         environment = {
@@ -86,7 +86,7 @@ def parent(seconds: float, seed: int) -> int:
 
 # ---------------------------------------------------------------------------------------- the child
 def load(library: str) -> None:
-    """The sanitized library in place of the installed one, with the Python part of the ops."""
+    """Load the sanitized library in place of the installed one, and then the Python part of the ops."""
     torch.ops.load_library(library)
     sys.modules["ccfast._C"] = SimpleNamespace(build_info=None, philox=None)  # pyright: ignore[reportArgumentType]
     import ccfast.kernels.native
@@ -95,7 +95,7 @@ def load(library: str) -> None:
 
 
 def make(seed: int):
-    """The call of a seed, and what must become of it."""
+    """The call of a seed, and the outcome that it must have."""
     from fuzz_calls import CALLS
     from fuzz_edges import ACCEPT, edge
 
@@ -117,7 +117,7 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def trial(call, verdict: str) -> str | None:
-    """Make the call; what is wrong with what became of it, or None."""
+    """Make the call, and return what is wrong with its outcome, or None."""
     from fuzz_calls import wrong_values
     from fuzz_edges import ACCEPT, REFUSE
 
@@ -153,7 +153,7 @@ def trial(call, verdict: str) -> str | None:
 def child(seconds: float, seed: int, library: str, current: str) -> int:
     load(library)
     torch.set_num_threads(2)
-    warnings.simplefilter("ignore")  # of casts that lose what a wrong dtype cannot hold
+    warnings.simplefilter("ignore")  # Casts to a wrong dtype warn about lost values.
     counts, end, first = {}, time.monotonic() + seconds, seed
     with open(current, "r+b", buffering=0) as place:
         while True:

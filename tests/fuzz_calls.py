@@ -1,4 +1,4 @@
-"""Random calls of the compiled ops that are right, and what they must write, in float64 from the definition."""
+"""Random valid calls of the compiled ops, and what they must write, in float64 from the definition."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Want:
     """What an output must hold.
 
     Attributes:
-        value: in float64, or complex128.
-        size: the same sum of magnitudes, to which rounding is relative.
-        certain: where every number that went in is finite; elsewhere nothing is asked but that the call ends.
+        value: the expected output, in float64 or complex128.
+        size: the same sum over magnitudes, to which rounding errors are relative.
+        certain: a mask that is True where every input number is finite. Elsewhere any output is accepted.
     """
 
     value: Tensor
@@ -47,14 +47,14 @@ class Call:
     """One call of an op.
 
     Attributes:
-        op: name in ``torch.ops.ccfast``.
-        arguments: by the names of its schema.
-        writes: names of the arguments that it writes.
-        wants: (name -> Want) of copies of the arguments that were made before the call.
+        op: its name in ``torch.ops.ccfast``.
+        arguments: the arguments, by the names of the op's schema.
+        writes: the names of the arguments that the op writes.
+        wants: a function that takes copies of the arguments, made before the call, and returns {name: Want}.
         grad: whether grad mode is on.
-        edges: what was changed, and what must become of the call.
-        readable: whether all of its tensors have elements that can be looked at.
-        pixels: how many it works on, before anything was changed.
+        edges: what was changed in the call, and the outcome that each change demands.
+        readable: whether the elements of all its tensors can be read.
+        pixels: how many pixels the call works on, counted before anything was changed.
     """
 
     op: str
@@ -71,7 +71,7 @@ class Call:
         self.pixels = first.numel()
 
     def tensors(self) -> list[tuple[str, int | None, Tensor]]:
-        """(name, place in a list or None, tensor) of all tensors."""
+        """Every tensor among the arguments, as (name, place in a list or None, tensor)."""
         found = []
         for name, value in self.arguments.items():
             if isinstance(value, Tensor):
@@ -106,10 +106,10 @@ def _words(value: object) -> str:
 
 
 def wrong_values(op: str, got: Tensor, want: Want) -> str | None:
-    """How an output differs from what it must hold, or None.
+    """A description of how an output differs from what it must hold, or None.
 
-    Rounding is relative to the sum of magnitudes: 24 terms in float32, or the longer sums of a projection, and with
-    halves a unit in the last place.
+    The bound is relative to the sum of magnitudes. It covers 24 terms in float32 or the longer sums of a projection,
+    and for half precision a unit in the last place.
     """
     bound = (4e-6 if op in ("lincomb", "mask", "fourier_pack", "fourier_multiply", "normal") else 2e-5) * want.size
     certain = want.certain & (want.size < LARGEST)
@@ -131,7 +131,7 @@ def number(rng: random.Random) -> float:
 
 
 def values(rng: random.Random, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Ordinary values, mostly; now and then some that are huge, tiny, infinite or not numbers."""
+    """Random values, most of them ordinary; now and then some are huge, tiny, infinite or not numbers."""
     generator = torch.Generator().manual_seed(rng.getrandbits(40))
     tensor = torch.randn(shape, generator=generator, dtype=torch.float64)
     if tensor.numel() and rng.random() < 0.15:
@@ -143,23 +143,23 @@ def values(rng: random.Random, shape: tuple[int, ...], dtype: torch.dtype) -> Te
 def laid_out(rng: random.Random, tensor: Tensor) -> Tensor:
     """The same values in another layout."""
     kind, sizes = rng.randrange(8), tensor.shape
-    if kind == 0 and tensor.ndim > 1:  # other order of the dimensions
+    if kind == 0 and tensor.ndim > 1:  # The dimensions lie in another order.
         order = rng.sample(range(tensor.ndim), tensor.ndim)
         back = [order.index(d) for d in range(tensor.ndim)]
         return tensor.permute(order).contiguous().permute(back)
-    if kind == 1:  # part of a wider tensor
+    if kind == 1:  # It is a part of a wider tensor.
         wide = torch.full([size + rng.randrange(3) for size in sizes], math.nan, dtype=tensor.dtype)
         part = wide[tuple(slice(w - size, w) for w, size in zip(wide.shape, sizes, strict=True))]
         return part.copy_(tensor)
-    if kind == 2:  # every second element
+    if kind == 2:  # It takes every second element.
         return torch.stack([tensor, torch.full_like(tensor, math.nan)], -1).flatten(-2)[..., ::2] if sizes else tensor
-    if kind == 3 and tensor.numel():  # repeated along some dimensions
+    if kind == 3 and tensor.numel():  # It repeats along some dimensions.
         narrow = tensor[tuple(slice(0, 1) if rng.random() < 0.4 else slice(None) for _ in sizes)]
         return narrow.contiguous().expand(sizes)
-    if kind == 4:  # at an offset that no vector load likes
+    if kind == 4:  # It starts at an offset that is not aligned.
         memory = torch.full((tensor.numel() + 3,), math.nan, dtype=tensor.dtype)
         return memory[3:].view(sizes).copy_(tensor)
-    if kind == 5 and 1 in sizes and tensor.numel():  # huge strides where there is but one
+    if kind == 5 and 1 in sizes and tensor.numel():  # Dimensions of size 1 have huge strides.
         plain = tensor.contiguous()
         strides = [2**40 if size == 1 else stride for size, stride in zip(sizes, plain.stride(), strict=True)]
         return plain.as_strided(sizes, strides)
@@ -167,10 +167,10 @@ def laid_out(rng: random.Random, tensor: Tensor) -> Tensor:
 
 
 def image_shape(rng: random.Random) -> tuple[int, ...]:
-    """Images or signals, with few elements or none; once in a while more than one piece of a kernel."""
+    """The shape of images or signals with few elements or none; rarely so many that a kernel splits the work."""
     batch, channels = rng.choice([0, 1, 1, 2, 3]), rng.choice([0, 1, 1, 2, 3, 3, 5])
     sides = [rng.choice([0, 1, 1, 2, 3, 4, 7, 8, 12, 16, 17, 33, 64]) for _ in range(rng.choice([1, 2, 2, 2]))]
-    if rng.random() < 0.03:  # few of these, since they take as long as a hundred others
+    if rng.random() < 0.03:  # Such a call takes as long as a hundred others.
         return (1, rng.choice([1, 2]), *sides[:-1], rng.choice([2049, 8193])) if sides[0] < 3 else (1, 1, 2049, 3)
     if batch * channels * sides[0] * sides[-1] > 1024:
         sides = [min(side, 17) for side in sides]
@@ -183,7 +183,7 @@ def factor(rng: random.Random, side: int) -> int:
 
 # ---------------------------------------------------------------------------------------- rows
 def row_arguments(rng: random.Random, shape: tuple[int, ...], projects: bool, direct: bool = True) -> dict[str, Any]:
-    """Terms and coefficients; outputs are added by ``outputs``."""
+    """The terms and coefficients of a row, to which ``outputs`` adds the outputs."""
     dtypes = [torch.float32, torch.float32, torch.bfloat16, torch.float16]
     count = rng.choice([1, 1, 2, 3, 5, 24])
     terms = [laid_out(rng, values(rng, shape, rng.choice(dtypes))) for _ in range(count)]
@@ -215,7 +215,7 @@ def outputs(rng: random.Random, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def total(arguments: dict[str, Any], which: str) -> Want:
-    """sum_k a_k c_k T_k; a term whose number is zero is left out."""
+    """sum_k a_k c_k T_k, without the terms whose number is zero."""
     terms = arguments["terms"]
     numbers = arguments.get(which) or [0.0] * len(terms)
     shape = terms[0].shape

@@ -1,4 +1,4 @@
-"""What turns a right call into one at the edge, wrong or unusual and right; each says which of the two it is."""
+"""Changes that make a valid call wrong or merely unusual; each function returns the outcome that it demands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HUGE = (2**31, 2**32, 2**62, 2**63 - 1)
 
 
 def edge(rng: random.Random, call: Call) -> str:
-    """Change a call, and return what must become of it. A call without pixels may skip what it does not need."""
+    """Change a call, and return the outcome that it must have. A call without pixels may skip what it does not need."""
     for _ in range(20):
         change = rng.choice(EDGES)
         verdict = change(rng, call)
@@ -31,7 +31,7 @@ def edge(rng: random.Random, call: Call) -> str:
 
 
 def is_empty(call: Call) -> bool:
-    """Without pixels, before anything was changed or since."""
+    """Whether the call has no pixels, either from the start or after a change."""
     terms = call.arguments.get("terms")
     return call.pixels == 0 or bool(terms and terms[0].layout is torch.strided and not terms[0].numel())
 
@@ -43,7 +43,7 @@ def any_tensor(rng: random.Random, call: Call, elements: int = 1) -> tuple[str, 
 
 # ---------------------------------------------------------------------------------------- tensors
 def freed(rng: random.Random, call: Call) -> str | None:
-    """The storage holds less than the sizes say."""
+    """Free a tensor's storage, so that it holds less than the sizes say."""
     chosen = any_tensor(rng, call)
     if chosen is None:
         return None
@@ -108,7 +108,7 @@ def of_another_shape(rng: random.Random, call: Call) -> str | None:
     if name in ("rows", "columns") and place in (0, 2):
         return ACCEPT if taps_fit(tuple(changed.shape), call.arguments[name], place) else REFUSE
     fits = {"scales": scale_fits, "mask": mask_fits, "multiplier": constant_fits, "basis": constant_fits}
-    if call.op == "normal" and name == "out":  # of any shape, but for the number of images
+    if call.op == "normal" and name == "out":  # Only the number of images has to fit.
         return ACCEPT if changed.ndim and len(changed) == len(old) else REFUSE
     if name == "scratch":
         return ACCEPT if changed.numel() == old.numel() else REFUSE
@@ -116,7 +116,7 @@ def of_another_shape(rng: random.Random, call: Call) -> str | None:
 
 
 def taps_fit(sizes: tuple[int, ...], parts: list[Tensor], place: int) -> bool:
-    """Any width that lies inside the matrix is one."""
+    """Whether taps of these sizes are valid: they may have any width that lies inside the matrix."""
     starts, columns = parts[place + 1], len(parts[3 - place])
     return len(sizes) == 2 and sizes[0] == len(starts) and sizes[1] > 0 and int(starts.max()) + sizes[1] <= columns
 
@@ -145,7 +145,7 @@ def constant_fits(sizes: tuple[int, ...], call: Call) -> bool:
 
 
 def not_contiguous(rng: random.Random, call: Call) -> str | None:
-    """Strided or repeated where memory must follow on."""
+    """Give a strided or repeated tensor to an argument that must be contiguous."""
     chosen = any_tensor(rng, call, 2)
     if chosen is None or chosen[0] in READ_STRIDED:
         return None
@@ -159,7 +159,7 @@ def not_contiguous(rng: random.Random, call: Call) -> str | None:
 
 
 def sharing_memory(rng: random.Random, call: Call) -> str | None:
-    """What is written lies in one buffer with something else, over it or beside it."""
+    """Put an output into one buffer with another tensor, overlapping it or beside it."""
     written = [entry for entry in call.tensors() if entry[0] in call.writes and entry[2].numel()]
     if not written or call.pixels > 5000:
         return None
@@ -187,7 +187,7 @@ def sharing_memory(rng: random.Random, call: Call) -> str | None:
 
 
 def addresses(tensor: Tensor) -> set[int]:
-    """Of every byte of its elements, in words of the smallest element."""
+    """The memory that a tensor's elements occupy, as addresses in units of two bytes."""
     index = np.indices(tuple(tensor.shape)).reshape(tensor.ndim, -1)
     strides = np.array(tensor.stride())[:, None] * tensor.element_size()
     first = tensor.data_ptr() + (index * strides).sum(0)
@@ -205,7 +205,7 @@ def differentiated(rng: random.Random, call: Call) -> str | None:
 
 
 def conjugated(rng: random.Random, call: Call) -> str | None:
-    """Torch conjugates and negates when a tensor is read."""
+    """Set the conjugate or negative bit of a tensor, which torch applies only when the tensor is read."""
     name = rng.choice(["spectrum", "basis", "multiplier", "mask", "direction", "scales"])
     if name == "scales":
         if not call.arguments.get(name):
@@ -229,7 +229,7 @@ def other_counts(rng: random.Random, call: Call) -> str | None:
         call.arguments[name] = rng.choice([[], [given[0]] * 25])
         return REFUSE
     call.arguments[name] = rng.choice([[*given, given[0]], given[:-1]])
-    return EITHER if not call.arguments[name] else REFUSE  # no numbers stand for zeros
+    return EITHER if not call.arguments[name] else REFUSE  # An empty list stands for zeros.
 
 
 def numbers_out_of_reach(rng: random.Random, call: Call) -> str | None:

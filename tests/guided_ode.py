@@ -1,6 +1,7 @@
 """The ODE that the conjugate sampler discretises, for a Gaussian prior, solved by brute force in float64 numpy.
 
-Written from the definition (score of the prior plus the PiGDM likelihood term), independently of the package's rows.
+It is written from the definition, the score of the prior plus the likelihood term of PiGDM, and uses none of the
+package's rows.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ def solve(
     """The state (D,) at the end of ``span``, by the method of Runge and Kutta of order 4 in ln rho (Flow: in t).
 
     Args:
-        prior: of one component.
+        prior: a mixture with one component.
         projector: P, (D, D).
         ybar: H+ y, (D,).
-        schedule: whose times ``span`` holds.
+        schedule: the schedule that the times in ``span`` belong to.
         x: the state at the start of ``span``, (D,).
-        span: the times of start and end.
+        span: the times at the start and the end.
         weight: the guidance w, or for noisy measurements the matrix V Gamma V^T of a given rho, which stands in for it.
         jacobian: whether the residual is multiplied by the transposed Jacobian of the denoiser.
     """
@@ -55,7 +56,7 @@ def solve(
         pull = gain.T @ r if jacobian else r
         return (x1 - x) / sigma + t * (1 - t) * pull
 
-    def diffusion_velocity(u, z):  # z = x/mu against u = ln rho
+    def diffusion_velocity(u, z):  # The unknown is z = x/mu as a function of u = ln rho.
         rho = np.exp(u)
         t = float(schedule.time(rho))
         mu, sigma = float(schedule.mean(t)), float(schedule.std(t))

@@ -1,8 +1,9 @@
-"""Parses the native code against headers of other torch versions, with the flags of setup.py: headers.py [VERSION...]
+"""Parse the native code against headers of other torch versions, with the flags of setup.py: headers.py [VERSION...]
 
 Without arguments these are the oldest torch that is promised and the one before the installed one. Their headers come
 from wheels of the package index, whatever the platform of the wheel, and are kept in CCFAST_HEADERS (default:
-~/.cache/ccfast/headers). A version whose wheel cannot be had is named and left out; what does not parse is an error.
+~/.cache/ccfast/headers). A version whose wheel cannot be had is named and left out; a file that does not parse is an
+error.
 CUDA sources, which include nothing of torch, are compiled once, where nvcc is found. `make headers`.
 """
 
@@ -39,12 +40,13 @@ def load_setup():
 def wanted(oldest: tuple[int, int], installed: str) -> list[str]:
     """The oldest version that is promised and the one before the installed one: 2.10 and 2.12 where 2.13 is."""
     major, minor = map(int, installed.split(".")[:2])
-    before = [(major, minor - 1)] if minor > 0 else []  # what came before a new major version is not known here
+    # The last minor version of an earlier major version is not known here.
+    before = [(major, minor - 1)] if minor > 0 else []
     return [f"{a}.{b}" for a, b in sorted({oldest, *before}) if (a, b) >= oldest]
 
 
 def fetch(release: str, cache: Path = CACHE) -> Path | None:
-    """Folder of a torch package of which only the headers and version.py are there; None where no wheel can be had."""
+    """The folder of a torch package of which only headers and version.py are kept, or None where no wheel is found."""
     folder = cache / release / "torch"
     if (folder / "include/torch/csrc/stable/library.h").is_file():
         return folder
@@ -66,8 +68,8 @@ def fetch(release: str, cache: Path = CACHE) -> Path | None:
 
 
 def commands(setup, torch: Path, folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Source and command of every C++ file that the build compiles, CUDA's among them."""
-    (folder / "kernel_report.inc").touch()  # which nvcc's words are made into
+    """The source and the command of every C++ file that the build compiles, including those that need CUDA."""
+    (folder / "kernel_report.inc").touch()  # The build makes this file from nvcc's output.
     cuda = setup.Cuda("nvcc", folder, ["90"])
     text = setup.ninja_file(folder, setup.find_compiler(), torch, setup.find_pybind11(), "_C.so", cuda)
     (folder / "build.ninja").write_text(text)
@@ -93,7 +95,7 @@ def cuda_commands(setup, folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def failures(rows: Iterator[tuple[str, list[str]]]) -> list[str]:
-    """What the compiler said of the files that it does not take."""
+    """The compiler's messages for the files that do not parse."""
 
     def compiled(row: tuple[str, list[str]]) -> str:
         done = subprocess.run(row[1], cwd=ROOT, capture_output=True, text=True)

@@ -24,18 +24,20 @@ READS = ("tolist", "numpy", "cpu", "__array__")
 
 
 class Lint(TorchDispatchMode):
-    """Notes the operations of a run.
+    """A dispatch mode that records the operations of a run.
 
     Args:
-        inputs: tensors that the run is given.
-        before: the lint of an earlier run; what that run was given by others is known to this one.
+        inputs: the tensors that the run is given.
+        before: the lint of an earlier run, whose tensors are known to this one, too.
 
     Attributes:
-        operations: all of them.
-        waits: those that wait for the device, or whose result has a shape that depends on values.
-        strangers: those that read a tensor made on the host meanwhile (a list, numpy), which would have to be copied.
-        allocations: (step, operation) for those of the loop that return new memory, network and product apart.
-        step: of the loop, counted by ``network``.
+        operations: all operations, in order.
+        waits: operations that wait for the device, or whose result has a shape that depends on values.
+        strangers: operations that read a tensor made on the host during the run (from a list or numpy), which would
+            have to be copied.
+        allocations: (step, operation) of every operation of the loop that returns new memory, except those of the
+            network and the product.
+        step: the step of the loop, counted by ``network``.
     """
 
     def __init__(self, inputs, before=None):
@@ -60,13 +62,13 @@ class Lint(TorchDispatchMode):
         made = {s.data_ptr(): s for s in map(storage, tensors(result)) if s.data_ptr() not in read}
         if made and self._looping and not self._library:
             self.allocations.append((self.step, function))
-        self._known |= read | made  # kept, so that no address is used twice
+        self._known |= read | made  # A tensor that is kept here cannot free its address.
         self.operations.append(function)
         return result
 
     @contextmanager
     def library(self):
-        """What is allocated meanwhile is not the loop's."""
+        """A context in which allocations are not counted as the loop's."""
         self._library, before = True, self._library
         try:
             yield
@@ -81,7 +83,7 @@ class Lint(TorchDispatchMode):
         return call
 
     def loop(self, run):
-        """Of a program: where allocations count."""
+        """A wrapper of a program's ``run``, inside which allocations are counted."""
 
         def call(*args, **kwargs):
             self._looping = True
@@ -99,7 +101,7 @@ class Lint(TorchDispatchMode):
 
     @contextmanager
     def watching(self, monkeypatch):
-        """The mode itself, with the methods that no operation shows."""
+        """A context that enters the mode, and also records the tensor methods that no dispatched operation shows."""
 
         def reads(name):
             def method(tensor, *args, **kwargs):
@@ -115,7 +117,7 @@ class Lint(TorchDispatchMode):
 
 
 def tensors(tree):
-    """Those of the arguments or results of an operation, in turn: quicker than torch's leaves of any tree."""
+    """The tensors among an operation's arguments or results, found faster than by torch's general pytree functions."""
     if isinstance(tree, torch.Tensor):
         return [tree]
     if isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""A kernel for tests/test_triton.py alone: the words that the noise is made of."""
+"""A Triton kernel that only tests/test_triton.py uses: it writes the random words that the noise is made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of every solver on every operator and schedule, in float64, as probes that a recorded table is compared with.
+"""Results of every solver on every operator and schedule, in float64, as probes to compare with a recorded table.
 
 ``python tests/recorded.py`` writes the table anew. That is right only after a change that is meant to change results:
 ``tests/test_recorded.py`` holds everything else to what is recorded.
@@ -27,7 +27,7 @@ SHAPE, STEPS, PROBES = (3, 6, 8), 4, 4
 
 
 def uniform(*shape: int, seed: int) -> torch.Tensor:
-    """Numbers in [0, 1) that no library's generator makes."""
+    """Numbers in [0, 1) from a hash, which no library's generator makes."""
     index = np.arange(int(np.prod(shape)), dtype=np.uint64)
     mixed = (index * np.uint64(2654435761) + np.uint64(seed * 40503 + 12345)) % np.uint64(4294967291)
     mixed = (mixed * mixed + np.uint64(7)) % np.uint64(999983)
@@ -35,7 +35,7 @@ def uniform(*shape: int, seed: int) -> torch.Tensor:
 
 
 def noise(out, seeds, samples, draws, step):
-    """In place of ``reference.normal``: of unit variance, from the same arguments."""
+    """Noise of unit variance, which takes the place of ``reference.normal`` with the same arguments."""
     for b in range(len(out)):
         key = int(seeds[b]) + 31 * int(samples[b]) + 977 * int(draws[b]) + 7919 * step
         out[b] = (uniform(*out.shape[1:], seed=key) - 0.5) * 12**0.5
@@ -97,7 +97,7 @@ NOISES = (0.0, 0.05)
 
 
 def cases(solver: solvers.Solver) -> Iterator[tuple[str, str, float, torch.Tensor]]:
-    """(operator, schedule, noise, probes) of every combination that the solver takes."""
+    """Every combination that the solver takes, as (operator, schedule, noise, probes)."""
     truth = 2 * uniform(2, *SHAPE, seed=5) - 1
     probe = torch.cos(torch.arange(truth.numel(), dtype=torch.float64)[:, None] * torch.arange(1, PROBES + 1))
     for name, make in OPERATORS.items():
@@ -115,7 +115,7 @@ def cases(solver: solvers.Solver) -> Iterator[tuple[str, str, float, torch.Tenso
 
 
 def record() -> dict[str, np.ndarray]:
-    """Probes of every solver, (operators, schedules, noises, PROBES), NaN where a combination is refused."""
+    """The probes of every solver, (operators, schedules, noises, PROBES), and NaN where a combination is refused."""
     table = {}
     for key, solver in SOLVERS.items():
         table[key] = np.full((len(OPERATORS), len(SCHEDULES), len(NOISES), PROBES), np.nan)

@@ -1,4 +1,4 @@
-"""A recorder of all operations that run, and those that wait for the device."""
+"""A dispatch mode that records all operations that run, and the set of those that wait for the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.defau
 
 
 class Recorder(TorchDispatchMode):
-    """The names of all operations."""
+    """A dispatch mode that collects the names of all operations."""
 
     def __init__(self):
         super().__init__()

@@ -1,7 +1,7 @@
-"""A double of CUDA graphs for the CPU: it records the operations of a run, and does them again on the same tensors.
+"""A stand-in for CUDA graphs on the CPU: it records the operations of a run, and replays them on the same tensors.
 
-Like a graph it knows addresses and numbers, not Python: what was a float when it was captured stays that float, a
-constant that moved is not found, and an operation that would wait for the device cannot be captured.
+Like a graph it knows addresses and numbers, not Python: a float keeps the value that it had when it was captured, a
+constant that moved to another address is not found, and an operation that would wait for the device cannot be captured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Recording(TorchDispatchMode):
 
     @property
     def bytes(self):
-        """Nothing that was made is freed, since all of it is written to again."""
+        """The size of all tensors that the run made; none is freed, because a replay writes to each of them again."""
         return sum(storage.nbytes() for storage in self.storages.values())
 
     def replay(self):
@@ -42,7 +42,8 @@ class Recording(TorchDispatchMode):
             for function, args, kwargs, result in self.operations:
                 again = function(*args, **kwargs)
                 for old, new in zip(tensors(result), tensors(again), strict=True):
-                    if old.data_ptr() != new.data_ptr():  # no view of an argument, and not written in place
+                    # The result is neither a view of an argument nor written in place.
+                    if old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 
 
@@ -51,11 +52,11 @@ def tensors(tree):
 
 
 class Replayer:
-    """The ``Capture`` of this double.
+    """The stand-in for ``Capture``.
 
     Args:
-        limit: bytes.
-        captures, synchronizations: how often it did that.
+        limit: the most bytes that a capture may take.
+        captures, synchronizations: how often it captured and synchronized.
     """
 
     def __init__(self, limit=1 << 40):

@@ -14,18 +14,18 @@ TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
 
 
 def key(name):
-    """((register, age), projected) of "x", "Ph", "F2" or "Pybar"."""
+    """The key ((register, age), projected) of a name such as "x", "Ph", "F2" or "Pybar"."""
     projected, register, age = re.fullmatch(r"(P?)(ybar|[xFrhzu])(\d?)", name).groups()
     return (register, int(age or 0)), bool(projected)
 
 
 def given(coefficients, tensors, modes=None):
-    """(row, tensors): the first two arguments of an ``update``.
+    """The first two arguments of an ``update``: (row, tensors).
 
     Args:
-        coefficients: number, or tensor of every image or element, by term.
-        tensors: by register.
-        modes: coefficients over the modes, by register.
+        coefficients: the coefficient of every term: a number, or a tensor over the images or elements.
+        tensors: the tensor of every register.
+        modes: the coefficients over the modes, by register.
     """
     terms = [(*key(name), c) for name, c in coefficients.items()]
     terms = [(place, c, 1.0 if projected else None) for place, projected, c in terms]
@@ -34,24 +34,24 @@ def given(coefficients, tensors, modes=None):
 
 
 def columns(plan):
-    """The numbers of a plan over its steps, by term; what is zero in every step is left out."""
+    """The coefficients of a plan over its steps, by term; terms that are zero in every step are left out."""
     keys = [(f"P{t.register}{t.age or ''}" if t.modes is not None else f"{t.register}{t.age or ''}", t)
             for step in plan.steps for t in step.row if t.is_number]  # fmt: skip
     return {name: plan.numbers(t.register, t.age, t.modes is not None) for name, t in keys}
 
 
 def spectra(plan):
-    """The coefficients over singular values of the first step, by register and "weight"."""
+    """The first step's coefficients over the singular values, by register, and its weight as "weight"."""
     step = plan.steps[0]
     values = {str(t.key): t.modes.values for t in step.row if isinstance(t.modes, Spectrum)}
     return values | ({"weight": step.weight.values} if isinstance(step.weight, Spectrum) else {})
 
 
-def residual(ops, x, output, ybar, p, q, out, **others):
-    """H+ y - P (p x + q F) by the operations of a backend; ``others`` are its ``weighted`` and its ``table``."""
-    ops.residual([ybar, x, output], p, q, out, others.get("weighted"), others.get("table"))
+def residual(ops, x, output, ybar, p, q, out, *, weighted=None, table=None):
+    """H+ y - P (p x + q F) by the operations of a backend."""
+    ops.residual([ybar, x, output], p, q, out, weighted, table)
 
 
 def update(ops, coefficients, tensors, out, after, c_in, modes=None, table=None):
-    """The row of these terms, by the operations of a backend."""
+    """Write the row of these terms to ``out`` and ``after``, by the operations of a backend."""
     ops.update(*given(coefficients, tensors, modes), out, after, c_in, table)

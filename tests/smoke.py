@@ -1,4 +1,4 @@
-"""A first use of an installed ccfast, outside the checkout: import, native code, a restoration, the command line.
+"""The first use of an installed ccfast, outside the checkout: import, native code, a restoration, the command line.
 
 `make smoke` runs it in an empty environment, into which the source distribution has just been installed.
 """
@@ -25,14 +25,14 @@ def expect(what: str, holds: bool, got: object) -> None:
 
 
 def command(*words: str) -> str:
-    """What the installed ``ccfast`` prints, the script beside this environment's Python."""
+    """The output of the installed command ``ccfast``, which lies beside this environment's Python."""
     script = Path(sys.executable).parent / "ccfast"
     done = subprocess.run([script, *words], capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else f"exit code {done.returncode}: {done.stdout}{done.stderr}"
 
 
 def restored(prior: ccfast.Denoiser, backend: str) -> tuple[torch.Tensor, ccfast.Sampler, torch.Tensor]:
-    """A step between two greys, four times smaller, and back in five steps."""
+    """Restore an image of two greys in five steps from one four times smaller; return it, the sampler and y."""
     image = torch.full((1, 3, 32, 32), -0.5)
     image[..., 13:] = 0.5
     operator = ccfast.operators.AveragePooling((3, 32, 32), 4)
@@ -59,7 +59,7 @@ def main() -> None:
     expect(
         "the restored image has the measurement that was given, but for that noise", error < left, f"{error}, {left}"
     )
-    # Float32 rounds differently in the two, and the network passes that on.
+    # The two backends round float32 differently, and the network amplifies the difference.
     error = float((image - plain).abs().max())
     expect("plain PyTorch restores the same, to 1e-3", error < 1e-3, error)
 

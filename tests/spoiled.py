@@ -1,4 +1,4 @@
-"""A batch in which one image is huge or not finite, and what the other images are then compared with."""
+"""Batches in which one image is huge or not finite, and a check that the other images do not change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 __all__ = ["FACTORS", "batches", "check"]
 
 FACTORS = {"huge": 1e8, "nan": torch.nan, "inf": torch.inf}
-"""By what every value of the spoiled image is multiplied. Half precision holds the huge ones as infinity."""
+"""Every value of the spoiled image is multiplied by one of these. The huge ones are infinite in half precision."""
 
 
 def batches(tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """(image, tensors) for every image of a batch and every factor: that image is spoiled in all of the tensors."""
+    """For every image of a batch and every factor (image, tensors), in which that image is multiplied by the factor."""
     for image in range(len(next(iter(tensors.values())))):
         for factor in FACTORS.values():
             changed = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -27,7 +27,7 @@ def check(run: Callable[[Mapping[str, Tensor]], Tensor], tensors: Mapping[str, T
     """Assert that ``run``, of a batch to a batch, gives every image what it gets beside ordinary ones.
 
     Args:
-        bound: of the largest value of the other images; 0 asks for equal bits.
+        bound: the largest difference allowed, relative to the other images' largest value; 0 asks for equal bits.
     """
     ordinary = run(tensors)
     assert ordinary.isfinite().all()

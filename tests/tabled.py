@@ -1,4 +1,4 @@
-"""A backend like those of a GPU: it reads every number from the device table, and no float of the row."""
+"""A backend that, like those of a GPU, reads every number from the device table and no float of the row."""
 
 from __future__ import annotations
 

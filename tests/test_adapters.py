@@ -1,4 +1,4 @@
-"""Adapters: what other packages call and return, on a prior whose denoiser is known; the packages where installed."""
+"""Adapters on a prior whose denoiser is known, through stand-ins and, where they are installed, the packages."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def states(count=2, seed=0):
 
 
 def exact(prior, x, sigma):
-    """E[x0 | x] for x = x0 + sigma n."""
+    """The exact denoiser E[x0 | x] for x = x0 + sigma n."""
     sigma = torch.as_tensor(sigma, dtype=torch.float64).expand(x.shape[0])
     return prior.denoise(x, torch.ones_like(sigma), sigma)
 
 
 def scheduler(name="DDPMScheduler", betas=BETAS, **config):
-    """What is read of a diffusers scheduler: its class's name, betas and config."""
+    """A stand-in for a diffusers scheduler, with what is read of one: its class's name, betas and config."""
     return type(name, (), {"betas": betas, "config": {"num_train_timesteps": 1000, **config}})()
 
 
@@ -87,13 +87,13 @@ def test_diffusers_predictions_give_the_exact_denoiser(prior, prediction):
             torch.full((2,), float(f(t)), dtype=torch.float64) for f in (denoiser.schedule.mean, denoiser.schedule.std)
         )
         x = states()
-        assert relative_error(denoiser(x, t), prior.denoise(x, mu, sigma)) < 1e-6  # betas are float32
+        assert relative_error(denoiser(x, t), prior.denoise(x, mu, sigma)) < 1e-6  # The betas are float32.
     own = ccfast.Sampler(prior.denoiser(denoiser.schedule), AveragePooling(SHAPE, 2), Conjugate(6.0), steps=4)
     sampler = ccfast.Sampler(denoiser, AveragePooling(SHAPE, 2), Conjugate(6.0), times=own.plan.times)
     y = AveragePooling(SHAPE, 2).forward(states())
     if prediction == "flow":
         assert relative_error(sampler(y, seed=0), own(y, seed=0)) < 1e-6
-    else:  # the network's times are rounded to whole ones
+    else:  # The times that the network gets are rounded to integers.
         assert relative_error(sampler(y, seed=0), own(y, seed=0)) < 2e-3
 
 
@@ -133,7 +133,7 @@ def test_deepinv_range_is_half_of_ours(prior):
 
 
 class Physics:
-    """What is called of a deepinv physics."""
+    """A stand-in for a deepinv physics, with the methods that are called."""
 
     def __init__(self, operator, sigma=0.0):
         self.A, self.A_adjoint = operator.forward, operator.adjoint
@@ -150,7 +150,7 @@ def test_a_deepinv_physics_keeps_measurement_noise_and_result_in_its_range(prior
     assert relative_error(restored, (ours + 1) / 2) < 1e-8
     noisy = DeepinvReconstructor(denoiser, SHAPE, **options)(y01, Physics(operator, 0.1), seed=3)
     known = ccfast.Sampler(denoiser, operator, noise_std=0.2, **options)(operator.forward(2 * x01 - 1), seed=3)
-    assert relative_error(noisy, (known + 1) / 2) < 1e-5  # the first mean is by conjugate gradients
+    assert relative_error(noisy, (known + 1) / 2) < 1e-5  # Conjugate gradients give the first mean.
 
 
 def test_a_deepinv_mask_is_ours_and_other_physics_go_by_adjoints():
@@ -197,7 +197,7 @@ def test_deepinv_samplers_take_the_denoiser(prior):
         y, physics, seed=1
     )
     for restored in (theirs, ours):
-        assert float((restored - x).square().mean().sqrt()) < 0.12  # the prior's standard deviation is 0.22
+        assert float((restored - x).square().mean().sqrt()) < 0.12  # The prior's standard deviation is 0.22.
 
 
 def test_diffusers_network_and_scheduler():
@@ -220,6 +220,6 @@ def test_diffusers_network_and_scheduler():
         denoiser, AveragePooling((3, 16, 16), 2), ccfast.solvers.DDIM(), times=(steps.double() / 999).tolist()
     )
     last = ours(torch.zeros(1, 3, 8, 8), x_init=x)
-    # their tenth step goes from index 0 to index 0 (set_alpha_to_one=False), which changes nothing
+    # Their tenth step goes from index 0 to index 0 (set_alpha_to_one=False), which changes nothing.
     assert relative_error(last, theirs) < 1e-4
     assert all(p.requires_grad for p in unet.parameters())

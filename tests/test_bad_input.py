@@ -1,4 +1,4 @@
-"""Every wrong input gets an exception that says name, rule and value."""
+"""Every wrong input raises an exception that says name, rule and value."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_shapes_that_are_none(name, shape, message):
 
 @pytest.mark.parametrize("shape", [(32, 50), (64, 128), (12, 1000), (1, 64), (3, 16, 4), (16, 8, 4), (4, 64, 64)])
 def test_shapes_that_could_be_meant(shape):
-    """Chunks of 32 actions, recordings of 64 electrodes, narrow images and latents are what they say."""
+    """Shapes with many channels or few pixels are taken as given: action chunks, recordings, narrow images, latents."""
     assert Denoising(shape).shape == shape
     assert Denoising(np.array(shape)).shape == shape
     assert all(type(n) is int for n in Denoising(np.array(shape)).shape)
@@ -260,7 +260,7 @@ def test_masks_of_another_layout(member, mask, shape, message):
 
 
 def test_masks_of_a_picture():
-    """Bytes of 0 and 255 are refused with the comparison that makes them a mask; bits and a depth of one are one."""
+    """A mask of bytes 0 and 255 is refused, and the error shows the comparison to write; one of 0 and 1 is accepted."""
     with pytest.raises(ValueError, match=r"hold 0 and 1 only, got values from 0.0 to 255.0; write mask > 127"):
         Inpainting(255 * PICTURE[None].astype(np.uint8))
     x = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))

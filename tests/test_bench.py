@@ -1,4 +1,4 @@
-"""The benchmark harness: its registry, gates, load measure, refusals, runner, and the table of docs/results.md."""
+"""Tests of the benchmark harness: its registry, gates, load measure, refusals, runner, and table of docs/results.md."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_wrong_results_are_not_timed():
 
 
 def test_compile_computes_the_same():
-    """The strongest rival: a whole step with torch.func.vjp in one graph."""
+    """The strongest rival, a whole step with torch.func.vjp compiled into one graph, computes the same."""
     with environment.threads(1):
         step = PreparedStep(Case("step", "block", 1, SIDE))
         step.check({"compile": step.compiled()}, 1e-5)
@@ -96,7 +96,7 @@ def test_rounds_end_with_their_budget():
 
 @pytest.fixture
 def passing(monkeypatch):
-    """The clock of this process, stopped; what is called with a number lets so many seconds pass."""
+    """Replace this process's clock by one that stands still; return a function that lets so many seconds pass."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
@@ -111,7 +111,7 @@ def test_repeated_divides_by_its_count(passing):
 
 
 def test_clock_splits_a_run(passing):
-    """A slow network is inside, a slow step outside; the last step, which has no end, is left out."""
+    """A slow network counts as inside and a slow step as outside; the last step, which has no end, is left out."""
     clock = Clock()
 
     def slow(x, t):
@@ -146,7 +146,7 @@ def test_foreign_load_sees_others_and_not_itself():
     finally:
         other.kill()
         other.wait()
-    # both lie near what others use anyway; on a full machine the new process gets its part of it at least
+    # Other processes may use the machine as well. Where it is full, the new process still gets its share of it.
     assert alone < cpu_load.busy_seconds()
     assert beside > 0.3
 
@@ -207,7 +207,7 @@ def test_live_memory():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_state_buffers(kind):
-    """Never below what the loop must hold; above it only constants, masks and coordinates."""
+    """The buffers are never below what the loop must hold, and exceed it only by constants, masks and coordinates."""
     for batch in (1, 2):
         case = Case("step", kind, batch, SIDE)
         if can_run("native"):
@@ -216,7 +216,7 @@ def test_state_buffers(kind):
 
 
 def test_floor():
-    """Call, and the longer of the triad and the arithmetic: of a quarter of the pixels, without its own call."""
+    """The floor is a call plus the longer of the triad and the arithmetic, timed on a quarter of the pixels."""
     case = Case("update", "block", 2, SIDE)
     medians = {"call": 1.0, "cached": 3.0, "triad": 5.0, "sweep": 7.0, "swept call": 8.5, "native": 30.0}
     seconds = {name: {"median": value} for name, value in medians.items()}
@@ -276,7 +276,7 @@ def test_tables_and_targets(result):
 
 
 def test_the_page_shows_the_result():
-    """No figure in it was typed by hand."""
+    """Every figure on the page comes from the result file."""
     assert speed_table.BLOCK.inside(page_block.PAGE.read_text()) == speed_table.render(speed_table.load())
 
 
@@ -307,7 +307,7 @@ def test_command_refuses(monkeypatch, capsys):
 
 
 def test_command(capfd, tmp_path):
-    """In a process of its own, with malloc's settings."""
+    """The command measures in a process of its own, with malloc's settings."""
     out = tmp_path / "figures.json"
     assert cli.main(["bench", "--side", "32", "--rounds", "1", "--threads", "1", "--busy", "--json", str(out)]) == 0
     assert "motion blur" in capfd.readouterr().out

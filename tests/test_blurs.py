@@ -1,4 +1,4 @@
-"""Blurs and bicubic downsampling beside the tools that made a user's kernel or measurement."""
+"""Blurs and bicubic downsampling, compared with the tools that users make kernels and measurements with."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ KERNELS = {name: kernel / kernel.sum() for name, kernel in KERNELS.items()}
 TAPS = {str(n): RNG.random(n) for n in (1, 2, 5, 8, 31)}
 TAPS = {name: taps / taps.sum() for name, taps in TAPS.items()}
 X = torch.from_numpy(IMAGE)[None, None]
-TIGHT = 1e-12  # float64 on both sides, values in [0, 1]
+TIGHT = 1e-12  # Both sides are float64, with values in [0, 1].
 
-# ours, and what numpy.pad and scipy.ndimage call it
+# Each row holds our name of a border, then that of numpy.pad and that of scipy.ndimage.
 BORDERS = [
     ("zero", "constant", "constant"),
     ("reflect", "symmetric", "reflect"),
@@ -77,7 +77,7 @@ def test_separable_blur_is_scipys_and_numpys(taps, boundary, numpys, scipys, con
         want = CONVENTIONS[convention][1](want, kernel, axis=axis, mode=scipys)
     got = operator.forward(X)
     assert off(got, want) < TIGHT
-    # the same from numpy.pad and a sum over the taps, each at the place that the convention gives it
+    # The same is computed by numpy.pad and a sum over the taps, each at the place that the convention gives it.
     n, middle = len(kernel), len(kernel) // 2
     before = middle if convention == "correlation" else n - 1 - middle
     canvas = padded(IMAGE, (before, before), (n - 1 - before,) * 2, numpys)
@@ -88,7 +88,7 @@ def test_separable_blur_is_scipys_and_numpys(taps, boundary, numpys, scipys, con
 
 @pytest.mark.parametrize("center", [0, 1, 4])
 def test_center_and_convention(center):
-    """(Hx)_i = sum_k kernel[k] x[i - k + center]: SciPy moves the centre with origin."""
+    """(Hx)_i = sum_k kernel[k] x[i - k + center], where SciPy moves the centre by its argument ``origin``."""
     kernel = TAPS["5"]
     operator = SeparableBlur((1, 12), kernel, center, "circular", 0.0, convention="convolution")
     want = [sum(kernel[k] * IMAGE[0, (i - k + center) % 12] for k in range(5)) for i in range(12)]
@@ -98,7 +98,7 @@ def test_center_and_convention(center):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_valid_is_the_part_without_border(convention):
-    """A canvas beyond the border, as scipy.signal's mode "valid" takes it, and a signal as numpy.convolve does."""
+    """The image reaches beyond the border, as in the modes "valid" of scipy.signal and, for signals, numpy.convolve."""
     kernel = TAPS["5"]
     operator = SeparableBlur(SHAPE, kernel, boundary="valid", cutoff=0.0, convention=convention)
     assert operator.measurement_shape == (1, SIDES[0] - 4, SIDES[1] - 4)
@@ -113,7 +113,7 @@ def test_valid_is_the_part_without_border(convention):
 def test_gaussian_blur_is_scipys(std, boundary, numpys, scipys):
     radius = int(4 * std + 0.5)
     want = ndimage.gaussian_filter(IMAGE, std, mode=scipys, truncate=4.0)
-    for convention in CONVENTIONS:  # symmetric with an odd number of taps
+    for convention in CONVENTIONS:  # Its taps are symmetric and odd in number.
         operator = GaussianBlur(SHAPE, std, 2 * radius + 1, boundary, cutoff=0.0, convention=convention)
         assert off(operator.forward(X), want) < TIGHT
 
@@ -125,9 +125,9 @@ def test_even_gaussians_follow_the_convention():
     torch.testing.assert_close(one.forward(line.flip(2)).flip(2), other.forward(line), rtol=0, atol=TIGHT)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # of torch
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # Torch warns about it.
 def test_torchs_even_kernels_lie_one_pixel_further():
-    """conv2d(padding="same") pads k // 2 after an even kernel and one less before it; FourierBlur the other way."""
+    """conv2d(padding="same") pads k // 2 after an even kernel and one less before it; FourierBlur does the opposite."""
     kernel = torch.from_numpy(TAPS["8"])
     same = torch.nn.functional.conv1d(X[:, :, 0], kernel[None, None], padding="same")
     operator = SeparableBlur((1, 12), kernel, center=3, boundary="zero", cutoff=0.0)
@@ -152,7 +152,7 @@ def test_blur_is_scipys_and_numpys(size, boundary, numpys, scipys, convention):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_blur_of_a_canvas_is_scipys_valid(convention):
-    """The scene beyond the border of the measurement is a part of the image, and nothing is assumed of it."""
+    """The scene beyond the border of the measurement is a part of the image, and nothing is assumed about it."""
     kernel = KERNELS["4x3"]
     operator = Blur(SHAPE, kernel, "valid", convention=convention)
     both = signal.convolve2d if convention == "convolution" else signal.correlate2d
@@ -189,7 +189,7 @@ def test_blur_takes_the_form_with_singular_values_where_there_is_one():
         if boundary != "valid":
             kernel = np.asarray(kernel, np.float64)
             want = ndimage.correlate(x[0, 0].numpy(), kernel, mode=modes[boundary])
-            # a kernel in float32 is an outer product but for the rounding of its own numbers
+            # A kernel in float32 is an outer product only up to the rounding of its own numbers.
             assert np.abs(operator.forward(x)[0, 0].numpy() - want).max() < 1e-6 * np.abs(kernel).sum(), name
 
 
@@ -214,7 +214,7 @@ def test_blur_of_signals():
 
 @pytest.mark.parametrize("boundary", ["replicate", "valid"])
 def test_a_blurred_photograph_is_restored(boundary):
-    """A sampler runs on a kernel and border without singular values; its result meets the measurement."""
+    """A sampler runs on a kernel and border without singular values, and its result agrees with the measurement."""
     generator = torch.Generator().manual_seed(3)
     kernel = np.zeros((3, 4))
     kernel[0, 0], kernel[1, 1], kernel[2, 3] = 0.2, 0.7, 0.1
@@ -223,7 +223,7 @@ def test_a_blurred_photograph_is_restored(boundary):
     denoiser = Denoiser(lambda x, t: 0.5 * x, VP())
     got = Sampler(denoiser, operator, steps=5, hard_consistency=True)(y, seed=0)
     assert got.shape == (2, 3, 12, 14)
-    assert (operator.forward(got) - y).abs().max() < 1e-3  # float32 and 50 steps of conjugate gradients
+    assert (operator.forward(got) - y).abs().max() < 1e-3  # 50 steps of conjugate gradients run in float32.
     assert Sampler(denoiser, operator, DDS(), noise_std=0.05)(y, seed=0).isfinite().all()
 
 
@@ -243,7 +243,7 @@ FACTORS = (2, 3, 4, 5, 7, 8)
 
 
 def imresize(image, factor):
-    """MATLAB's imresize(image, 1/factor, "bicubic"), restated from its description, in its counting from one."""
+    """MATLAB's imresize(image, 1/factor, "bicubic"), written from its description, which counts pixels from one."""
     for axis in (0, 1):
         n = image.shape[axis]
         rows = []
@@ -283,13 +283,13 @@ def test_bicubic_is_torchs_and_pillows_inside(factor):
     resized = np.asarray(pillow.fromarray(image).resize((9, 7), pillow.Resampling.BICUBIC))
     for want in (with_torch(x, factor), torch.from_numpy(resized.copy())[None, None]):
         difference = (got - want).abs()[0, 0]
-        assert difference[2:-2, 2:-2].max() < 1e-6  # float32
+        assert difference[2:-2, 2:-2].max() < 1e-6  # Both are float32.
         assert 1e-4 < difference.max() < 0.15
 
 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_how_far_bicubic_is_from_torchs_at_the_borders(factor):
-    """The largest difference for any image in [0, 1] is the sum of the positive weights of the difference."""
+    """For images in [0, 1] the largest difference is the sum of the positive weights of the difference."""
     n = 8 * factor
     lines = torch.eye(n, dtype=torch.float64)[:, None]
     ours = Bicubic((1, n), factor).forward(lines)[:, 0].T
@@ -321,7 +321,7 @@ BLURS = {
 
 @pytest.mark.parametrize("blur", BLURS)
 def test_a_kernel_that_does_not_sum_to_one(blur):
-    """It is kept as it is, and said so once at the caller's line; both answers to ``normalize`` are quiet."""
+    """The kernel is kept, and one warning at the caller's line says so; where ``normalize`` is given there is none."""
     build = BLURS[blur]
     with pytest.warns(
         UserWarning, match=rf"^{blur}: kernel sums to \d+, not to 1, .*normalize=True.*normalize=False"

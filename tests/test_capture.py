@@ -1,5 +1,6 @@
-"""Every solver with every operator can be captured: a run waits for nothing, takes nothing from the host, and its steps
-allocate nothing outside the network."""
+"""Every solver with every operator can be captured.
+
+A run waits for nothing, takes nothing from the host, and its steps allocate nothing outside the network."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def by_operator(members):
 
 
 def form(operator):
-    """What decides which functions of an operator and which kernels a run calls, whatever the numbers and sizes."""
+    """The properties of an operator that decide which of its functions and which kernels a run calls."""
     return type(operator), operator.kind, operator.batch is None
 
 
@@ -60,7 +61,7 @@ FORMS = first_of_each_form(OPERATORS)
 
 
 def lint_twice(operator, solver, monkeypatch, backend, **options):
-    """Two runs on other values, after one that moves the constants; the program, and the lint of the second run."""
+    """Run three times, first to move the constants and then on two sets of values; return program and last lint."""
     lints = []
     meaning = options.pop("schedule", VP()), options.pop("meaning", "epsilon")
     denoiser = Denoiser(lambda x, t: lints[-1].network(x, t), *meaning)
@@ -81,12 +82,12 @@ def lint_twice(operator, solver, monkeypatch, backend, **options):
                 patch.setattr(operator, "project", lints[-1].of_library(operator.project))
             restore(program, buffers, operator, request)
     first, second = lints[1:]
-    assert second.operations == first.operations  # nothing depends on values
+    assert second.operations == first.operations  # No operation depends on values.
     return program, second
 
 
 def bound_over_modes(program, operator):
-    """Whether each step has coefficients over the modes."""
+    """For every step, whether it has coefficients over the modes."""
     bound = program.bind(operator, torch.empty(0))
     return [bool(row.modes) or weight is not None for row, weight in zip(bound.rows, bound.weights, strict=True)]
 
@@ -98,11 +99,11 @@ def check(operator, solver, monkeypatch, backend="auto", **options):
     assert not lint.strangers, where
     own_rule = any(step.rules for step in program.plan.steps)
     if backend == "reference" or own_rule or any(bound_over_modes(program, operator)):
-        # the reference functions, coefficients over the modes, and rules of a solver are plain torch
+        # The reference functions, coefficients over the modes, and rules of a solver are plain torch, which allocates.
         return
     allowed = FOURIER if operator.kind == "fourier" else set()
     allocated = [(step, op) for step, op in lint.allocations if op not in allowed]
-    # work space of a run is made in its first step
+    # The work space of a run is made in its first step.
     assert {op for step, op in allocated if step <= 0} <= {aten.empty.memory_format}, where
     assert not [(step, op) for step, op in allocated if step > 0], where
 
@@ -116,7 +117,7 @@ def check_backends_and_noise(operator, monkeypatch):
 
 @by_operator(FORMS)
 def test_every_solver(build, monkeypatch):
-    """A run can be captured whichever solver and operator meet: every solver runs with an operator of every form."""
+    """Every solver runs with an operator of every form, so a run can be captured with any solver and operator."""
     operator = conftest.few_iterations(build())
     for solver in SOLVERS + FURTHER:
         check(operator, solver, monkeypatch)
@@ -125,7 +126,7 @@ def test_every_solver(build, monkeypatch):
 
 @by_operator([member for member in OPERATORS if member not in FORMS])
 def test_every_operator(build, monkeypatch):
-    """Other sizes and numbers of a form change no function that is called, and need no solver beyond two."""
+    """Operators of one form call the same functions whatever their sizes and numbers, and two solvers call them all."""
     operator = conftest.few_iterations(build())
     for solver in EVERY_FUNCTION:
         check(operator, solver, monkeypatch)
@@ -169,7 +170,7 @@ def test_a_scaled_network(backend, monkeypatch):
 
 
 class Mean(Rule):
-    """A term with a coefficient of every image."""
+    """A rule whose term has a coefficient for every image."""
 
     reads, gives = (("x", 0),), (("x", 0),)
 

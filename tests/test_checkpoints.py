@@ -1,4 +1,4 @@
-"""The networks of the public checkpoints with random weights: names, shapes, sizes, dtypes, memory; the protocol."""
+"""The networks of public checkpoints, with random weights: names, shapes, sizes, dtypes and memory; the protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL_FLOW = Shape(16, (1, 2), 1, attention=(8,), side=16)
 
 
 def randomised(network, seed=0):
-    """Every parameter random, so that no branch is multiplied by an initial zero."""
+    """Fill every parameter with random numbers, so that no branch is multiplied by an initial zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -113,13 +113,13 @@ def test_ncsnpp_has_the_names_and_size_of_the_public_checkpoints():
     assert state["all_modules.0.W"].shape == (128,)
     assert state["all_modules.1.weight"].shape == (512, 256)
     assert state["all_modules.4.GroupNorm_0.weight"].shape == (128,)
-    assert state["all_modules.6.Conv_2.weight"].shape == (128, 128, 1, 1)  # down
+    assert state["all_modules.6.Conv_2.weight"].shape == (128, 128, 1, 1)  # This block goes down.
     assert state["all_modules.7.Conv.weight"].shape == (128, 3, 1, 1)
 
 
 @pytest.mark.parametrize("change", ["up", "down"])
 def test_resampling_is_zero_insertion_and_convolution(change):
-    """As upfirdn2d defines it: up inserts zeros, pads 2 before and 1 after; down pads 1 and 1, takes every second."""
+    """As in upfirdn2d, up inserts zeros and pads 2 before and 1 after; down pads 1 and 1 and takes every second."""
     x = image(8)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8.0
     kernel = torch.outer(taps, taps).expand(3, 1, 4, 4)
@@ -184,14 +184,14 @@ def test_protocol_restores_every_picture_once_and_takes_up_where_it_stopped(fold
     monkeypatch.setitem(CONFIGS, "small", SMALL)
     torch.save(randomised(ADM(SMALL)).state_dict(), folder / "small.pt")
     denoiser = protocol.load_network("small", folder / "small.pt")
-    assert denoiser.network_times(np.array([0.4]))[0] == 399  # 999 * 0.4 rounded down
+    assert denoiser.network_times(np.array([0.4]))[0] == 399  # 999 * 0.4 is rounded down.
     files, operator = protocol.pictures(folder, 3), protocol.operator_of("bicubic", None, side=32)
     record = Record(tmp_path / "results.json", "command", {})
     rows = list(protocol.samplers(15.0, 6.0, dps=False, flow=False))
     assert [(name, steps) for name, _, steps, _ in rows if name == "Conjugate"] == [
         ("Conjugate", n) for n in (5, 10, 20)
     ]
-    for count in (2, 3):  # the second run does only what is left
+    for count in (2, 3):  # The second run does only what is left.
         protocol.restore_all(denoiser, operator, files[:count], rows[0], tmp_path, record, batch=2)
     assert [row["picture"] for row in record.data["rows"]] == ["0.png", "1.png", "2.png"]
     assert all((tmp_path / "Conjugate_5" / f"{n}.png").exists() for n in range(3))

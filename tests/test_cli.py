@@ -1,4 +1,4 @@
-"""The command line: ccfast.app.cli and what it is made of (degradations, files, demo), and padding of the network."""
+"""Tests of the command line, of its parts (degradations, files, demo), and of the padding of the network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORDS = ("inpaint:0.5", "box:0.25", "pool:4", "bicubic:2", "gray", "blur:1.0", "
 
 
 class GaussianNetwork(torch.nn.Module):
-    """eps(x) = sigma x, exact for images that are white noise; refuses the sizes that the bundled network refuses."""
+    """The network eps(x) = sigma x of white noise images, which refuses the sizes that the bundled network refuses."""
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         assert x.shape[-1] % 8 == 0
@@ -35,7 +35,7 @@ class GaussianNetwork(torch.nn.Module):
 
 @pytest.fixture(autouse=True)
 def prior(monkeypatch):
-    """A prior that needs no weights, and no tqdm bar."""
+    """Replace the prior by one that needs no weights, and hide the tqdm bar."""
 
     def load_prior(name: str) -> ccfast.Denoiser:
         if name != "photo":
@@ -47,7 +47,7 @@ def prior(monkeypatch):
 
 @pytest.fixture
 def photo(tmp_path) -> Path:
-    """A smooth image of odd sides, so that blurs lose little."""
+    """A smooth image with odd sides, of which blurs lose little."""
     rows, columns = np.mgrid[0:37, 0:45] / 40
     pixels = np.stack([rows, columns, (rows + columns) / 2], axis=2)
     Image.fromarray((pixels * 200 + 20).astype(np.uint8)).save(tmp_path / "photo.png")
@@ -62,7 +62,7 @@ def restored_threads():
 
 
 def run(*arguments: object) -> int:
-    """The exit code, also where argparse exits by itself."""
+    """Run the command and return its exit code, also where argparse exits by itself."""
     try:
         return main([str(a) for a in arguments])
     except SystemExit as exit:
@@ -84,7 +84,7 @@ def test_every_word_builds_an_operator_of_the_shape(word):
 
 
 def test_every_word_that_help_shows_can_be_read(tmp_path, capsys):
-    """And the help of the commands shows the list of words."""
+    """Every example in the list of words can be read, and the help of the commands shows that list."""
     save_image(torch.ones(3, 40, 48), tmp_path / "mask.png")
     examples = [line.split()[0] for line in word_list().splitlines() if line[2] != " "]
     assert len(examples) >= len({word.partition(":")[0] for word in WORDS})
@@ -113,7 +113,7 @@ def test_random_masks_follow_from_seed_and_size():
     mask = parse_operator("inpaint:0.3", (3, 64, 64), seed=1).forward(ones)
     assert torch.equal(mask, parse_operator("inpaint:0.3", (3, 64, 64), seed=1).forward(ones))
     assert not torch.equal(mask, parse_operator("inpaint:0.3", (3, 64, 64), seed=2).forward(ones))
-    assert torch.equal(mask, mask[:, :1].expand(1, 3, 64, 64))  # all colours of a pixel
+    assert torch.equal(mask, mask[:, :1].expand(1, 3, 64, 64))  # The mask is the same in all colours.
     assert abs(mask.mean().item() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 4096)
 
 
@@ -136,7 +136,8 @@ def test_motion_kernels_are_lines_of_sum_one(length, angle):
     place = torch.arange(kernel.shape[0], dtype=torch.float64) - kernel.shape[0] // 2
     along = math.cos(math.radians(angle)) * place - math.sin(math.radians(angle)) * place[:, None]
     across = math.sin(math.radians(angle)) * place + math.cos(math.radians(angle)) * place[:, None]
-    assert (kernel * across.square()).sum() < 0.5  # bilinear weights spread a point by at most 1/4 in each direction
+    # Bilinear weights spread a point by at most 1/4 in each direction.
+    assert (kernel * across.square()).sum() < 0.5
     assert abs((kernel * along.square()).sum() - (length - 1) ** 2 / 12) < 0.5 + 0.02 * length**2
 
 
@@ -194,7 +195,7 @@ def test_any_size_pads_inside_the_network_and_is_differentiable():
     time = torch.tensor([300.0, 500.0])
     output = padded.network(x, time)
     expected = denoiser.network(torch.nn.functional.pad(x, (0, 3, 0, 3)), time)[..., :5, :13]
-    assert torch.equal(output, expected)  # the stub works pixel by pixel: padding must not be seen
+    assert torch.equal(output, expected)  # The stub works pixel by pixel, so padding changes nothing.
     (gradient,) = torch.autograd.grad(output.sum(), x)
     assert gradient.shape == x.shape
     assert (gradient > 0).all()
@@ -214,7 +215,7 @@ def test_degrade_and_restore_an_image_of_odd_sides(tmp_path, photo, word, capsys
     assert y.shape[1:] == (-(-37 // factor), -(-45 // factor))
     assert x.shape == truth.shape
     operator = parse_operator(word, tuple(padded.shape), seed=3)
-    half = 0.5 / 127.5 + 1e-5  # what rounding to 8 bits may change
+    half = 0.5 / 127.5 + 1e-5  # Rounding to 8 bits changes no more than this.
     assert (y[:channels] - operator.forward(padded[None])[0].clamp(-1, 1)).abs().max() < half
     sampler = ccfast.Sampler(any_size(ccfast.load_prior("photo"), 8), operator, steps=2)
     expected = crop(sampler(y[None, :channels].contiguous(), seed=3)[0], hw)
@@ -265,7 +266,7 @@ def test_restore_knows_of_the_noise(tmp_path):
         for std in (0.2, 0.0)
     )
     restored = load_image(tmp_path / "told.png")
-    assert (restored - told).abs().max() < 0.5 / 127.5 + 1e-5  # rounding to 8 bits
+    assert (restored - told).abs().max() < 0.5 / 127.5 + 1e-5  # Both are rounded to 8 bits.
     assert (restored - untold).abs().max() > 0.1
 
 
@@ -304,7 +305,7 @@ def test_nothing_is_made_where_every_file_fails(tmp_path, photo, capsys):
     before = files(tmp_path)
     out = tmp_path / "out"
     assert run("restore", tmp_path / "broken.png", tmp_path / "missing.png", "-o", out, "--operator", "blur:1.0") == 1
-    assert run("restore", photo, "-o", tmp_path / "x.png", "--operator", "gray") == 1  # a grey image is needed
+    assert run("restore", photo, "-o", tmp_path / "x.png", "--operator", "gray") == 1  # It needs a grey image.
     assert "must be a greyscale image" in capsys.readouterr().err
     assert files(tmp_path) == before
     assert not out.exists()
@@ -381,7 +382,8 @@ def test_progress_goes_to_a_terminal_only(tmp_path, photo, capsys, monkeypatch):
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
     run("restore", photo, "-o", tmp_path / "b.png", "--operator", "blur:1.0")
     assert "/5" in capsys.readouterr().err
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()  # progress does not stop a run
+    # The progress bar changes no result.
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_an_interrupt_leaves_no_traceback(tmp_path, photo, capsys, monkeypatch):
@@ -398,7 +400,7 @@ def test_demo_draws_a_gallery(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert lines[-1] == f"gallery: {out}"
-    assert [line.split()[-2] for line in lines[1:-1]] == ["2"] * 4  # network evaluations
+    assert [line.split()[-2] for line in lines[1:-1]] == ["2"] * 4  # The column counts network evaluations.
     assert Image.open(out).size > (5 * 192, 4 * 192)
     before = out.read_bytes()
     assert run("demo", "--out", out, "--size", 64) == 2
@@ -436,9 +438,10 @@ def test_demo_with_the_real_prior(tmp_path, monkeypatch, restored_threads):
     monkeypatch.setattr(ccfast, "load_prior", priors.load_prior)
     results = []
     monkeypatch.setattr("ccfast.app.cli.draw_gallery", lambda rows: results.extend(rows) or draw_gallery(rows))
-    # one thread: where other work holds the cores, threads that wait for each other take fifty times longer
+    # One thread is used, because threads that wait for each other on busy cores take fifty times longer.
     assert run("demo", "--out", tmp_path / "gallery.png", "--size", 64, "--threads", 1) == 0
-    before, after = (float(panel.caption.split()[-4]) for panel in results[0].panels[2:4])  # dB, random inpainting
+    # The captions of random inpainting show PSNR in dB.
+    before, after = (float(panel.caption.split()[-4]) for panel in results[0].panels[2:4])
     assert after > before + 3
 
 

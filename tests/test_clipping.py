@@ -48,7 +48,7 @@ def denoiser(schedule, prediction):
 
 
 def limit(x0, clip):
-    """As published; the quantile is torch's."""
+    """The threshold as published, with torch's quantile."""
     if clip == "dynamic":
         s = torch.quantile(x0.flatten(1).abs(), 0.995, dim=1).clamp_min(1.0)[:, None, None, None]
         return torch.maximum(torch.minimum(x0, s), -s) / s
@@ -86,7 +86,7 @@ def test_a_clipped_loop_is_the_published_one(name, prediction, clip):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("solver", [PiGDM(2.0), Conjugate(3.0), DPS(0.5, eta=0.0)], ids=repr)
 def test_guidance_is_the_derivative_of_what_is_clipped(solver, name, prediction, clip):
-    """One step: the gradient of the clipped estimate by autograd, through its threshold where that is dynamic."""
+    """One step has the gradient by autograd of the clipped estimate, also through a threshold that is dynamic."""
     schedule, start, end = SCHEDULES[name]
     times = [start, start + 0.2 * (end - start)]
     mu, sigma = (float(v[0]) for v in (schedule.mean(times), schedule.std(times)))
@@ -102,7 +102,7 @@ def test_guidance_is_the_derivative_of_what_is_clipped(solver, name, prediction,
         r = -OPERATOR.adjoint(misfit) / norm[:, None, None, None]
     else:
         r = OPERATOR.pinv(y) - OPERATOR.project(x0.detach())
-    (pull,) = torch.autograd.grad((x0 * r).sum(), leaf)  # (dx0/dx)^T r
+    (pull,) = torch.autograd.grad((x0 * r).sum(), leaf)  # This is (dx0/dx)^T r.
     p, q = (float(v[0]) for v in denoiser(schedule, prediction).coefficients(np.array(times[:1]))[1:3])
     parts = {"x": x, "F": (x0.detach() - p * x) / q, "r": r, "h": (pull - p * r) / q}
     parts |= {f"P{name}": OPERATOR.project(part) for name, part in parts.items()} | {"ybar": OPERATOR.pinv(y)}
@@ -115,7 +115,7 @@ def test_guidance_is_the_derivative_of_what_is_clipped(solver, name, prediction,
 @pytest.mark.parametrize("clip", CLIPS, ids=str)
 @pytest.mark.parametrize("product", ["forward", "finite_difference"])
 def test_other_products_are_of_the_clipped_estimate_too(product, clip):
-    """For a network with a symmetric Jacobian they are the reverse product."""
+    """For a network with a symmetric Jacobian the other products equal the reverse product."""
     network = lambda x, t: 2.0 * torch.tanh(1.5 * x)  # noqa: E731
     y, x = OPERATOR.forward(normal(2, *SHAPE, seed=1)), normal(2, *SHAPE)
     reverse, other = (

@@ -1,4 +1,4 @@
-"""Coefficients of every element: a guidance weight that varies over the image, through the Sampler on every backend."""
+"""Coefficients for every element, such as a guidance weight that varies over the image, on every backend."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class LocalGuidance(Solver):
-    """DDNM with a weight of its own for every element, and a pull a x + P(b h), each over the image or a batch.
+    """DDNM with a weight, and terms in x and P h, whose coefficients are arrays over the image or the batch.
 
     x' = mu' x0hat + sigma' eps + mu' weight r + pull x + P(twist h)
     """
@@ -65,7 +65,7 @@ def problem(operator, dtype, batch=2):
 
 
 def by_hand(denoiser, operator, plan, y, x, weight, pull, twist):
-    """The loop in plain torch: everything broadcast, every tensor new."""
+    """The loop in plain torch, with broadcasting and new tensors."""
     weight, pull, twist = (torch.from_numpy(v) for v in (weight, pull, twist))
     ybar, mu, row = operator.pinv(y), torch.from_numpy(plan.mu.copy()), columns(plan)
     for k, step in enumerate(plan.steps):
@@ -90,7 +90,7 @@ def by_hand(denoiser, operator, plan, y, x, weight, pull, twist):
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize("build", OPERATORS.values(), ids=OPERATORS)
 def test_a_weight_of_every_element_against_a_loop(build, backend, schedule):
-    """Over an image, over its pixels, over its rows, and of each image of the batch."""
+    """The weight varies over an image, its pixels, its rows, or the images of the batch."""
     operator = build()
     denoiser = Denoiser(network, schedule, "edm" if isinstance(schedule, EDM) else "epsilon")
     for weight, pull, twist in (
@@ -118,7 +118,7 @@ def test_a_weight_of_one_everywhere_is_ddnm(backend):
 
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
 def test_a_weight_acts_where_it_is(backend):
-    """Without measurement where it is zero: those pixels are DDIM's, as the network sees no other pixel."""
+    """Where the weight is zero, the pixels are those of DDIM, as this network works on every pixel by itself."""
     operator, half = OPERATORS["mask"](), np.zeros((1, 8, 12))
     half[..., :6] = 1.0
     y, x_init = problem(operator, torch.float32)
@@ -134,7 +134,7 @@ def test_a_weight_acts_where_it_is(backend):
 
 @pytest.mark.parametrize("together", [1, 2, 3])
 def test_coefficients_of_each_image_follow_the_samples(together):
-    """``sample`` repeats the batch, and with it what belongs to its images."""
+    """``sample`` repeats the batch and the coefficients that belong to its images."""
     operator = OPERATORS["block"]()
     y, _ = problem(operator, torch.float32)
     sampler = Sampler(Denoiser(network, VP()), operator, LocalGuidance(ramp(2, *SHAPE)), steps=STEPS)
@@ -146,7 +146,7 @@ def test_coefficients_of_each_image_follow_the_samples(together):
 
 
 def test_together_with_coefficients_of_each_image():
-    """A rule adds its (B,) to what a term has for every element."""
+    """A rule adds its (B,) coefficients to those that a term has for every element."""
 
     @dataclass(frozen=True)
     class Both(LML):
@@ -167,7 +167,7 @@ def test_together_with_coefficients_of_each_image():
 
 
 def test_nothing_is_cast_or_made_in_the_loop():
-    """The coefficients become tensors once a dtype; and the native backend knows their rows itself."""
+    """The coefficients become tensors once for every dtype, and the native backend runs their rows by itself."""
     operator = OPERATORS["mask"]()
     y, x_init = problem(operator, torch.float32)
     sampler = Sampler(Denoiser(network, VP()), operator, LocalGuidance(ramp(*SHAPE)), steps=STEPS)

@@ -1,4 +1,4 @@
-"""Compose against the dense product; masks with weights and bands of frequencies."""
+"""Compose, compared with the dense product; SoftMask and BandLimit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def kernel(*shape, seed=5):
     return draw(shape, seed).abs() / 9
 
 
-PRODUCTS = [  # (what is made, its kind, the operators)
+PRODUCTS = [  # A row is (the class that is made or None, its kind, the operators).
     (Inpainting, "mask", lambda: [Inpainting(mask(*SHAPE)), Inpainting(mask(1, 8, 8, seed=1), SHAPE)]),
     (Inpainting, "mask", lambda: [Inpainting(mask(3, 1, 8, 8), SHAPE), Inpainting(mask(*SHAPE, seed=1))]),
     (Inpainting, "mask", lambda: [Inpainting(mask(1, 8, 8), SHAPE), Inpainting(mask(3, 1, 8, 8, seed=1), SHAPE)]),
@@ -94,7 +94,7 @@ def scaled(x):
 
 @pytest.mark.parametrize(("member", "kind", "build"), PRODUCTS)
 def test_products(member, kind, build):
-    """H, H^T, H+ and P of the dense product, and the shapes of a chain."""
+    """H, H^T, H+ and P are those of the dense product, and the shapes those of the chain."""
     operators = build()
     op = Compose(*operators, iterations=200)
     assert op.kind == kind
@@ -128,7 +128,7 @@ def test_one_operator_is_itself():
 
 
 def test_open_channels():
-    """A mask for any number of channels takes that of its neighbours, and stays open without one that has any."""
+    """A mask for any number of channels takes its neighbours' number, and stays open where they are open, too."""
     open_mask = Inpainting(mask(1, 8, 8))
     assert Compose(open_mask, Grayscale(SHAPE)).shape == SHAPE
     assert Compose(Bicubic((2, 16, 16), 2), open_mask).measurement_shape == (2, 8, 8)
@@ -213,7 +213,7 @@ def test_soft_mask_definition():
 
 
 def test_soft_prefix():
-    """1 while frozen, 0 from the end on, and between x (e^x - 1)/(e - 1) at the linear ramp 4/5, 3/5, 2/5, 1/5."""
+    """It is 1 while frozen, 0 from the end on, and between them x (e^x - 1)/(e - 1) for x = 4/5, 3/5, 2/5, 1/5."""
     ramp = [4 / 5, 3 / 5, 2 / 5, 1 / 5]
     want = [1.0, 1.0, *(c * (math.exp(c) - 1) / (math.e - 1) for c in ramp), 0.0, 0.0, 0.0, 0.0]
     close(soft_prefix(10, 2, 6), torch.tensor([want], dtype=torch.float64), 1e-14)
@@ -222,7 +222,7 @@ def test_soft_prefix():
 
 
 def test_band_limit_definition():
-    """Hz against the bins of the transform, bounds included; a projection; sines in and out of the band."""
+    """The bounds in Hz include their bins, H is a projection, and sines in the band stay while others vanish."""
     n, rate = 50, 1000.0
     op = BandLimit((1, n), 60, 200, rate)
     x = draw((2, 1, n))

@@ -1,4 +1,4 @@
-"""The code of CONTRIBUTING.md: it runs, meets the laws of the tables, and its own tests pass."""
+"""The code in CONTRIBUTING.md runs, meets the laws of the tables, and passes its own tests."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BLOCKS = [textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ 
 
 @pytest.fixture(scope="module")
 def walk():
-    """Everything the document defines; each file a module of its own, as it would be in the package."""
+    """All names that the document defines, each file as a module of its own, as it would be in the package."""
     known = {"torch": torch, "np": np, "Entry": Entry}
     known |= {name: getattr(ccfast, name) for name in ("Denoiser", "Sampler", "schedules")}
     for i, block in enumerate(BLOCKS):
         where = block.splitlines()[0].lstrip("# ")
         module = types.ModuleType(f"contributing_{i}")
-        sys.modules[module.__name__] = module  # dataclasses look up their module
+        sys.modules[module.__name__] = module  # Dataclasses look up their module.
         is_file = where.startswith("ccfast/")
         module.__dict__.update({} if is_file else known)
         exec(compile(block, f"CONTRIBUTING.md: {where}", "exec"), module.__dict__)

@@ -1,4 +1,4 @@
-"""DDPM with its three variances: against the published loop, with noise that is known."""
+"""DDPM with its three variances, compared with the published loop on the same noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BETAS = np.linspace(1e-4, 0.02, 1000)
 
 
 def network(x, t):
-    """eps, and v over the whole of [-1, 1]."""
+    """eps, and the variance channels v, which take values over all of [-1, 1]."""
     return torch.cat([torch.tanh(x + 0.2 * x.roll(1, -1)), torch.sin(3.0 * x + t[:, None, None, None])], dim=1)
 
 
@@ -31,7 +31,7 @@ def start(dtype=torch.float64):
 
 @pytest.mark.parametrize("variance", ["small", "large", "learned"])
 def test_it_is_the_published_loop_on_respaced_betas(variance):
-    """Nichol and Dhariwal's posterior, with the betas of the indices that are kept."""
+    """The steps follow Nichol and Dhariwal's posterior, with the betas of the indices that are kept."""
     indices = [900, 700, 420, 200, 60, 20]
     schedule, bars = DiscreteVP(BETAS), np.cumprod(1 - BETAS)[indices]
     denoiser = Denoiser(network, schedule, time_map=lambda t: t)
@@ -85,5 +85,5 @@ def test_errors():
     plain = Denoiser(lambda x, t: x, VP())
     with pytest.raises(ValueError, match=r"must return twice the channels of \(2, 2, 4, 6\), with a learned variance"):
         Sampler(plain, OPERATOR, DDPM("learned"))(Y, x_init=start())
-    # every other solver drops it
+    # Every other solver drops the learned variance.
     assert Sampler(Denoiser(network, VP()), OPERATOR, DDRM())(Y, x_init=start(), seed=0).shape == (2, *SHAPE)

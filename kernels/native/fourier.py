@@ -1,4 +1,4 @@
-"""Rows of fourier operators: pack two channels as a complex plane, transform, multiply, transform back, unpack."""
+"""The row of a fourier operator: pack two channels as a complex plane, transform, multiply, transform back, unpack."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from ...operators import FourierBlur, FourierDownsampling
 from ..spectra import Spectra
 from . import ops
 
-__all__ = ["fourier_row"]
+__all__ = ["Fourier"]
 
 _FLOAT = torch.empty(0)
 
 
-def fourier_row(operator: FourierBlur | FourierDownsampling):
-    """The row of one operator."""
-    return Fourier(operator)
-
-
 class Fourier:
-    """Pack, transform, multiply or alias, transform back, unpack."""
+    """The row of one operator.
+
+    A blur multiplies every frequency by a number. A downsampling also adds up the frequencies that alias.
+    """
 
     def __init__(self, operator: FourierBlur | FourierDownsampling) -> None:
         self.spectra = Spectra(operator)
@@ -33,7 +31,8 @@ class Fourier:
         direct, projected, *scaled = numbers
         images, channels = out.shape[:2]
         shape = (images * ((channels + 1) // 2), *self.spectra.sides)
-        if channels % 2 == 0 and out.dtype == torch.float32:  # what is packed fits out, which nothing reads
+        # The packed planes are as large as ``out``, which nothing reads before it is written.
+        if channels % 2 == 0 and out.dtype == torch.float32:
             z = torch.view_as_complex(out.view(*shape, 2))
         else:
             if self.spectrum.shape != shape:
@@ -45,6 +44,7 @@ class Fourier:
             ops.fourier_multiply(z, transformed, self.constant, images)
         else:
             ops.fourier_alias(z, transformed, self.constant, images, *self.spectra.low)
-        del transformed  # before the next transform takes as much memory
+        # The inverse transform takes as much memory as this one.
+        del transformed
         back = torch.fft.ifft2(z, norm="forward")
         ops.fourier_unpack(out, after, c_in, terms, direct, *scaled, back, images)
