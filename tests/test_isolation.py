@@ -111,9 +111,12 @@ def pixelwise(x, t):
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 @pytest.mark.parametrize("solver", [*(e.solver for e in SOLVERS.values()), *MORE], ids=repr)
 def test_runs(solver, backend, noise):
-    """The result of an image is the same alone, and beside one that is huge or not finite."""
+    """The result of an image is the same alone, and beside one that is huge or not finite.
+
+    A solver meets one half of the operators without noise and the other half with it.
+    """
     ran = 0
-    for build in RUNS.values():
+    for build in list(RUNS.values())[noise > 0 :: 2]:
         operator = build()
         denoiser = ccfast.Denoiser(pixelwise, ccfast.schedules.VP())
         options = {"noise_std": noise, "backend": backend.name, "check_finite": False}
@@ -124,7 +127,7 @@ def test_runs(solver, backend, noise):
             continue
         y = operator.forward((uniform(2, *operator.shape, seed=3) - 0.5).float())
         allowed = 10 * BOUND  # of a whole run
-        spoiled.check(lambda t, run=sampler: run(t["y"], seed=[5, 6]), {"y": y}, allowed)
+        spoiled.check(lambda t, run=sampler: run(t["y"], seed=[5, 6]), {"y": y}, allowed, in_turn=True)
         ran += 1
         if operator.kind == "krylov":
             continue  # another number of rows is another matrix product, which its condition number amplifies

@@ -202,11 +202,13 @@ def test_sizes(build, dtype):
 
 
 @pytest.mark.usefixtures("few_programs")
-def test_no_image_changes_another(operator, device):
+@pytest.mark.parametrize("build", FORMS.values(), ids=FORMS)
+def test_no_image_changes_another(build, device):
     """To the bit, however large it is or where it is not finite: all arithmetic is ours.
 
     The blocks are large, so that one program has elements of several images.
     """
+    operator = build()
     bound = backend.bind(operator)
 
     def run(tensors):

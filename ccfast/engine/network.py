@@ -181,6 +181,7 @@ class NetworkRun:
         if not network.integer_times and faults.wants_integers(error) and bool((t == t.round()).all()):
             network.integer_times = True
             return True
+        network.integer_times &= not faults.wants_integers(error)  # The tensor that it names was not the times.
         better = faults.explained(error, self.denoiser, self._batch, t)
         if better is not None:
             raise better from error
