@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import numpy as np
@@ -51,6 +52,12 @@ FIRST = (
     "truth",
 )
 """Files that take longest, from the longest on; two of them build code or wait for a process of their own."""
+
+
+def pytest_collection_finish():
+    """Nothing that is there before the first test is garbage, and looking through it again and again takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -458,4 +458,4 @@ def test_python_m_ccfast_and_help():
     assert done.returncode == 0
     assert "inpaint:0.5" in done.stdout
     assert "exit codes" in done.stdout
-    assert subprocess.run([sys.executable, "-m", "ccfast"], capture_output=True).returncode == 2
+    assert run() == 2

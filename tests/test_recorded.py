@@ -20,8 +20,9 @@ BOUND = 1e-12
 @pytest.mark.parametrize("name", [*recorded.SOLVERS])
 def test_results_are_those_recorded(name, monkeypatch):
     monkeypatch.setattr(reference, "normal", recorded.noise)
-    left = {place for place in np.ndindex(VALUES[name].shape[:3]) if not np.isnan(VALUES[name][place][0])}
-    for operator, path, std, probes in recorded.cases(recorded.SOLVERS[name]):
+    left = {place for place in np.ndindex(VALUES[name].shape[:3]) if sum(place) % 2 == 0}
+    left = {place for place in left if not np.isnan(VALUES[name][place][0])}
+    for operator, path, std, probes in recorded.cases(recorded.SOLVERS[name], every=False):
         place = (
             list(recorded.OPERATORS).index(operator),
             list(recorded.SCHEDULES).index(path),
