@@ -487,6 +487,19 @@ def test_conditions_follow_their_images(name, use):
     assert relative_error(with_noise[[0, 2]], alone[[0, 2]]) < EQUAL
 
 
+def test_an_index_that_is_not_the_time_leaves_times_alone():
+    """An error for want of integers is tried to be cured with integer times, which stay as they were if that fails."""
+    denoiser = Denoiser(Labelled(), VP(), time_map=floor_timesteps(1000), network_kwargs={"labels": torch.ones(1)})
+    sampler = Sampler(denoiser, OPERATOR, DDNM(), steps=3)
+    with pytest.raises(RuntimeError, match="indices"):
+        sampler(measured(3), seed=0)
+    seen = []
+    denoiser.network_kwargs["labels"] = torch.ones(1, dtype=torch.long)
+    denoiser.network.register_forward_pre_hook(lambda module, given: seen.append(given[1].dtype))
+    sampler(measured(3), seed=0)
+    assert set(seen) == {torch.float32}
+
+
 def test_conditions_of_another_number():
     denoiser = Denoiser(Labelled(), VP(), network_kwargs={"labels": torch.tensor([1, 2])})
     with pytest.raises(ValueError, match=r"network_kwargs: .* each of the 3 measurements, got labels with 2 rows"):
