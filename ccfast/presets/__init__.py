@@ -19,7 +19,7 @@ from torch.nn import functional
 from ..operators import Inpainting, Operator
 from ..solvers import Conjugate
 
-__all__ = ["MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
+__all__ = ["LIMITED", "MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
 
 ENTRIES_FILE = Path(__file__).parent / "presets.json"
 
@@ -35,6 +35,8 @@ MODES: dict[str, dict[str, str | float]] = {
 """The options of ``Conjugate`` that the ``mode`` of an entry stands for."""
 NOISELESS = ("rayleigh",)
 """The modes that refuse noise in the measurement."""
+LIMITED = ("rayleigh",)
+"""The modes that are unstable on long steps."""
 
 
 class Preset(NamedTuple):
@@ -49,15 +51,20 @@ def lookup(name: str | None, operator: Operator, steps: int, noise_std: float = 
     """The preset nearest to an operator and a number of steps, None for a prior or an operator without entries.
 
     Entries of the operator's class are preferred to others of its kind. Among them, entries with noise are preferred
-    where the measurement has noise, and entries without where it has none. The nearest of these in noise, then in
-    ``strength``, then in the number of steps is taken; every distance is that of a ratio from 1.
+    where the measurement has noise, and entries without where it has none. An entry serves its own number of steps and
+    more of them: fewer would be longer ones, on which a sampler may be unstable. Where every entry has more steps than
+    are asked for, those with the fewest are taken, unless their mode has a limit of stability. The nearest of the rest
+    in noise, then in ``strength``, then in the number of steps is taken; every distance is that of a ratio from 1.
     """
     entries = [e for e in read_entries() if e["prior"] == name and not (noise_std and e["mode"] in NOISELESS)]
+    entries = [entry for entry in entries if entry["steps"] <= steps or entry["mode"] not in LIMITED]
     near = [entry for entry in entries if entry["operator"] == type(operator).__name__]
     near = near or [entry for entry in entries if entry["kind"] == operator.kind]
     near = [entry for entry in near if (entry["noise_std"] > 0) == (noise_std > 0)] or near
     if not near:
         return None
+    fewest = min(entry["steps"] for entry in near)
+    near = [entry for entry in near if entry["steps"] <= max(steps, fewest)]
     own = strength(operator)
 
     def far(entry: dict) -> tuple[float, float, float]:

@@ -1,0 +1,163 @@
+"""Order the presets over the number of steps: ``python -m training.preset_order photo --photos FOLDER``.
+
+``training.preset_sweep`` finds entries one by one. An entry may lose to that of fewer steps, and some combinations have
+none. This goes over the entries of a task and a level of noise from few steps to many. At each number of steps it
+compares these candidates on crops of *training* photographs:
+
+- the entry of the sweep, where there is one, and that at five steps without noise;
+- what was chosen for fewer steps;
+- the entries of the operator's class that are nearest in strength, with the same number of steps and noise;
+- the mode of ``REFRESHED`` with the weight of a Gaussian prior, from the start of each of these.
+
+The candidate with the largest score is kept whose PSNR is not below that of the choice for fewer steps, and which does
+not lose PSNR by more steps, up to the next number that has entries (``UNTIL``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import ccfast
+from ccfast.app.degradations import parse_operator
+from ccfast.metrics import psnr
+from ccfast.operators import Operator
+from ccfast.presets import ENTRIES_FILE, LIMITED, NOISELESS, conjugate, distance, strength
+from ccfast.solvers.conjugate import STABILITY_LIMIT
+from ccfast.times import uniform
+
+from .crops import SIZE, training_crops
+from .patches import parse_with_photographs
+from .preset_search import GRIDS, NAMES, REFRESHED, relaxation, score
+from .preset_sweep import NOISE, ORDER, OTHER_STRENGTHS, STEPS, TASKS
+
+__all__ = ["UNTIL", "order"]
+
+UNTIL = {3: 4, 5: 9, 10: 19}
+"""The largest number of steps that the entries of a number of steps serve, for all but the last."""
+SLACK = 0.1
+"""The decibels of PSNR that a choice may lose, about the spread between seeds on so many crops."""
+SIDE = 64
+
+Entry = dict[str, Any]
+
+
+class Trials:
+    """Restorations of the crops for one task and noise.
+
+    Args:
+        denoiser: The prior.
+        task: A word of ``ccfast.app.degradations``. A hidden box gets as many pixels as it has in a crop of ``SIZE``.
+        noise_std: The standard deviation of the measurement's noise.
+        crops: The crops (B, 3, SIZE, SIZE), of which the middle is used.
+    """
+
+    def __init__(self, denoiser: ccfast.Denoiser, task: str, noise_std: float, crops: Tensor) -> None:
+        edge = (crops.shape[-1] - SIDE) // 2
+        self.truth = crops[..., edge : edge + SIDE, edge : edge + SIDE].contiguous()
+        if task.startswith("box:"):
+            task = f"box:{float(task[4:]) * crops.shape[-1] / SIDE:g}"
+        self.denoiser, self.noise_std = denoiser, noise_std
+        self.operator = parse_operator(task, tuple(self.truth.shape[1:]))
+        y = self.operator.forward(self.truth)
+        self.y = y + noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+
+    def valid(self, entry: Entry, steps: int) -> bool:
+        """Whether the entry takes the noise and, where its mode has a limit of stability, so few steps."""
+        if entry["mode"] in NOISELESS and self.noise_std:
+            return False
+        if entry["mode"] not in LIMITED:
+            return True
+        times = uniform(entry["start"], entry["end"], steps)
+        return 2 * relaxation(self.denoiser.schedule, entry["w"], times) <= STABILITY_LIMIT[1]
+
+    def measure(self, entry: Entry, steps: int) -> tuple[float, float]:
+        """The score and the PSNR of an entry at a number of steps."""
+        solver = conjugate(entry["w"], entry["mode"])
+        sampler = ccfast.Sampler(
+            self.denoiser, self.operator, solver, steps, entry["start"], entry["end"], noise_std=self.noise_std,
+            check_finite=False,
+        )  # fmt: skip
+        x = sampler(self.y, seed=0)
+        return score(x, self.truth), float(psnr(x.clamp(-1, 1), self.truth).mean()) if x.isfinite().all() else -1e9
+
+
+def settings(entry: Entry) -> tuple[Any, ...]:
+    return entry["w"], entry["mode"], entry["start"], entry["end"]
+
+
+def candidates(entries: list[Entry], key: Entry, chosen: Entry | None, operator: Operator) -> Iterator[Entry]:
+    """The candidates for a key (prior, task, noise_std, steps), as the docstring of this module names them."""
+    own = [e for e in entries if (e["prior"], e["operator"]) == (key["prior"], type(operator).__name__)]
+    found = [e for e in own if e["task"] == key["task"] and (e["steps"], e["noise_std"]) == (5, 0.0)]
+    found += [e for e in own if all(e[name] == key[name] for name in ORDER)]
+    same = [e for e in own if (e["steps"], e["noise_std"]) == (key["steps"], key["noise_std"])]
+    size = strength(operator)
+    found += sorted(same, key=lambda e: distance(e["strength"], size))[:2]
+    found += [chosen] if chosen else []
+    starts = dict.fromkeys((e["start"], e["end"]) for e in found)
+    seen = set()
+    for entry in (*found, *({"w": "bayes", "mode": NAMES[REFRESHED], "start": a, "end": b} for a, b in starts)):
+        if settings(entry) not in seen:
+            seen.add(settings(entry))
+            yield entry
+
+
+def choose(trials: Trials, tried: list[Entry], steps: int, floor: float) -> tuple[Entry, float, float]:
+    """The best candidate with its score and PSNR, among those that keep ``floor`` and do not lose by more steps."""
+    found = [(*trials.measure(entry, steps), entry) for entry in tried if trials.valid(entry, steps)]
+    found.sort(key=lambda row: (row[1] < floor, -row[0]))
+    for value, own, entry in found:
+        if own < floor or steps not in UNTIL or trials.measure(entry, UNTIL[steps])[1] >= own - SLACK:
+            return entry, value, own
+    value, own, entry = max(found, key=lambda row: row[1])
+    return entry, value, own
+
+
+def order(prior: str, photos: Path, out: Path, count: int, tasks: list[str], noise: list[float]) -> None:
+    entries: list[Entry] = json.loads(out.read_text())["entries"]
+    denoiser, crops = ccfast.load_prior(prior), training_crops(photos, count)
+    for noise_std, task in itertools.product(noise, tasks):
+        trials, chosen, floor = Trials(denoiser, task, noise_std, crops), None, -1e9
+        operator = parse_operator(task, (3, SIZE, SIZE))
+        for steps in sorted(STEPS):
+            key = dict(zip(ORDER, (prior, task, noise_std, steps), strict=True))
+            best, value, own = choose(trials, list(candidates(entries, key, chosen, operator)), steps, floor)
+            chosen = {
+                **key,
+                "operator": type(operator).__name__,
+                "kind": operator.kind,
+                "strength": round(strength(operator), 3),
+                **{name: best[name] for name in ("w", "mode", "start", "end")},
+                "score": round(value, 3),
+            }
+            floor = own - SLACK
+            entries = [e for e in entries if any(e[name] != key[name] for name in ORDER)]
+            entries = sorted([*entries, chosen], key=lambda e: [e[name] for name in ORDER])
+            tqdm.write(f"{json.dumps(chosen)} {own:.2f} dB")
+        out.write_text(json.dumps({"entries": entries}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prior", choices=tuple(GRIDS))
+    parser.add_argument("--out", type=Path, default=ENTRIES_FILE)
+    parser.add_argument("--count", type=int, default=6, help="number of crops")
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS, *OTHER_STRENGTHS])
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, *NOISE], help="levels of noise_std")
+    arguments = parse_with_photographs(parser)
+    warnings.simplefilter("ignore", UserWarning)  # A candidate may be unstable; its score tells.
+    order(**vars(arguments))
+
+
+if __name__ == "__main__":
+    main()
