@@ -1,4 +1,4 @@
-"""What a network's output means: conversions between all parametrisations on all schedules."""
+"""The meaning of a network's output: conversions between all parametrisations on all schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop: what it calls, and how often (that it waits for nothing: test_capture)."""
+"""The loop: what it calls, and how often. test_capture shows that it does not wait for the device."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RUNNING = [name for name in BACKENDS if can_run(name)]
 
 
 class Network(nn.Module):
-    """Notes when it is called; the engine must call it once a step, on an input that only a VJP step tracks."""
+    """A network that records its calls: one is due a step, on an input that needs a gradient only for a VJP."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ def test_what_a_run_calls(operator, solver, backend, monkeypatch):
     operator, network = operator(), Network()
     sampler = Sampler(Denoiser(network, VP()), operator, solver, steps=4, backend=backend)
     y = operator.forward(torch.rand(2, *SHAPE))
-    sampler(y, seed=0)  # constants of the operator are moved once
+    sampler(y, seed=0)  # The first run moves the operator's constants.
     inside = []
     original = sampler._program.run
 
@@ -76,7 +76,7 @@ def test_what_a_run_calls(operator, solver, backend, monkeypatch):
     network.tracked.clear()
     sampler(y, seed=0)
     sampler(y, seed=1)
-    assert len(pinv_calls) == 2  # H+ y once a call
+    assert len(pinv_calls) == 2  # Each call computes H+ y once.
     product, taken = sampler._program.product, sampler.plan.vjp_steps
     assert network.tracked == [taken > 0 and product.graph] * 2 * (4 + taken * product.evaluations)
     backward = [op for op in inside[0] if op is aten.convolution_backward.default]
@@ -93,7 +93,7 @@ def test_buffers_are_kept_between_calls():
         (buffers,) = next(iter(sampler._pool.values()))
         addresses.append(sorted(t.data_ptr() for t in (buffers.state, buffers.spare, buffers.cotangent)))
     assert addresses[0] == addresses[1] == addresses[2]
-    assert buffers.input.data_ptr() != buffers.state.data_ptr()  # the network may overwrite what it gets
+    assert buffers.input.data_ptr() != buffers.state.data_ptr()  # The network may overwrite its input.
 
 
 def test_a_scaled_network_gets_an_input_of_its_own():
@@ -113,7 +113,7 @@ def test_a_scaled_network_gets_an_input_of_its_own():
 
 
 def test_the_gradient_is_with_respect_to_the_unscaled_state():
-    """An EDM network gives the trajectory of the x0 network it is made of."""
+    """An EDM network gives the trajectory of the x0 network that it is made of."""
     operator = AveragePooling(SHAPE, 4)
     schedule, network = EDM(), Network()
 

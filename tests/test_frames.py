@@ -1,4 +1,4 @@
-"""How many Python frames of ours lie between ``sampler(y)`` and the kernels and back, in a run of five steps."""
+"""The number of Python calls that the package makes between ``sampler(y)`` and the kernels in a run of five steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not can_run("native"), reason="counts the frames
 
 
 def frames(function):
-    """Calls of functions that are defined in the package, while ``function`` runs."""
+    """The calls of functions that are defined in the package, recorded while ``function`` runs."""
     counted = []
 
     def profile(frame, event, argument):
@@ -52,7 +52,7 @@ def test_few_frames_lie_between_a_call_and_its_kernels(build, noise_std, most):
     denoiser = ccfast.Denoiser(lambda x, t: 0.9 * x, VP())
     sampler = ccfast.Sampler(denoiser, operator, Conjugate(), steps=5, noise_std=noise_std, backend="native")
     y = operator.forward(torch.rand(1, *SHAPE))
-    for _ in range(2):  # what is made once is made now
+    for _ in range(2):  # These runs make all that is made once.
         sampler(y, seed=0)
     counted = frames(lambda: sampler(y, seed=0))
     assert len(counted) > 30, "the profile sees nothing"

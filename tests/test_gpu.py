@@ -1,4 +1,4 @@
-"""On an NVIDIA GPU: the backends against float64, the authors' trajectories, graphs bit for bit, and no leak."""
+"""Tests on an NVIDIA GPU: backends against float64, the authors' trajectories, graphs bit for bit, and no leak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ccfast.testing import TOLERANCE, relative_error
 
 pytestmark = [
     pytest.mark.gpu,
-    # no failure: these tests are about a device that this machine does not have
+    # A machine without the device is no failure.
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
     pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable"),
 ]
@@ -58,7 +58,7 @@ def measured(operator, device, batch=2, seed=0):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kernels_for_the_sanitizer(kind, dtype, device):
-    """Every kernel at a small size; compute-sanitizer runs these."""
+    """Every kernel runs at a small size, as compute-sanitizer needs it."""
     operator, ops, row = KINDS[kind][1](SIDE), None, {"x": 0.7, "F": -0.2, "r": 0.5, "h": 0.3, "Ph": -1.1, "PF": 0.4}
     sampler = make(operator, device, graph=False)
     ops = sampler._program.backend.bind(operator)
@@ -200,7 +200,7 @@ def test_a_network_that_waits_runs_eagerly(device):
     first = sampler(y, seed=0)
     with pytest.warns(RuntimeWarning, match="graph: runs eagerly: capture failed"):
         assert torch.equal(sampler(y, seed=0), first)
-    # the device and the capture stream are still usable
+    # The device and the capture stream are still usable.
     captured, eager = both(operator, device, Conjugate(2.0))
     assert torch.equal(captured(y, seed=0), eager(y, seed=0))
 
@@ -225,4 +225,4 @@ def test_the_bundled_prior(device):
     assert isinstance(denoiser.network, nn.Module)
     denoiser.network.to(device)
     x = Sampler(denoiser, operator, Conjugate(2.0), device=device, graph=True)(y.to(device), seed=0)
-    assert relative_error(x.cpu(), on_cpu) < 1e-3  # sums of a network in another order, over five steps
+    assert relative_error(x.cpu(), on_cpu) < 1e-3  # The GPU's network sums in another order in five steps.

@@ -1,4 +1,4 @@
-"""The plumbing of ``make gpu-check`` on the CPU, at tiny sizes, and its targets."""
+"""The program behind ``make gpu-check``, run on the CPU at tiny sizes, and its targets."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_checks_are_told(monkeypatch):
 
 
 def test_the_large_network():
-    """It has the size of the public one, and as many channels out as in, which rivals without ``Denoiser`` need."""
+    """The network has the public one's size, but its output has as many channels as its input, which rivals need."""
     make, dtype = NETWORKS["adm"]
     with torch.device("meta"):
         network = make().to(dtype)

@@ -1,4 +1,4 @@
-"""Graphs, through a double of the capture (``replayer``): what is captured, replayed, evicted, refused, and said."""
+"""Graphs with a stand-in for the capture (``replayer``): what is captured, replayed, evicted, refused and said."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SHAPE = (3, 8, 8)
 
 
 class Clock:
-    """Seconds that pass only as told: an eager run takes 1, a replay what ``replay`` says."""
+    """A clock on which an eager run takes 1 second and a replay ``replay`` seconds."""
 
     def __init__(self, replay=0.5):
         self.now, self.replay, self.asked = 0.0, replay, 0
 
     def __call__(self):
-        # a capture asks at its start, before and after three eager runs and three replays, and at its end
+        # A capture asks at its start, before and after three eager runs and three replays, and at its end.
         self.now += 1.0 if self.asked % 14 < 7 else self.replay
         self.asked += 1
         return self.now
@@ -61,7 +61,7 @@ def backends(monkeypatch):
 
 
 def make(operator, solver=None, mode="auto", store=None, network=None, backend="tabled", **options):
-    """A sampler as if its device had graphs."""
+    """A sampler that finds graphs on its device."""
     denoiser = network if isinstance(network, Denoiser) else Denoiser(network or Network(), VP())
     sampler = Sampler(denoiser, operator, solver or Conjugate(2.0), backend=backend, graph=False, **options)
     sampler._graphs = Graphs(mode, store or Store(Replayer()), sampler.device)
@@ -104,7 +104,7 @@ def test_a_replay_is_an_eager_run_bit_for_bit(solver, backend):
     assert torch.equal(sampler(y, x_init=x_init, seed=0), eager(sampler)(y, x_init=x_init, seed=0))
     stats = graph_stats(sampler)
     assert stats["replays"] == 3
-    assert stats["device"]["captured"] == 2  # with and without a state
+    assert stats["device"]["captured"] == 2  # One graph is for a given state, one for none.
     assert stats["eager"] == {}
 
 
@@ -136,7 +136,7 @@ def test_two_states():
     sampler = make(operator, BDIA(), mode=True)
     y, states = measured(operator), (torch.rand(2, *SHAPE), torch.rand(2, *SHAPE))
     assert torch.equal(sampler(y, x_init=states), eager(sampler)(y, x_init=states))
-    assert sampler.stats()["network_evaluations"] == 2 * 4  # sampler and its eager twin count together
+    assert sampler.stats()["network_evaluations"] == 2 * 4  # The sampler and its eager twin share the count.
 
 
 @pytest.mark.elsewhere
@@ -180,21 +180,21 @@ def test_one_graph_serves_every_schedule_of_its_length():
 
 
 def test_floats_are_not_shared():
-    """Backends with no device table have their coefficients in the graph: every plan has one of its own."""
+    """A backend without a device table has its coefficients in the graph, so every plan has a graph of its own."""
     operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
     y = measured(operator)
     for w in (2.0, 5.0):
         sampler = make(operator, Conjugate(w), True, store, network, backend="reference")
         assert torch.equal(sampler(y, seed=0), eager(sampler)(y, seed=0))
         assert store.captured == 1
-        del sampler  # and with it the graph
+        del sampler  # The graph goes with it.
         gc.collect()
         assert not store.graphs
         store.captured = 0
 
 
 def test_a_backend_that_does_not_read_its_table(monkeypatch):
-    """It takes a row and does not read the table: found out before the graph serves another plan."""
+    """A backend that takes a row but does not read the table is found out before the graph serves another plan."""
     monkeypatch.setattr(tabled, "residual", reference.residual)
     monkeypatch.setattr(tabled, "update", reference.update)
     operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
@@ -206,7 +206,7 @@ def test_a_backend_that_does_not_read_its_table(monkeypatch):
 
 
 def test_steps_that_the_reference_runs_are_not_shared(monkeypatch):
-    """It reads no table, so that its coefficients are in the graph: a float64 state on single-precision kernels."""
+    """The reference runs float64 states and reads no table, so the graph holds its coefficients and is not shared."""
     takes = partial(outside, most_terms=24, tensors=False)
     monkeypatch.setattr(tabled, "takes", lambda operator, row, dtypes, elements: takes(row, dtypes))
     operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
@@ -268,11 +268,11 @@ def test_what_asks_for_another_graph():
     check(measured(operator).double())
     denoiser.network_kwargs["shift"] = torch.tensor(2e-4)
     check(measured(operator))
-    network.convolution.weight.data = network.convolution.weight.data * 2  # at another address
+    network.convolution.weight.data = network.convolution.weight.data * 2  # The weight moves to another address.
     check(measured(operator))
     network.eval()
     check(measured(operator))
-    network.convolution.weight.data.mul_(0.5)  # in place: the same graph
+    network.convolution.weight.data.mul_(0.5)  # It changes in place, so the graph stays.
     assert torch.equal(sampler(measured(operator), seed=0), eager(sampler)(measured(operator), seed=0))
     assert store.captured == next(captured) - 1
 
@@ -411,7 +411,8 @@ def test_the_least_recently_used_go_first():
     assert large > small
     store.capture.limit = store.bytes + small
     sampler(measured(operator, 1))
-    sampler(measured(operator, 3))  # does not fit beside both: 2 was used least recently
+    # The third graph does not fit beside both, and the graph of batch 2 was used least recently.
+    sampler(measured(operator, 3))
     assert [g["shape"][0] for g in graph_stats(sampler)["graphs"]] == [1, 3]
     assert store.bytes <= store.capture.limit
     assert graph_stats(sampler)["device"]["evicted"] == store.evicted == 1
@@ -425,7 +426,7 @@ def test_graphs_that_push_each_other_out_are_given_up():
     store = sampler._graphs.store
     for batch in (1, 2):
         sampler.warmup(batch)
-    store.capture.limit = store.bytes * 3 // 2  # for any two of the three
+    store.capture.limit = store.bytes * 3 // 2  # Any two of the three fit.
     measurements = [measured(operator, batch) for batch in (1, 2, 3) * 8]
     with pytest.warns(RuntimeWarning, match="evicted 3 times: the graphs in use take more than the limit") as said:
         run_all(sampler, measurements)

@@ -1,4 +1,4 @@
-"""Room in the plan: registers of earlier steps (BDIA, inversion), coefficients of each image (LML), and their rules."""
+"""Plans with registers of earlier steps (BDIA, inversion) or coefficients of each image (LML), and their rules."""
 
 from __future__ import annotations
 
@@ -82,21 +82,21 @@ def test_bdia_against_its_definition(mixture):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_inversion_comes_back_to_the_image(mixture, name, steps, prediction):
     y, x_init = problem(mixture, name)
-    # the states of EDM are up to ten times as large as the image, and in ten large steps differences grow further
+    # The states of EDM are up to ten times as large as the image, and in ten large steps differences grow further.
     room = 20 if name == "edm" else 1
     for dtype, tolerance in ((torch.float64, 1e-14 * room), (torch.float32, 1e-6 * room)):
         sampler = make(mixture, name, BDIA(), steps, prediction)
         image = sampler(y.to(dtype), x_init=x_init.to(dtype))
         pair = sampler.invert(image)
         assert relative_error(sampler(y.to(dtype), x_init=pair), image) < tolerance
-        assert sampler.stats()["network_evaluations"] == 2 * steps - 1  # the pair saves the first
-    # an image that the sampler did not make comes back as well, from states of EDM that are ten times as large
+        assert sampler.stats()["network_evaluations"] == 2 * steps - 1  # The pair saves the first one.
+    # An image that the sampler did not make comes back as well, from states of EDM that are ten times as large.
     other = torch.rand(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     assert relative_error(sampler(y, x_init=sampler.invert(other)), other) < 1e-13 * (2 if name == "edm" else 1)
 
 
 def test_inversion_finds_the_initial_state(mixture):
-    """To second order: what it has to choose is the state before the last."""
+    """Inversion finds the initial state to second order, the error of the state before the last, which it chooses."""
     errors = []
     for steps in (20, 40, 80):
         y, x_init = problem(mixture, "vp")
@@ -157,7 +157,7 @@ def test_lml_against_a_dense_inverse(mixture, name, kappa, lam, prediction):
         x = mu[k + 1] * (x - sigma[k] * eps) / mu[k] + sigma[k + 1] * direction
         before = eps
     assert relative_error(got, x) < 1e-9
-    # lam |eps|^-2 = 1e-5 and kappa small: the damped direction is a difference of almost equal ones, known to 1e-2 less
+    # As lam |eps|^-2 = 1e-5 and kappa is small, the damped direction is a difference of almost equal numbers.
     assert relative_error(single, got) < 1e-3
 
 
@@ -181,7 +181,7 @@ def test_lml_freezes_the_first_steps(mixture):
 
 # ------------------------------------------------------------------------------------------------ registers
 class Memory(Solver):
-    """Every register as far back as a plan may look."""
+    """A solver that reads every register as far back as a plan may look."""
 
     def steps(self, grid, operator):
         late = [np.arange(len(grid.t)) >= age for age in range(4)]
@@ -194,7 +194,7 @@ class Memory(Solver):
 
 
 def test_every_register_is_kept_for_three_steps(mixture):
-    """Against a loop that keeps copies of everything."""
+    """The result is that of a loop that keeps copies of all registers."""
     operator = AveragePooling(SHAPE, 4)
     denoiser, times = mixture.denoiser(EDM(), "edm"), times_of("edm", 7)
     y, x = operator.forward(problem(mixture, "edm")[0]), problem(mixture, "edm")[1]
@@ -219,7 +219,7 @@ def test_every_register_is_kept_for_three_steps(mixture):
         past.append(now)
         x = total
     assert relative_error(got, x) < 1e-12
-    assert torch.equal(got, again)  # nothing is left of the run before
+    assert torch.equal(got, again)  # The first run leaves no trace.
 
 
 def test_history_is_rotated_not_copied():
@@ -268,7 +268,8 @@ def test_update_with_coefficients_over_the_modes_and_of_each_image(dtype):
     row = {"x": a, "F1": 0.5, "Ph": b, "PF1": 0.3}
     update(reference.bind(operator), row, {"x": x, "F1": F, "h": h}, out, None, 1.0, {"x": f.to(out.dtype)})
     x, F, h = x.double(), F.double(), h.double()
-    v = operator.lift(torch.eye(16, dtype=torch.float64)[: f.numel(), None, : f.numel()]).squeeze(1)  # rows of V^T
+    # Its rows are those of V^T.
+    v = operator.lift(torch.eye(16, dtype=torch.float64)[: f.numel(), None, : f.numel()]).squeeze(1)
     expected = a[:, None] * x[:, 0] + 0.5 * F[:, 0] + (b[:, None] * h[:, 0] + 0.3 * F[:, 0]) @ v.T @ v
     expected += (x[:, 0] @ v.T * f.flatten()) @ v
     assert relative_error(out[:, 0], expected) < TOLERANCE[out.dtype]

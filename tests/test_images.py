@@ -1,4 +1,4 @@
-"""Image files and tensors: ccfast.app.images, ccfast.metrics, ccfast.app.gallery."""
+"""Tests of image files and tensors: ccfast.app.images, ccfast.metrics and ccfast.app.gallery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ccfast.priors.padding import crop, pad_to_multiple
 
 
 def write_deep_png(path: Path, colour_type: int, channels: int) -> None:
-    """A 16-bit PNG, which Pillow cannot write."""
+    """Write a 16-bit PNG, which Pillow cannot do."""
     rows = b"".join(b"\0" + bytes(range(5 * channels * 2)) for _ in range(4))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -68,11 +68,11 @@ def test_load_does_not_depend_on_the_default_dtype(tmp_path, pixels):
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA"])
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 def test_load_converts_8_bit_modes_to_rgb(tmp_path, pixels, mode, suffix):
-    converted = Image.fromarray(pixels).convert(mode)  # opaque where there is alpha
+    converted = Image.fromarray(pixels).convert(mode)  # An alpha channel is opaque.
     try:
         converted.save(tmp_path / f"a{suffix}")
     except OSError:
-        # which pairs of mode and suffix a build of Pillow writes differs; there is then no file to read
+        # Builds of Pillow differ in the pairs of mode and suffix that they write.
         pytest.skip(f"Pillow does not write {mode} as {suffix}")
     expected = torch.from_numpy(np.array(converted.convert("RGB"))).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(load_image(tmp_path / f"a{suffix}"), expected)
@@ -80,7 +80,7 @@ def test_load_converts_8_bit_modes_to_rgb(tmp_path, pixels, mode, suffix):
 
 def test_load_applies_the_exif_orientation(tmp_path, pixels):
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
+    exif[0x0112] = 6  # 6 means that the image is to be rotated by 90 degrees clockwise.
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     expected = torch.from_numpy(np.rot90(pixels, -1).copy()).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(load_image(tmp_path / "a.png"), expected)
@@ -247,7 +247,8 @@ def test_padding_reaches_the_multiple_and_is_cropped_back(height, width):
 
 def test_padding_reflects_where_it_can_and_repeats_the_edge_where_not():
     x = torch.arange(6.0).reshape(1, 1, 6).expand(1, 2, 6)
-    padded, _ = pad_to_multiple(x, 8)  # columns: 2 of 6 are reflected; rows: 6 of 2 cannot be
+    # Of 6 columns 2 can be reflected, but of 2 rows 6 cannot be.
+    padded, _ = pad_to_multiple(x, 8)
     assert padded[0, 0].tolist() == [0, 1, 2, 3, 4, 5, 4, 3]
     assert torch.equal(padded[0], padded[0, :1].expand(8, 8))
     assert pad_to_multiple(x, 1)[0] is x
@@ -306,7 +307,7 @@ def test_gallery_shows_small_measurements_as_large_as_the_truth():
     assert columns.max() - columns.min() + 1 == 240
     assert picture.shape[1] > 2 * 240
     below = picture[rows.max() + 1 :]
-    assert (below < 128).any()  # captions
+    assert (below < 128).any()  # The captions are dark.
 
 
 def test_gallery_enlarges_tiny_rows_and_refuses_empty_ones():

@@ -1,4 +1,4 @@
-"""Solvers for inverse problems: one step against the formula in dense algebra, exact cases, limits, refusals."""
+"""Solvers of inverse problems: one step against its formula in dense algebra, exact cases, limits and refusals."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def mixture() -> GaussianMixture:
 
 
 def dense(operator) -> np.ndarray:
-    """H, (m, 12)."""
+    """The matrix H, (m, 12)."""
     return operator.forward(EYE).reshape(12, -1).numpy().T
 
 
 class Step:
-    """One step of a sampler, and its parts in numpy: x0hat, eps and z as vectors, H by its full SVD."""
+    """One step of a sampler, with its parts x0hat, eps and z as numpy vectors and H by its full SVD."""
 
     def __init__(self, prior, solver, operator, name, noise=0.0, end=None, seed=7):
         schedule, start, stop = SCHEDULES[name]
@@ -68,12 +68,12 @@ class Step:
 
     @property
     def fresh(self):
-        """Standard deviation of ancestral noise."""
+        """The standard deviation of ancestral noise."""
         rho, rho_to = self.sigma / self.mu, self.sigma_to / self.mu_to
         return self.sigma_to * np.sqrt(1 - (rho_to / rho) ** 2)
 
     def modes(self, coefficient):
-        """V coefficient(s, x0hat_s, eps_s, z_s, ybar_s), mode by mode."""
+        """The image whose modes are coefficient(s, x0hat_s, eps_s, z_s, ybar_s)."""
         parts = zip(self.s, self.vt @ self.x0hat, self.vt @ self.eps, self.vt @ self.z, self.ybar, strict=True)
         return self.vt.T @ np.array([coefficient(*part) for part in parts])
 
@@ -114,7 +114,7 @@ def test_ddrm_stays_finite_and_ends_on_the_measurement(mixture):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("operator", [BLUR, DEFICIENT], ids=["blur", "deficient"])
 def test_ddnm_is_its_formula_in_every_mode(mixture, operator, name, noise):
-    """As published: noise of eta sigma', and DDNM+ mode by mode where the measurement is noisy."""
+    """The step is as published, with noise eta sigma', and where the measurement is noisy DDNM+ in every mode."""
     eta = 0.7
     step = Step(mixture, DDNM(eta), operator, name, noise)
     mu, sigma, kept = step.mu_to, step.sigma_to, np.sqrt(1 - eta**2) * step.sigma_to
@@ -132,13 +132,13 @@ def test_ddnm_is_its_formula_in_every_mode(mixture, operator, name, noise):
 
 @pytest.mark.parametrize("schedule", [VP(), DiscreteVP(np.linspace(1e-4, 0.02, 1000)), VE(0.01, 50.0), EDM()], ids=repr)
 def test_ddnm_takes_its_fresh_noise_in_short_steps_too(mixture, schedule):
-    """eta sigma' in every step of any grid; DDIM's noise is a small part of it where steps are short."""
+    """The noise is eta sigma' in every step of any grid, while in short steps DDIM's noise is a small part of that."""
     rhos = np.geomspace(3.0, 0.05, 201)
     plan = DDNM().plan(mixture.denoiser(schedule), BLUR, schedule.time(rhos))
     assert plan.numbers("z") == pytest.approx(0.85 * plan.sigma[1:], rel=1e-12)
 
 
-# A guidance weight of its own asks for another distribution than the posterior.
+# A solver that has a guidance weight samples from another distribution than the posterior.
 WEIGHTLESS = [e.solver for e in REGISTRY if e.measurement and getattr(e.solver, "w", None) in (None, "bayes")]
 NOISY = [solver for solver in WEIGHTLESS if solver.takes_noise]
 
@@ -160,10 +160,11 @@ def test_more_steps_do_not_add_the_noise_of_the_measurement_up(solver):
     y = operator.forward(x) + noise * normal(images, 1, size, seed=3)
     posterior = covariance - covariance @ H.mT @ (H @ covariance @ H.mT + noise**2 * eye).inverse() @ H @ covariance
     drawn = 2 * float(posterior.trace()) / size
-    for steps in (40, 160):  # in five, the heuristics of most solvers do not resolve so correlated a prior
+    # In five steps the heuristics of most solvers do not resolve a prior that is so correlated.
+    for steps in (40, 160):
         sampler = Sampler(prior.denoiser(VP()), operator, solver, steps, 0.9, 1e-3, noise_std=noise)
         error = float((sampler(y, seed=0) - x).square().mean())
-        # 0.75 dB more than a draw is left for what the heuristics of the solvers cost
+        # The error may exceed that of a draw by 0.75 dB, which the heuristics of the solvers cost.
         assert 10 * np.log10(error / drawn) < 0.75, (steps, 10 * np.log10(error / drawn))
 
 
@@ -207,7 +208,7 @@ def test_dps_takes_the_norm_of_every_image_and_survives_none(mixture):
 
 @pytest.mark.parametrize("operator", [BLUR, DEFICIENT, AveragePooling(SHAPE, 3)], ids=["blur", "deficient", "pooling"])
 def test_dds_solves_its_equations(mixture, operator):
-    """With as many steps as H has singular values; and the residual of few is that of dense conjugate gradients."""
+    """As many steps as H has singular values solve them; fewer give what dense conjugate gradients give."""
     eta = 0.5
 
     def expected(step, best):
@@ -216,7 +217,7 @@ def test_dds_solves_its_equations(mixture, operator):
 
     step = Step(mixture, DDS(12, eta=eta), operator, "vp")
     projected = step.x0hat + np.linalg.pinv(step.H, rcond=1e-9) @ (step.y - step.H @ step.x0hat)
-    assert step.got == pytest.approx(expected(step, projected), abs=1e-7)  # the blur's condition number is 50
+    assert step.got == pytest.approx(expected(step, projected), abs=1e-7)  # The blur's condition number is 50.
     step = Step(mixture, DDS(12, gamma=3.0, eta=eta), operator, "edm", 0.1)
     A, b = np.eye(12) + 3.0 * step.H.T @ step.H, step.x0hat + 3.0 * step.H.T @ step.y
     assert step.got == pytest.approx(expected(step, np.linalg.solve(A, b)), abs=1e-9)
@@ -224,13 +225,13 @@ def test_dds_solves_its_equations(mixture, operator):
         step = Step(mixture, DDS(count, gamma=3.0, eta=eta), operator, "edm", 0.1)
         right = b - A @ step.x0hat
         krylov = np.stack([np.linalg.matrix_power(A, k) @ right for k in range(count)], 1)
-        # the best in the energy norm of x0hat + Krylov space
+        # This is the best element of x0hat + Krylov space in the energy norm.
         best = step.x0hat + krylov @ np.linalg.lstsq(krylov.T @ A @ krylov, krylov.T @ right, rcond=1e-14)[0]
         assert step.got == pytest.approx(expected(step, best), abs=1e-9)
 
 
 def test_dds_is_the_posterior_mean_of_a_unit_gaussian_prior():
-    """An end free of noise from a state of almost nothing but noise: x0hat is the prior mean."""
+    """The step goes from almost pure noise, where x0hat is the prior mean, to an end without noise."""
     noise, mean = 0.3, normal(12, seed=8)
     prior = Gaussian(mean, torch.eye(12, dtype=torch.float64), SHAPE)
     y = normal(1, 1, 12)
@@ -254,7 +255,7 @@ def test_dds_has_inner_products_of_its_own_for_every_image(mixture):
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 @pytest.mark.parametrize("solver", [DPS(0.5), DDS(3), REDDiff(), DDIM()], ids=str)
 def test_what_needs_no_modes_takes_any_linear_operator(mixture, solver, noise):
-    """The first state included: (H^T H + sigma_y^2)^-1 H^T y by conjugate gradients, 12 different singular values."""
+    """Their results, and the first state (H^T H + sigma_y^2)^-1 H^T y, are the same without singular values."""
     linear = LinearOperator(BLUR.forward, BLUR.adjoint, SHAPE, iterations=30)
     y = normal(2, 1, 12)
     results = [
@@ -281,7 +282,7 @@ def test_steered(mixture, name):
         direction = (step.x - step.mu * swapped) / step.sigma
         expected = step.mu_to * swapped + np.sqrt(step.sigma_to**2 - fresh**2) * direction + fresh * step.z
         assert step.got == pytest.approx(expected, abs=1e-11)
-    if name != "flow":  # on which DDNM keeps the velocity
+    if name != "flow":  # On a flow DDNM keeps the velocity.
         same = Step(mixture, Steered(operator.pinv, direction="network", eta=0.0), operator, name)
         assert same.got == pytest.approx(Step(mixture, DDNM(eta=0.0), operator, name).got, abs=1e-12)
     last = Step(mixture, Steered(), operator, name, end=1.0 if name == "flow" else 0.0)
@@ -324,18 +325,18 @@ def test_red_diff_is_torch_s_adam_on_the_published_gradient(mixture, operator, p
 
 
 def test_red_diff_comes_to_the_ridge_solution_of_a_gaussian_prior():
-    """E x0hat = m + rho^2 (C + rho^2)^-1 (mean - m) there, so that the expected gradient is linear in m."""
+    """There E x0hat = m + rho^2 (C + rho^2)^-1 (mean - m), so the expected gradient is linear in m."""
     covariance, rho, weight = torch.diag(torch.linspace(0.3, 2.0, 12, dtype=torch.float64)), 0.5, 0.7
     prior, operator = Gaussian(normal(12, seed=8), covariance, SHAPE), AveragePooling(SHAPE, 3)
     y = normal(1, 1, 4)
-    times = np.linspace(rho, 0.999 * rho, 401)  # a grid that hardly moves
+    times = np.linspace(rho, 0.999 * rho, 401)  # The times hardly change.
     sampler = Sampler(prior.denoiser(EDM()), operator, REDDiff(0.02, weight, v=1.0), times=times)
     means = sampler(y.repeat(64, 1, 1), seed=0).mean(0).flatten().numpy()
     H, mean = dense(operator), prior.means[0].numpy()
     inverse, data = weight * rho**2 * np.linalg.inv(covariance.numpy() + rho**2 * np.eye(12)), 12 / 4
     expected = np.linalg.solve(inverse + data * H.T @ H, inverse @ mean + data * H.T @ y.flatten().numpy())
     start = operator.pinv(y).flatten().numpy()
-    # what is left is noise: of the last state rho, of Adam's steps less, over sqrt(64)
+    # The rest is noise: rho in the last state, less in Adam's steps, and a mean over 64 divides it by 8.
     assert np.abs(means - expected).max() < 4 * rho / 8 < 0.3 * np.linalg.norm(start - expected)
 
 

@@ -1,4 +1,4 @@
-"""The layout: which folder may import which, no circles, names that are unique, and what ``import ccfast`` loads."""
+"""The layout: which folder may import which, no circles, unique names, and what ``import ccfast`` loads."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Import(NamedTuple):
     """One name that a module imports.
 
     Attributes:
-        target: the module it names, or the module that holds it.
-        name: what is taken from it; None where the module itself is imported.
-        typing: only type checkers import it.
-        line: where.
+        target: the module that is imported, or the module that holds the name.
+        name: the name that is taken from the module; None where the module itself is imported.
+        typing: whether only type checkers import it.
+        line: the line of the import.
     """
 
     target: str
@@ -70,7 +70,7 @@ def python_files(*folders: str) -> list[Path]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             relative = path.relative_to(ROOT)
-            # ccfast/kernels.py only finds the folder beside it, in a checkout
+            # In a checkout ccfast/kernels.py only finds the folder kernels/.
             if relative.with_suffix("").parts[:2] != ("ccfast", "kernels"):
                 found.append(relative)
     return found
@@ -119,7 +119,7 @@ def room(module: str) -> str:
 
 
 def upward(module: str, found: list[Import]) -> list[str]:
-    """What a module of the package imports against the order of the rooms."""
+    """The imports of a module of the package that are against the order of the rooms."""
     wrong, own = [], room(module)
     for target, name, _, line in found:
         top = target.split(".")[0]
@@ -132,7 +132,7 @@ def upward(module: str, found: list[Import]) -> list[str]:
             there = ccfast._HOMES.get(name, name)
         allowed = there == own or (there in RANK and RANK[there] < RANK[own])
         if not there:
-            allowed = own == "app"  # the whole package, by its public names
+            allowed = own == "app"  # The app uses the package's public names.
         if not allowed:
             wrong.append(f"{module}:{line} imports {target}, but {own} may not import {there or 'ccfast'}")
     return wrong
@@ -202,16 +202,17 @@ def test_no_circles():
 def test_private_modules_are_imported_by_their_own_folder():
     wrong = []
     for name, path in MODULES.items():
-        if path.parts[0] != "tests":  # a test may look inside
+        if path.parts[0] != "tests":  # A test may look inside.
             wrong += private_from_elsewhere(name, IMPORTS[name])
     assert not wrong, "\n".join(wrong)
 
 
 def test_names_of_files_are_unique():
-    """A backend of ``kernels/`` calls its files as the others do, and one of a kind as the operator of that kind."""
+    """Names repeat only in ``kernels/``, whose backends use the same names, and those of operators for their kinds."""
     places = defaultdict(list)
     for path in python_files(*TOPS):
-        if path.stem not in ("__init__", "__main__", "conftest"):  # conftest: pytest's name
+        # Pytest gives conftest its name.
+        if path.stem not in ("__init__", "__main__", "conftest"):
             places[path.stem].append(path)
     wrong = []
     for stem, paths in places.items():

@@ -1,4 +1,4 @@
-"""H and H^T as functions: conjugate gradients, the check of the adjoint; matrices; whole runs of every new operator."""
+"""Operators by H and H^T as functions, or by matrices: conjugate gradients, the adjoint's check and whole runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def orthonormal(n, seed):
 
 
 def from_values(values, rows=24, columns=20):
-    """A matrix with these singular values, and the LinearOperator of its products."""
+    """A matrix with these singular values."""
     u, v = orthonormal(rows, 5)[:, : len(values)], orthonormal(columns, 6)[:, : len(values)]
     return (u * torch.as_tensor(values, dtype=torch.float64)) @ v.mT
 
@@ -79,7 +79,7 @@ def test_few_different_singular_values_take_as_many_iterations():
 
 @pytest.mark.parametrize("iterations", [30, 500])
 def test_measurement_outside_of_the_range(iterations):
-    """H+ drops what no image gives, a thousand times larger here, and stays there however long it runs."""
+    """H+ drops the part of y outside the range, here a thousand times larger, however many iterations it runs."""
     matrix = from_values(np.linspace(1, 0.2, 9))
     x = draw((2, 1, 20), 7)
     inside = x.flatten(1) @ matrix.mT
@@ -93,7 +93,7 @@ def test_measurement_outside_of_the_range(iterations):
 
 
 def five_samples(operator, dtype):
-    """Measurements of five images: drawn, huge, tiny, zero and easy."""
+    """Measurements of five images: a random, a huge, a tiny, a zero and an easy one."""
     y = operator.forward(image(operator, 1, dtype)).repeat(3, 1, 1, 1)[:5]
     y[1] *= 2.0**20
     y[2] *= 2.0**-20
@@ -105,10 +105,10 @@ def five_samples(operator, dtype):
 @pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_sample_does_not_depend_on_its_batch(dtype):
-    """To the bit where H and H^T are numbers times pixels, as all else in conjugate gradients is arithmetic of ours.
+    """Its result has the same bits in any batch where H and H^T multiply pixels by numbers.
 
-    With matrix products in H, which may differ in the last bits from one batch to another, two solutions differ by
-    that times the condition of H once both have converged, as those of one H in ``test_ill_conditioned``.
+    Matrix products in H may differ in the last bits from one batch to another. Two solutions that have converged then
+    differ by that times the condition of H, as in ``test_ill_conditioned``.
     """
     mask, blur = SoftMask(torch.linspace(0.1, 1, 64).reshape(1, 8, 8), (2, 8, 8)), GaussianBlur((2, 8, 8), std=1.0)
     s = blur.singular_values
@@ -128,7 +128,7 @@ def test_a_sample_does_not_depend_on_its_batch(dtype):
 @pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_sums_do_not_depend_on_batch_and_threads(dtype):
-    """Of fewer elements than a run, of several runs and a rest, and of as many as torch shares between threads."""
+    """The sums are over less than a run, several runs and a rest, and so many elements that torch uses all threads."""
     threads = torch.get_num_threads()
     try:
         for count in (100, RUN + 1, 2 * RUN - 1, 2 * RUN, 5 * RUN + 7):
@@ -153,7 +153,7 @@ def test_scale_of_the_operator_does_not_matter():
 
 
 def test_tolerance_stops_every_sample_by_itself():
-    """At a residual of one percent the first sample, along the largest singular vector, is done; the other is not."""
+    """At a residual of one percent the first sample, along the largest singular vector, stops; the other goes on."""
     values = np.geomspace(1, 1e-3, 12)
     matrix = from_values(values)
     u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
@@ -167,7 +167,7 @@ def test_tolerance_stops_every_sample_by_itself():
 
 
 class NoSync(TorchDispatchMode):
-    """Fails on what would make the host wait for a device."""
+    """A dispatch mode that fails on operations that make the host wait for a device."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.name()
@@ -404,7 +404,7 @@ def test_mri():
 
 
 def test_tomography():
-    """Every projection holds the whole mass, at its centre of mass; one at angle 0 is the sum of each column."""
+    """Every projection has the image's mass and centre of mass, and that at angle 0 is the sum of each column."""
     op = Tomography((2, 9, 9), angles=6)
     x = draw((2, 2, 9, 9)).abs()
     y = op.forward(x) * math.sqrt(9 * 6)
@@ -430,7 +430,7 @@ MEMBERS = [(name, build) for name, build in OPERATORS + KRYLOV_OPERATORS if name
     ("solver", "schedule"), [(Conjugate(w=4.0), VP()), (DDNM(), Flow())], ids=["conjugate", "ddnm"]
 )
 def test_whole_runs(name, build, solver, schedule):
-    """In float64 a run is the one with H as a dense Matrix; in float32 it is that one but for rounding."""
+    """A run equals the one with H as a dense Matrix in float64, and up to rounding in float32."""
     op = build()
     n = math.prod(op.shape)
     index = torch.arange(n, dtype=torch.float64)

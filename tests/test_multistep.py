@@ -1,4 +1,4 @@
-"""Unconditional solvers of higher order: observed orders on a Gaussian mixture, limits, and the corrector run apart."""
+"""Unconditional solvers of higher order: observed orders on a Gaussian mixture, limits, and the corrector by itself."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def start_state() -> torch.Tensor:
 
 
 def grid(schedule, rho_start, rho_end, steps, uniform_in):
-    """Times uniform in t or in ln rho, but for the first step, which is halved again and again.
+    """Times that are uniform in t or in ln rho, but for the first step, which is halved again and again.
 
-    A solver of order k starts with steps of lower order, an error of the first step squared. Its length falls as
-    1/steps^2 here, so that this does not show up to order 4.
+    A solver of order k starts with steps of lower order, whose error is the square of the first step's length. That
+    length falls as 1/steps^2 here, so the error does not show up to order 4.
     """
     fractions = np.arange(steps + 1) / steps
     first = fractions[1] * 0.5 ** np.arange(int(np.log2(steps)) + 1, 0, -1)
     fractions = np.concatenate([fractions[:1], first, fractions[1:]])
     ends = schedule.time(np.array([rho_start, rho_end]))
-    if uniform_in == "t" and not isinstance(schedule, EDM):  # whose t is rho
+    if uniform_in == "t" and not isinstance(schedule, EDM):  # EDM's t is rho.
         return ends[0] + (ends[1] - ends[0]) * fractions
     times = schedule.time(rho_start * (rho_end / rho_start) ** fractions)
     times[[0, -1]] = ends
@@ -53,7 +53,7 @@ def grid(schedule, rho_start, rho_end, steps, uniform_in):
 
 
 def truth(prior, schedule, x, rho_start, rho_end, steps=1500):
-    """d(x/mu) = eps d rho in u = ln rho by Runge-Kutta of order 4: with z = x/mu, dz/du = z - x0hat."""
+    """The ODE dz/du = z - x0hat, with z = x/mu and u = ln rho, solved by the Runge-Kutta method of order 4."""
 
     def slope(u, z):
         t = float(schedule.time(np.exp(u)))
@@ -128,20 +128,20 @@ TIMES = [0.7, 0.5, 0.36, 0.2, 0.05]
 
 
 def steps_of(schedule, times):
-    """(mu', sigma'/sigma, h, h of the step before, h of two steps ago) of the last step."""
+    """The numbers of the last step: (mu', sigma'/sigma, h, h of the step before, h of two steps ago)."""
     mu, sigma = schedule.mean(times), schedule.std(times)
     h = np.diff(-np.log(sigma / mu))
     return mu[-1], sigma[-1] / sigma[-2], h[-1], h[-2], h[-3]
 
 
 def test_rows_of_dpm_solver_pp():
-    """As printed in the paper, with the factor 2 in D2."""
+    """The rows are those printed in the paper, with the factor 2 in D2."""
     mu, ratio, h, h1, h2 = steps_of(VP(), TIMES)
     r0, r1 = h1 / h, h2 / h
     phi1 = np.exp(-h) - 1
     phi2 = phi1 / h + 1
     phi3 = phi2 / h - 0.5
-    delta, delta1 = np.array([1, -1, 0]) / r0, np.array([0, 1, -1]) / r1  # over D0, D-1, D-2
+    delta, delta1 = np.array([1, -1, 0]) / r0, np.array([0, 1, -1]) / r1  # They weigh D0, D-1, D-2.
     first = -mu * phi1 * np.array([1, 0, 0])
     D1 = delta + r0 / (r0 + r1) * (delta - delta1)
     D2 = 2 * (delta - delta1) / (r0 + r1)
@@ -188,7 +188,7 @@ def test_coefficients_of_deis_against_quadrature_in_t(basis, name):
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_one_row_of_unipc_is_predictor_and_corrector(mixture, order, variant, lower):
-    """Predictor and corrector of arXiv 2302.04867, the corrected state kept; one evaluation a step, where predicted."""
+    """A row joins the corrector of arXiv 2302.04867 and the next predictor, with one evaluation a step."""
     schedule = VP()
     times = np.linspace(0.7, 0.05, 7)
     mu, sigma = schedule.mean(times), schedule.std(times)
@@ -227,7 +227,7 @@ def test_one_row_of_unipc_is_predictor_and_corrector(mixture, order, variant, lo
 
 
 def test_the_sde_samples_the_variance_with_its_order():
-    """x0 ~ N(0, v), one pixel: (x, x0hat of the step before) is a Gaussian chain; its mean is exact at order 1."""
+    """For one pixel x0 ~ N(0, v), (x, x0hat of the step before) is a Gaussian chain, whose covariance is followed."""
     schedule, v = VP(), 0.4
     for order in (1, 2):
         errors = []
@@ -235,7 +235,7 @@ def test_the_sde_samples_the_variance_with_its_order():
             times = grid(schedule, *SPAN, steps, "ln rho")
             update = columns(plan(DPMSolverPP(order, sde=True), schedule, times))
             marginal = schedule.mean(times) ** 2 * v + schedule.std(times) ** 2
-            gain = schedule.mean(times) * v / marginal  # x0hat = gain x
+            gain = schedule.mean(times) * v / marginal  # It gives x0hat = gain x.
             covariance = np.diag([marginal[0], 0.0])
             for k in range(len(times) - 1):
                 earlier = update["F1"][k] if order == 2 else 0.0
@@ -247,14 +247,15 @@ def test_the_sde_samples_the_variance_with_its_order():
 
 @pytest.mark.parametrize("solver", [s for s in MULTISTEP if not getattr(s, "sde", False)], ids=str)
 def test_the_last_steps_of_a_short_run_lower_their_order(mixture, solver):
-    """The last step looks at one estimate and the one before at two, below 15 steps, unless asked not to."""
+    """Below 15 steps the last one uses one estimate and the one before it two, unless ``lower_order_final`` is off."""
 
     def depths(solver, steps):
         made = plan(solver, VP(), np.linspace(0.9, 1e-3, steps + 1))
         ages = [{age for register, age in step.reads if register in "xF"} for step in made.steps]
         return [max(a) for a in ages]
 
-    correcting = isinstance(solver, UniPC)  # a corrector looks one step further back than the predictor before it
+    # A corrector looks one step further back than the predictor before it.
+    correcting = isinstance(solver, UniPC)
     most = max(depths(solver, 40))
     for steps in (1, 2, 3, 5, 14):
         got = depths(solver, steps)
@@ -262,7 +263,7 @@ def test_the_last_steps_of_a_short_run_lower_their_order(mixture, solver):
         assert max(got[-2:]) <= (3 if correcting else 1)
     for short, steps in ((replace(solver, lower_order_final=False), 14), (solver, 15)):
         assert depths(short, steps)[-1] == most
-    # a higher order that is asked for is not much worse than a lower one, as a plain one is
+    # With the lower final orders a higher order is not much worse than a lower one, as it would be without them.
     x = torch.randn(8, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
 
     def run(solver, steps):
@@ -284,7 +285,7 @@ def test_single_precision_and_an_end_free_of_noise(mixture, solver, name):
     times = np.append(grid(schedule, *SPAN, 8, "ln rho"), 1.0 if name == "flow" else 0.0)
     sampler = Sampler(mixture.denoiser(schedule, "velocity"), OPERATOR, solver, times=times)
     double, single = (sampler(Y.to(d), x_init=start_state().to(d), seed=0) for d in (torch.float64, torch.float32))
-    assert relative_error(single, double) < 1e-5  # of a whole run, as in test_truth
+    assert relative_error(single, double) < 1e-5  # The bound is for a whole run, as in test_truth.
 
 
 def test_a_flow_may_start_from_pure_noise(mixture):

@@ -1,7 +1,7 @@
-"""What somebody else's network may do, with every way in which a solver uses it: right, or a sentence with the cure.
+"""Networks that do what other people's do, in every way that a solver uses one: right, or an error with the cure.
 
-A row of ZOO is a network beside the plain one that it must equal; a row of USES is a need of solvers: a derivative,
-none, a difference, history. Each is compared with a fresh sampler of the plain network.
+A row of ZOO is a network and the plain one that it must equal. A row of USES is what a solver needs: a derivative, no
+derivative, a difference, or history. Each result is compared with that of a fresh sampler of the plain network.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Plain(nn.Module):
 
 
 def variant(**methods):
-    """Plain with other methods."""
+    """A subclass of Plain with other methods."""
     return type("Variant", (Plain,), methods)
 
 
@@ -82,7 +82,7 @@ class Recompute(torch.autograd.Function):
 
 
 def reused(network):
-    """Returns the same tensor at every call, as an engine does that was captured or built."""
+    """A network that returns the same tensor at every call, as captured graphs and compiled engines do."""
     buffers = {}
 
     def call(x, t):
@@ -111,7 +111,7 @@ class Sample:
 
 
 def wrapped(wrap):
-    """Plain with its output in a container."""
+    """A network that returns Plain's output in a container."""
     network = Plain()
     return lambda x, t: wrap(network(x, t))
 
@@ -124,7 +124,7 @@ PLAIN = Plain()
 NO_JVP = r"no forward-mode derivative \(jvp\): .*product='reverse'"
 
 ZOO = {
-    # name: (the network, its plain twin, uses that are refused with the pattern of the sentence)
+    # A row is name: (the network, its plain twin, the uses that are refused with the pattern of the error).
     "works in place: clamp_": (
         variant(first=lambda self, x: x.clamp_(-1, 1))(),
         variant(first=lambda self, x: x.clamp(-1, 1))(),
@@ -247,7 +247,7 @@ def test_weights_that_are_only_stored_in_float8(use):
 
 
 def offloaded():
-    """Weights that are on no device but while they are used."""
+    """A network whose weights are on the meta device except while they are used."""
     network, kept = Plain(), {}
     for name, part in network.named_children():
         kept[name] = dict(part.named_parameters())
@@ -360,7 +360,7 @@ def test_weights_changed_while_a_derivative_is_taken():
         def forward(self, x, t):
             output = super().forward(x, t)
             with torch.no_grad():
-                self.b.weight.mul_(0.999)  # as a step of an optimiser in another thread
+                self.b.weight.mul_(0.999)  # An optimiser in another thread does so.
             return output
 
     with pytest.raises(RuntimeError, match=r"weights were changed in place .*moving average"):
@@ -482,7 +482,8 @@ def test_conditions_follow_their_images(name, use):
     drawn = sampler.sample(y, 4, seed=[0, 1, 2], together=2)
     assert (
         relative_error(drawn, sampler.sample(y, 4, seed=[0, 1, 2])) < 10 * EQUAL
-    )  # differences divide by a small step
+        # Differences divide by a small step, which enlarges rounding errors.
+    )
     with_noise = sampler(y, seed=[0, 1, 2], noise_std=torch.tensor([0.0, 0.1, 0.0]))
     assert relative_error(with_noise[[0, 2]], alone[[0, 2]]) < EQUAL
 

@@ -1,4 +1,4 @@
-"""Options of Conjugate: order 2, fresh noise, centred splits, the stability guard, and how the product is taken."""
+"""Options of Conjugate: order 2, fresh noise, centred splits, the stability guard, and the kinds of product."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_orders_of_convergence_to_the_guided_ode(prior, name, w):
                                      {"centred": "rayleigh", "order": 2, "eta": 0.5}])  # fmt: skip
 @pytest.mark.parametrize("name", ["vp", "edm", "flow"])
 def test_the_parametrisation_of_the_network_does_not_matter(mixture, name, options):
-    """Among them a scaled input (edm), and eps that is a combination of state and output, now and a step ago."""
+    """Networks that get a scaled input, or whose eps combines states and outputs of two steps, give the same result."""
     y, x_init = problem(mixture, name, 2)
     predictions = ("epsilon", "sample", "v_prediction", "velocity", *(["edm"] if name == "edm" else []))
     for noise in (0.0,) if options.get("centred") == "rayleigh" else (0.0, 0.05):
@@ -96,7 +96,7 @@ def test_the_parametrisation_of_the_network_does_not_matter(mixture, name, optio
 
 
 def test_second_order_of_an_unguided_step_is_adams_bashforth(mixture):
-    """w = 0 in VE, where x' = x + int eps d sigma: the textbook coefficients for unequal steps."""
+    """For w = 0 in VE, x' = x + int eps d sigma, and the coefficients are those of the textbook for unequal steps."""
     y, x_init = problem(mixture, "ve")
     times = np.array([3.0, 2.0, 1.4])
     denoiser = mixture.denoiser(SCHEDULES["ve"])
@@ -110,7 +110,7 @@ def test_second_order_of_an_unguided_step_is_adams_bashforth(mixture):
 
 
 def test_fresh_noise_without_guidance_is_sde_dpm_solver_1(mixture):
-    """On the null space eps loses mu' eta^2 (rho - rho'), and the noise has variance mu'^2 eta^2 (rho^2 - rho'^2)."""
+    """Without guidance eps loses mu' eta^2 (rho - rho'), and the noise has variance mu'^2 eta^2 (rho^2 - rho'^2)."""
     schedule, eta = SCHEDULES["vp"], 0.7
     times, denoiser = np.array([0.5, 0.3]), mixture.denoiser(schedule)
     row, plain = (columns(solver.plan(denoiser, OPERATOR, times)) for solver in (Conjugate(0.0, eta=eta), DDIM()))
@@ -120,7 +120,7 @@ def test_fresh_noise_without_guidance_is_sde_dpm_solver_1(mixture):
 
 
 def test_centring_is_exact_where_the_jacobian_is_a_multiple_of_one():
-    """Rayleigh finds the unit Gaussian's j = sigma by itself, and for it (diffusion) is the same sampler."""
+    """For the unit Gaussian the option "rayleigh" finds j = sigma by itself, and is as exact as "prior"."""
     unit = Gaussian(torch.zeros(16, dtype=torch.float64), torch.eye(16, dtype=torch.float64), SHAPE)
     for name in ("vp", "edm"):
         y, x_init = problem(unit, name, 3)
@@ -150,9 +150,10 @@ def test_rayleigh_is_of_each_image_and_survives_a_residual_of_zero(mixture):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_refreshed_step_is_a_longer_one_and_noise(prior, name, noise, options):
     if noise and options.get("centred") == "rayleigh":
-        return  # refused, see test_noise
+        return  # It is refused, as test_noise shows.
     schedule, share, (start, end) = SCHEDULES[name], 0.8, SPANS[name]
-    further = float(schedule.time(np.array([0.6 * schedule.rho(end)]))[0])  # sqrt(1 - 0.8^2) = 0.6
+    # The step goes on to 0.6 = sqrt(1 - 0.8^2) of the noise.
+    further = float(schedule.time(np.array([0.6 * schedule.rho(end)]))[0])
     denoiser, scale = prior.denoiser(schedule), float(schedule.mean(end) / schedule.mean(further))
     operator = SeparableBlur(SHAPE, [0.2, 0.6, 0.2]) if noise else OPERATOR
 
@@ -168,7 +169,8 @@ def test_a_refreshed_step_is_a_longer_one_and_noise(prior, name, noise, options)
     assert bool(spectra(got)) is bool(noise)
     for term, c in spectra(longer).items():
         want = c if term == "weight" else scale * c
-        assert np.allclose(spectra(got)[term], want, rtol=1e-9, atol=1e-12), term  # sums of terms of order one cancel
+        # Sums of terms of order one cancel.
+        assert np.allclose(spectra(got)[term], want, rtol=1e-9, atol=1e-12), term
     rules = [plan.steps[0].rules for plan in (got, longer)]
     assert [len(own) for own in rules] == [options.get("centred") == "rayleigh"] * 2
     if rules[0]:
@@ -230,7 +232,7 @@ PRODUCTS = ("forward", "finite_difference")
 @pytest.mark.parametrize("options", [{}, {"order": 2}, {"centred": "rayleigh"}, {"jacobian": "one_projection"}])
 @pytest.mark.parametrize("name", ["vp", "edm", "flow"])
 def test_products_of_a_true_score_agree(prior, mixture, name, options):
-    """Forward mode is exact; a difference is exact for a Gaussian, whose score is linear, and close for a mixture."""
+    """Forward mode is exact. A difference is exact for a Gaussian, whose score is linear, and close for a mixture."""
     prediction = {"vp": "v_prediction", "edm": "edm", "flow": "velocity"}[name]
     for p, tolerance in ((prior, 1e-9), (mixture, 5e-3)):
         y, x_init = problem(p, name, 2)
@@ -241,7 +243,7 @@ def test_products_of_a_true_score_agree(prior, mixture, name, options):
         assert relative_error(forward, reverse) < 1e-11
         assert relative_error(difference, reverse) < tolerance
         noiseless = run(p, name, Conjugate(9.0, jacobian="none"), y, x_init, 5, prediction)
-        assert relative_error(noiseless, reverse) > 4 * tolerance  # g matters
+        assert relative_error(noiseless, reverse) > 4 * tolerance  # The product matters.
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -252,7 +254,7 @@ def test_products_in_single_precision_and_with_noise(prior, product):
             run(prior, "vp", Conjugate(9.0, product=p), y.float(), x_init.float(), 5, noise_std=noise)
             for p in ("reverse", product)
         )
-        # the outputs agree to 1e-7, of which a difference over a hundredth of |x| keeps 1e-5, twice in five steps
+        # The outputs agree to 1e-7. A difference over a hundredth of |x| makes 1e-5 of that, in each of several steps.
         assert relative_error(other, reverse) < (1e-5 if product == "forward" else 1e-4)
 
 
@@ -305,7 +307,7 @@ def test_a_network_without_gradients_can_be_differenced():
 
 
 def test_no_residual_no_product(prior):
-    """r = 0 from the first step on: the network denoises to the measurement itself."""
+    """No product is taken where r = 0, which this network achieves from the first step on."""
     for product in PRODUCTS:
         solver = Conjugate(9.0, product=product)
         network = Denoiser(lambda x, t: x * 0.0, VP(), "sample")
@@ -322,7 +324,8 @@ def test_half_precision_is_not_differenced_unless_asked_for(dtype):
     with pytest.raises(ValueError, match=f"product: 'finite_difference' subtracts .* rounded to {dtype}"):
         Sampler(Denoiser(network, VP()), OPERATOR, Conjugate(3.0, product="finite_difference"))(y, seed=0)
     rounded = Sampler(Denoiser(network, VP()), OPERATOR, Conjugate(3.0, product="rounded_difference"))(y, seed=0)
-    assert relative_error(rounded, exact) < 0.2  # a network of one layer, its Jacobian not symmetric
+    # The network has one layer, whose Jacobian is not symmetric.
+    assert relative_error(rounded, exact) < 0.2
     solver, options = Conjugate(product="finite_difference"), {"autocast": torch.bfloat16}
     sampler = Sampler(Denoiser(Counting(), VP()), OPERATOR, solver, **options)
     with pytest.raises(ValueError, match=r"rounded to torch\.bfloat16"):
@@ -350,7 +353,7 @@ def test_the_loop_never_waits_and_repeats_itself(solver, noise, monkeypatch):
     operator = SeparableBlur(SHAPE, [0.2, 0.6, 0.2])
     sampler = Sampler(Denoiser(Counting(), VP()), operator, solver, steps=4, noise_std=noise)
     y = torch.rand(2, *SHAPE)
-    sampler(y, seed=0)  # constants of the operator and of the plan are moved once
+    sampler(y, seed=0)  # The first run moves the operator's and the plan's constants.
     inside, run_loop = [], sampler._program.run
 
     def recorded(*args):
@@ -363,7 +366,7 @@ def test_the_loop_never_waits_and_repeats_itself(solver, noise, monkeypatch):
     sampler(y, seed=0)
     sampler(y, seed=1)
     assert not SYNCS & set(inside[0])
-    assert inside[0] == inside[1]  # nothing depends on values
+    assert inside[0] == inside[1]  # No operation depends on values.
 
 
 @pytest.mark.parametrize(

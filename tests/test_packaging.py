@@ -1,4 +1,4 @@
-"""What a user gets: the source distribution, what is installed from it, and what happens where a tool fails."""
+"""The source distribution, the package that is installed from it, and what happens where a build tool fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def script(path: Path, text: str) -> str:
 
 
 def python(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """A child without the settings of this machine's user; an empty value stands for none."""
+    """Run Python in a child process without this user's settings; an empty value counts as not set."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CCFAST_") and k not in ("CXX", "CUDA_HOME")}
     environment = {"CCFAST_NO_CUDA": "1", **environment}
     return subprocess.run(
@@ -55,7 +55,7 @@ def python(*words: object, cwd: Path, **environment: str) -> subprocess.Complete
 
 @pytest.fixture(scope="session")
 def unpacked(tmp_path_factory) -> Path:
-    """The source distribution of this checkout, unpacked where a path has a space and a dollar in it."""
+    """The source distribution of this checkout, unpacked into a path with a space and a dollar."""
     folder = tmp_path_factory.mktemp("sdist")
     copy, place = folder / "checkout", folder / "a folder of $HOME"
     left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "results")
@@ -69,7 +69,7 @@ def unpacked(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def build(unpacked, tmp_path):
-    """Builds the package as pip does and returns what it said on stderr, the folder and its _build.json."""
+    """A function that builds the package as pip does and returns its stderr, the folder and its _build.json."""
 
     def run(**environment: str) -> tuple[str, Path, dict]:
         library = tmp_path / "library"
@@ -83,7 +83,8 @@ def build(unpacked, tmp_path):
 
 def tracked() -> list[str]:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("needs a git checkout")  # an unpacked source distribution has no list of files to compare with
+        # An unpacked source distribution has no list of files to compare with.
+        pytest.skip("needs a git checkout")
     return subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split(
         "\n"
     )[:-1]
@@ -97,14 +98,15 @@ def test_no_symbolic_link_is_tracked():
 
 def test_source_distribution_is_the_checkout(unpacked):
     names = {row.split("\t")[1] for row in tracked()} - REPOSITORY_ONLY
-    names = {n for n in names if (ROOT / n).is_file() and not n.startswith("bench/results/")}  # not copied, for speed
+    # Results are not copied, which saves time.
+    names = {n for n in names if (ROOT / n).is_file() and not n.startswith("bench/results/")}
     assert {name for name in names if not (unpacked / name).is_file()} == set()
     assert [path.name for path in unpacked.rglob("*") if path.suffix in (".so", ".pyc") or path.is_symlink()] == []
     assert not (unpacked / "ccfast/_build.json").exists()
 
 
 def test_installed_package(build, unpacked, tmp_path):
-    """The kernels are inside the package, with its data and nothing that only a checkout needs; it runs."""
+    """The installed package holds the kernels and its data, nothing that only a checkout needs, and runs."""
     _, package, _ = build(CXX="false")
     inside = {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file()}
     for folder, prefix in (("kernels", "kernels/"), ("ccfast", "")):
@@ -121,7 +123,7 @@ def test_installed_package(build, unpacked, tmp_path):
 
 
 def test_checkout_imports_as_it_is(unpacked, tmp_path):
-    """Neither installed nor built, and ccfast.kernels is the folder beside the package."""
+    """A checkout that is neither installed nor built can be imported, with kernels/ as ccfast.kernels."""
     check = """
 import pickle, ccfast, ccfast.kernels.triton.rows
 from ccfast.kernels import reference
@@ -140,7 +142,7 @@ print(ccfast.show_config())
 
 # ------------------------------------------------------------------------------------------ tools that are there or not
 def test_native_code_is_built_in_odd_folders(build, unpacked, tmp_path):
-    """A stand-in compiler gets every source, in folders whose names have spaces and dollars."""
+    """A stand-in for the compiler gets every source, in folders whose names have spaces and dollars."""
     said, package, reasons = build(CXX=script(tmp_path / "compiler", COMPILER))
     assert reasons == {"native": None, "cuda": "CCFAST_NO_CUDA was set to 1"}
     assert (package / "_ops.so").is_file()
@@ -157,7 +159,7 @@ def test_native_code_is_built_in_odd_folders(build, unpacked, tmp_path):
 
 @pytest.mark.parametrize("compiler", ["false", "/nowhere/g++", "exit 1;"])
 def test_a_compiler_that_fails(build, tmp_path, compiler):
-    """Also after one that worked: what it built must not stay."""
+    """A failed build falls back with its reason, and removes what an earlier build that worked has left."""
     build(CXX=script(tmp_path / "compiler", COMPILER))
     said, package, reasons = build(CXX=compiler)
     assert "ccfast: no native code, because compiling it failed" in said
@@ -166,7 +168,7 @@ def test_a_compiler_that_fails(build, tmp_path, compiler):
 
 
 def test_an_nvcc_that_fails(build, tmp_path):
-    """The code for the CPU is built all the same."""
+    """Where nvcc fails, the code for the CPU is built all the same."""
     (tmp_path / "toolkit/lib64").mkdir(parents=True)
     (tmp_path / "toolkit/lib64/libcudart_static.a").touch()
     script(tmp_path / "toolkit/bin/nvcc", NVCC.format(top=tmp_path / "toolkit"))
@@ -201,7 +203,7 @@ def test_architectures_are_checked(monkeypatch):
 
 
 def test_tools_that_are_missing(monkeypatch, tmp_path):
-    """Each has a sentence of its own, and none is an error of another kind."""
+    """Every missing tool has an error message of its own, and no other exception is raised."""
     setup = headers.load_setup()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
@@ -223,7 +225,7 @@ def test_tools_that_are_missing(monkeypatch, tmp_path):
 
 
 def test_a_build_folder_that_cannot_be_made(build, tmp_path):
-    """The folder of the objects is a file; root could write into one that is merely protected."""
+    """The folder of the objects is a file, since root could write into a folder that is merely protected."""
     (tmp_path / "a temp $x").touch()
     said, package, reasons = build(CXX=script(tmp_path / "compiler", COMPILER))
     assert "ccfast: no native code, because its files cannot be read or written" in said
@@ -232,7 +234,7 @@ def test_a_build_folder_that_cannot_be_made(build, tmp_path):
 
 
 def test_reasons_are_told(monkeypatch, tmp_path):
-    """The record of the installation is read, and where there is none nothing is made up."""
+    """The reasons come from the record of the installation, and where there is no record they do not guess."""
     monkeypatch.setattr(missing, "files", lambda name: tmp_path)
     assert missing.why_missing("cuda") == "its CUDA code has not been built, which pip install does"
     (tmp_path / "_build.json").write_text(json.dumps({"native": "no C++ compiler was found", "cuda": None}))
@@ -242,7 +244,7 @@ def test_reasons_are_told(monkeypatch, tmp_path):
 def test_native_code_is_here():
     """Where there is a compiler an installation falls back without an error; the suite must not run on the fallback."""
     if shutil.which(os.environ.get("CXX", "g++").split()[0]) is None:
-        pytest.skip("no C++ compiler")  # the fallback is what is promised then
+        pytest.skip("no C++ compiler")  # Then the fallback is right.
     assert native.REASON is None
 
 
@@ -256,7 +258,7 @@ def test_versions_whose_headers_are_read(installed, releases):
 
 
 def test_headers_come_from_a_wheel(monkeypatch, tmp_path):
-    """Only the headers are kept, pip is asked once, and a version that it has not is None."""
+    """Only the headers are kept, pip is called once, and a version that it does not find gives None."""
     asked = []
 
     def pip(command: list[str], **options) -> subprocess.CompletedProcess:

@@ -1,5 +1,6 @@
-"""bench.peers: every sampler of ours and of the packages that are installed runs on a small problem; same numbers where
-the method is the same."""
+"""Every sampler in bench.peers, ours and those of the packages that are installed, runs on a small problem.
+
+Where the method is the same, so are the numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan language: what a step, a term and a rule mean, each against plain torch, and what a plan says of itself."""
+"""The meaning of steps, terms and rules, each compared with plain torch, and what a plan prints about itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Written(Solver):
-    """DDIM and what a function makes of its steps."""
+    """DDIM, whose steps a function changes."""
 
     change: object
 
@@ -66,7 +66,7 @@ def plus(term):
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize("build", OPERATORS.values(), ids=OPERATORS)
 def test_modes_written_as_an_array(build, backend):
-    """One step by hand: x' = DDIM + V m V^T (a x), for an array m over the modes and a of each image."""
+    """One step is x' = DDIM + V m V^T (a x), with an array m over the modes and a number a for each image."""
     operator = build()
     s = operator.singular_values
     modes = np.asarray(torch.where(s > 0, 0.3 + s, 0.0))
@@ -84,7 +84,7 @@ def test_modes_written_as_an_array(build, backend):
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize("build", OPERATORS.values(), ids=OPERATORS)
 def test_a_weight_of_zero_is_a_residual_of_zero(build, backend):
-    """Whether it is a number, or an array over the modes: nothing is taken for a weight that was not given."""
+    """A weight of zero, a number or an array over the modes, is not taken for one that was not given."""
     operator = build()
     y, x_init = problem(operator, torch.float32)
     base, _ = run(operator, lambda k, step: step, y, x_init, backend)
@@ -107,7 +107,7 @@ def test_a_weight_that_is_a_number(backend, schedule):
 
 # ------------------------------------------------------------------------------------------------ rules
 class Misfit(Rule):
-    """r: H^T (y - H x0hat)."""
+    """A rule that writes H^T (y - H x0hat) to the register r."""
 
     reads, writes = (("x", 0), ("F", 0)), ("r",)
 
@@ -118,7 +118,7 @@ class Misfit(Rule):
 
 
 class Momentum(Rule):
-    """A register of its own that lives from step to step: m <- m/2 + F; it begins as the mean of the first state."""
+    """A rule that keeps a register from step to step: m <- m/2 + F, where m begins as the first state's mean."""
 
     reads, keeps = (("F", 0),), ("m",)
 
@@ -128,7 +128,7 @@ class Momentum(Rule):
 
 
 class Square(Rule):
-    """A register that is made anew in every step."""
+    """A rule that fills its register anew in every step."""
 
     reads, writes = (("F", 0),), ("G",)
 
@@ -138,7 +138,7 @@ class Square(Rule):
 
 
 class Norm(Rule):
-    """A term with a coefficient of every image, from an inner product: x/|x|^2."""
+    """A rule that gives the term x/|x|^2, whose coefficient is a number for every image."""
 
     reads, gives = (("x", 0),), (("x", 0),)
 
@@ -147,7 +147,7 @@ class Norm(Rule):
 
 
 def by_hand(operator, y, x, rule):
-    """The loop of ``Written`` with one rule and its term, in plain torch."""
+    """The loop of ``Written`` with one rule and its term in plain torch."""
     plan = DDIM().plan(Denoiser(network, VP()), operator, VP().check_times(np.linspace(0.4, 0.001, 4)))
     kept = operator.pinv(y).clone()
     for k, step in enumerate(plan.steps):
@@ -189,7 +189,7 @@ def test_rules_against_a_loop(name, rule, backend):
 
 
 class OverModes(Rule):
-    """V m V^T (a x) with a of each image, computed on the device: the mean of its x."""
+    """A rule that gives the term V m V^T (a x), where a is the mean of each image's x, computed on the device."""
 
     reads, gives = (("x", 0),), (("x", 0),)
 
@@ -203,7 +203,7 @@ class OverModes(Rule):
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize("build", OPERATORS.values(), ids=OPERATORS)
 def test_a_rule_gives_terms_over_the_modes(build, backend):
-    """One step by hand, for modes that are a number or a tensor; on masks they are those of every element."""
+    """One step equals its formula, for modes that are a number or a tensor; a mask has one mode for every element."""
     operator = build()
     s = operator.singular_values
     over = torch.where(s > 0, 0.3 + s, 0.0)
@@ -221,7 +221,7 @@ def test_a_rule_gives_terms_over_the_modes(build, backend):
 
 
 class Given(Rule):
-    """A rule that returns one term, and names in ``gives`` what it is told to name."""
+    """A rule that returns one term and has the names in ``gives`` that it is made with."""
 
     def __init__(self, term, *gives):
         self.term, self.gives = term, gives
@@ -252,7 +252,7 @@ def test_a_rule_gives_no_spectrum(build, in_plan, backend):
     ("term", "gives"), [(Term("x"), ()), (Term("x", 0, torch.ones(2)), (("F", 0),)), (Term("r"), (("x", 0),))]
 )
 def test_a_rule_names_what_it_gives(term, gives, backend):
-    """Kernels are chosen, and registers filled, by what rules say that they give."""
+    """A rule must name in ``gives`` what it returns, because kernels are chosen and registers filled by that."""
     operator = OPERATORS["block"]()
     y, x_init = problem(operator, torch.float32)
     message = f"row: a rule names what it returns in gives, got a term of {term.register} in step 0 from Given"
@@ -357,7 +357,7 @@ def test_a_row_that_a_backend_refuses_is_run_by_the_reference():
     assert all(kernel.startswith(words) for kernel in sampler.plan.kernels)
     expected, _ = run(operator, long, y.double(), x_init.double(), "reference")
     assert relative_error(got, expected) < 1e-5
-    # a float64 state is the reference's too, on the same sampler
+    # On the same sampler the reference also runs a float64 state.
     assert relative_error(sampler(y.double(), x_init=x_init.double()), expected) < 1e-13
 
 

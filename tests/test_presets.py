@@ -1,4 +1,4 @@
-"""Presets: the lookup, and that the table and the sweep fit each other."""
+"""Presets: the lookup, the committed table, and the sweep that makes it."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_the_nearest_entry_is_found(table):
     assert w(AveragePooling(SHAPE, 4), 1) == 30  # unless no entry has so few
     assert w(AveragePooling(SHAPE, 8), 20) == 40
     assert w(AveragePooling(SHAPE, 2), 5) == 30
-    assert w(SeparableBlur(SHAPE, [0.25, 0.5, 0.25]), 5) == 7  # another class of the same kind
+    assert w(SeparableBlur(SHAPE, [0.25, 0.5, 0.25]), 5) == 7  # Its class is another, its kind the same.
     assert w(AveragePooling(SHAPE, 4), 5, 0.11) == 2
-    assert w(AveragePooling(SHAPE, 8), 20, 0.05) == 3  # noise counts for more than strength and steps
-    assert w(GaussianBlur(SHAPE), 5, 0.05) == 7  # an entry without noise, where there is none with
+    assert w(AveragePooling(SHAPE, 8), 20, 0.05) == 3  # Noise counts for more than strength and steps.
+    assert w(GaussianBlur(SHAPE), 5, 0.05) == 7  # Its kind has no entry with noise.
     assert presets.lookup("p", Grayscale(SHAPE), 5) is None
     assert presets.lookup(None, AveragePooling(SHAPE, 4), 5) is None
 
@@ -73,7 +73,7 @@ def test_the_sampler_uses_it_and_yields_to_arguments(table):
     assert Sampler(denoiser, operator, start=0.5).solver == default.solver
     given = Sampler(denoiser, operator, Conjugate())
     assert given.solver == Conjugate()
-    assert given.plan.times[[0, -1]].tolist() == [0.4, 0.001]  # start and end belong to the preset's solver
+    assert given.plan.times[[0, -1]].tolist() == [0.4, 0.001]  # A given solver has no start and end of presets.
     assert Sampler(denoiser, operator, times=[0.3, 0.1]).plan.times[0] == 0.3
     other = Sampler(Denoiser(lambda x, t: 0.9 * x, VP()), operator)
     assert (other.solver, other.plan.times[0]) == (Conjugate(), 0.4)
@@ -88,7 +88,7 @@ def test_strength():
     assert presets.strength(GaussianBlur(SHAPE, 3.0)) > presets.strength(GaussianBlur(SHAPE, 1.5)) > 1
     mask = torch.ones(1, 32, 32)
     assert presets.strength(Inpainting(mask)) == 1
-    mask[..., 10:15, 10:15] = 0  # depths 1 (16 pixels), 2 (8), 3 (1)
+    mask[..., 10:15, 10:15] = 0  # The depths are 1 (16 pixels), 2 (8), 3 (1).
     assert presets.strength(Inpainting(mask)) == pytest.approx(1 + (16 + 16 + 3) / 25)
     assert presets.strength(Inpainting(mask.repeat(3, 1, 1, 1), SHAPE)) == pytest.approx(1 + 35 / 25)
     line = torch.ones(1, 20)
@@ -97,7 +97,7 @@ def test_strength():
 
 
 def test_the_committed_table():
-    """Every prior, task, number of steps and noise has its entry, and a Sampler finds it."""
+    """Every prior, task, number of steps and noise has an entry, which a Sampler finds."""
     entries = json.loads(presets.ENTRIES_FILE.read_text())["entries"]
     keys = [tuple(entry[name] for name in preset_sweep.ORDER) for entry in entries]
     assert keys == sorted(
@@ -126,7 +126,7 @@ def test_the_grid_keeps_out_of_the_unstable():
         assert not grid.valid(Candidate(exact, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
         assert grid.valid(Candidate(auto, len(grid.weights) - 1, len(grid.starts) - 1), schedule, 5)
         assert grid.valid(Candidate(exact, 1, 0), schedule, 5)
-        assert not grid.valid(Candidate(exact, 0, 0), schedule, 5)  # "bayes" has no such limit to go by
+        assert not grid.valid(Candidate(exact, 0, 0), schedule, 5)  # The weight "bayes" has no such limit.
         assert not grid.valid(Candidate(auto, -1, 0), schedule, 5)
         assert not grid.valid(Candidate(auto, 0, len(grid.starts)), schedule, 5)
         noise_to_signal = [float(schedule.rho(start)) for start in grid.starts]
@@ -137,7 +137,7 @@ def test_the_grid_keeps_out_of_the_unstable():
 
 
 def test_the_search_walks_to_the_best(monkeypatch):
-    """On a made-up score with one peak it finds the peak from a coarse grid and from a guess."""
+    """On an invented score with one peak, the search finds the peak from a coarse grid and from a guess."""
     grid, peak = GRIDS["photo"], (80.0, "one_projection", 0.3, 0.0)
     runs = []
 
@@ -207,7 +207,7 @@ def test_where_a_search_begins():
 
 
 def test_one_entry_end_to_end():
-    """A search on two small crops, two steps: finite, and no worse than its guess."""
+    """A search on two small crops, with two steps, gives a finite score that is no worse than the guess's."""
     denoiser = Denoiser(lambda x, t: 0.5 * x, VP(), name="photo")
     truth = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     task = Task(denoiser, AveragePooling((3, 16, 16), 2), truth, 2, 0.05)

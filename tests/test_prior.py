@@ -1,4 +1,4 @@
-"""The bundled prior: what it is, and what five steps with it reach on pictures it has never seen."""
+"""The bundled prior: its properties, and the quality of five steps with it on pictures that it has never seen."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_it_predicts_noise(prior):
 
 
 def test_five_steps_on_held_out_crops(prior):
-    """With the presets, on the centre of every photograph.
+    """Five steps with the presets reach at least these scores on the centre of every photograph.
 
     All ten crops, with every target, met or missed, are in bench/results/quality_<prior>.json.
     """
@@ -70,7 +70,7 @@ def test_five_steps_on_held_out_crops(prior):
 
 
 def test_the_heads_agree():
-    """The layers answer one question: at one ratio of noise to signal both heads find the same x0."""
+    """Both heads find the same x0 where the ratio of noise to signal is the same."""
     x0, noise = torch.randn(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
     networks = {head: UNet(head=head).eval().requires_grad_(False) for head in HEADS}
     torch.nn.init.normal_(networks["vp"].leave.weight, std=0.05)
@@ -102,7 +102,7 @@ def test_every_photograph_is_in_the_data_file():
 
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
-    """Two made-up photographs in the place of the real ones."""
+    """Put two invented photographs in the place of the real ones."""
     from PIL import Image
 
     rows = []

@@ -1,4 +1,4 @@
-"""Public implementations, restated from their formulas: what the registry says matches one takes its steps.
+"""Public implementations, written from their formulas, take the steps of the solvers that the registry names.
 
 Each loop is written with abar = mu^2 of a variance-preserving schedule, as the public codes are, over the singular
 values of a small matrix, some of which are zero, and with the noise that the sampler draws.
@@ -36,12 +36,12 @@ ELSEWHERE = {
 
 
 def network(x, t):
-    """eps, with a Jacobian that is not symmetric."""
+    """A network for eps whose Jacobian is not symmetric."""
     return torch.tanh(x + 0.3 * x.roll(1, -1)) + 0.1 * t[:, None, None]
 
 
 def ancestral(s, eta):
-    """DDIM's sigma_t, in abar."""
+    """DDIM's sigma_t, from abar."""
     return eta * np.sqrt((1 - s.after) / (1 - s.bar) * (1 - s.bar / s.after))
 
 
@@ -51,7 +51,7 @@ def ddim(s, x0, eps, eta):
 
 
 def inverse(s):
-    """H^+ of y - H x0, mode by mode."""
+    """H^+ (y - H x0), computed mode by mode."""
     full = torch.cat([s.y, torch.zeros(1, 1, SIZE - 8, dtype=torch.float64)], dim=2)
     inverted = torch.from_numpy(np.where(SINGULAR > 0, 1 / np.where(SINGULAR > 0, SINGULAR, 1), 0.0))
     return torch.where(torch.from_numpy(SINGULAR > 0), full * inverted - s.x0, 0.0)
@@ -70,7 +70,7 @@ def ddnm(s):
 
 
 def ddrm(s):
-    """In the coordinates x/sqrt(abar) of the public code."""
+    """DDRM in the coordinates x/sqrt(abar) of the public code."""
     after, S = np.sqrt((1 - s.after) / s.after), torch.from_numpy(SINGULAR)
     missing = s.x0 + np.sqrt(1 - 0.85**2) * after * s.eps + 0.85 * after * s.z
     full = torch.cat([s.y, torch.zeros(1, 1, SIZE - 8, dtype=torch.float64)], dim=2)
@@ -82,7 +82,7 @@ def ddrm(s):
 
 
 def diffpir(s):
-    """lambda 7, zeta 0.3; the noise level is that of images in [0, 1], and at least 0.001 there."""
+    """DiffPIR with lambda 7 and zeta 0.3. Its noise level is for images in [0, 1], and at least 0.001 there."""
     rho = 7.0 * (s.noise / 2) ** 2 / ((1 - s.bar) / s.bar)
     S = torch.from_numpy(SINGULAR)
     x0 = s.x0 + torch.where(S > 0, S**2 / (S**2 + rho).clamp_min(1e-30), 0.0) * inverse(s)
@@ -91,7 +91,7 @@ def diffpir(s):
 
 
 def derivative(s, cotangent):
-    """(dx0/dx)^T of a cotangent."""
+    """(dx0/dx)^T times a cotangent."""
     x = s.x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad((s.estimate(x) * cotangent).sum(), x)
     return gradient
@@ -111,7 +111,7 @@ def dps(s):
 
 
 def dpm_solver(s, sde=False):
-    """dpmsolver++ of order 2, midpoint, which takes order 1 first and, below 15 steps, last."""
+    """DPM-Solver++ of order 2, midpoint; the first step, and below 15 steps the last, have order 1."""
     lam = [0.5 * np.log(bar / (1 - bar)) for bar in (*s.earlier, s.bar, s.after)]
     h = lam[-1] - lam[-2]
     alpha, sigma, ratio = np.sqrt(s.after), np.sqrt(1 - s.after), np.sqrt((1 - s.after) / (1 - s.bar))
@@ -168,4 +168,4 @@ def test_every_step_is_that_of_the_public_loop(name, count):
             s.z = reference.normal(torch.empty_like(x), *words, k + 1)
             x = step(s)
             found.append(s.x0)
-        assert relative_error(got, x) < 1e-8, noise  # small singular values amplify rounding
+        assert relative_error(got, x) < 1e-8, noise  # Small singular values amplify rounding.

@@ -1,4 +1,4 @@
-"""The port of the published algorithm that speed is counted against: the authors' trajectories, and our own sampler."""
+"""The port of the published algorithm, which speed is compared with, on the authors' trajectories and our sampler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONJUGATE = [path for path in CASES if path.stem.startswith("cpgdm")]
 
 @pytest.mark.parametrize("path", CONJUGATE, ids=lambda path: path.stem)
 def test_trajectory(path):
-    """The algorithm is the authors': what separates it from their trajectory is its ODE tolerance and its float32."""
+    """The port differs from the authors' trajectory by no more than its ODE tolerance and float32 rounding."""
     case, data = load(path)
     operator = OPERATORS[case["operator"]]((3, case["size"], case["size"]), data)
     denoiser = ccfast.Denoiser(network, ccfast.schedules.VP(), time_map=ccfast.times.floor_timesteps(1000))
@@ -27,8 +27,8 @@ def test_trajectory(path):
         return relative_error(published(y, data["x_init"]), data["x_final"])
 
     assert error(basis_dtype=torch.float64, tolerance=1e-9) < 1e-5
-    # an error of the coefficients grows by e^{w B(t)/2}: 2e5 in the first step of bicubic4 (w = 15), below 150 in
-    # the others; so does the rounding of the conjugate state where it is projected in float32
+    # An error of the coefficients grows by e^{w B(t)/2}: 2e5 in the first step of bicubic4 (w = 15), below 150 in
+    # the others. So does the rounding of the conjugate state where it is projected in float32.
     large = case["w"] > 10
     assert error(basis_dtype=torch.float64) < (5e-3 if large else 5e-5)
     assert error() < (5e-3 if large else 5e-5)
@@ -36,7 +36,7 @@ def test_trajectory(path):
 
 @pytest.mark.parametrize("path", CONJUGATE, ids=lambda path: path.stem)
 def test_full_bases(path):
-    """H, H+ and P of the full bases; the published measurement of a mask holds the observed pixels alone."""
+    """H, H+ and P of the full bases are right; a mask's published measurement holds the observed pixels alone."""
     case, data = load(path)
     operator = OPERATORS[case["operator"]]((3, case["size"], case["size"]), data)
     svd, x = full_svd(operator, torch.float64), data["x_true"].double()

@@ -1,4 +1,4 @@
-"""A run may start where mu = 0: every solver has its limit there, or says that it has none."""
+"""A run may start where mu = 0: every solver takes its limit there, or an error says that it has none."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_an_epsilon_network_is_refused_at_pure_noise_alone():
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_table_ends_at_the_estimate(name):
-    """With a network that knows x0, every solver returns it at the clean end, to rounding."""
+    """With a network that knows x0, every solver returns x0 up to rounding at the clean end."""
     x = random(2, *SHAPE, seed=3).clamp(-1, 1)
     schedule = DiscreteVP(np.linspace(1e-2, 0.2, 50))
     solver = SOLVERS[name]
@@ -106,8 +106,8 @@ def test_a_table_ends_at_the_estimate(name):
         sampler = Sampler(Denoiser(lambda s, t: x.to(s) + 0 * s, schedule, "sample"), OPERATOR, solver, **options)
         result = sampler(OPERATOR.forward(x), seed=0)
     except (ValueError, TypeError) as refused:
-        pytest.skip(str(refused))  # a refusal in words is the other right answer
-    # These end at a state of their own, or with the fresh noise and the decay of a last step that is long.
+        pytest.skip(str(refused))  # An error that says why is right, too.
+    # These solvers end at a state of their own, or their long last step leaves fresh noise or a part of the state.
     if name.startswith(("LML", "REDDiff", "BDIA")) or (name.startswith("Conjugate") and (solver.eta or solver.lam)):
         assert torch.isfinite(result).all()
     else:

@@ -1,4 +1,4 @@
-"""The study of photographs, on a network of one line: rows, resumption, the sweep, and the edge network's distance."""
+"""The study of photographs, on a network of one line: rows, resumption, the sweep, and the edge network's score."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TASK = ("pool:4", 0.05)
 
 @pytest.fixture
 def denoiser():
-    """eps of a unit Gaussian prior."""
+    """The denoiser of a unit Gaussian prior, which predicts eps."""
     schedule = VP()
     return ccfast.Denoiser(
         lambda x, t: x * torch.as_tensor(schedule.std(t.double().cpu().numpy() / 999.0)).to(x)[:, None, None, None],
@@ -28,7 +28,7 @@ def denoiser():
 
 
 class Training:
-    """In place of the training photographs."""
+    """A stand-in for the training photographs."""
 
     truth = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) - 0.5
     problem = tuning.TrainingSet.problem

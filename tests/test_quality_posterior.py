@@ -1,4 +1,4 @@
-"""The exact posteriors of bench.quality: against Bayes' rule written densely, and the distances on exact draws."""
+"""The exact posteriors of bench.quality against Bayes' rule in dense algebra, and the distances on exact draws."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_posterior_is_bayes_rule_in_information_form(problem):
         mean = exact @ (inverse @ m + precision * H.mT @ y.flatten())
         assert torch.allclose(posterior.means[k], mean, atol=1e-8)
         assert torch.allclose(posterior.roots[k] @ posterior.roots[k].mT, exact, atol=1e-8)
-        # p(y) = p(x) p(y | x)/p(x | y) at x = mean
+        # Bayes' rule gives p(y) = p(x) p(y | x)/p(x | y) at x = mean.
         misfit, offset = y.flatten() - H @ mean, mean - m
         logs.append(
             weight.log()
@@ -59,14 +59,14 @@ def test_distances_of_exact_draws_vanish_and_those_of_a_point_do_not():
     near = compare(reference.own, reference)
     assert near["sliced_wasserstein"] < 0.06
     assert near["mean_error"] < 0.05
-    assert near["covariance_error"] < 0.1  # about sqrt(D/N) = 0.06
+    assert near["covariance_error"] < 0.1  # About sqrt(D/N) = 0.06 is expected.
     assert near["spread"] == pytest.approx(1.0, abs=0.03)
     assert near["coverage_50"] == pytest.approx(0.5, abs=0.02)
     assert near["coverage_90"] == pytest.approx(0.9, abs=0.01)
     point = compare(posterior.mean.expand(64, -1), Reference(posterior, 64, seed=0))
     assert point["spread"] < 1e-6
     assert point["coverage_90"] < 1e-3
-    assert point["sliced_wasserstein"] == pytest.approx(1.0, abs=0.15)  # all of the spread is missing
+    assert point["sliced_wasserstein"] == pytest.approx(1.0, abs=0.15)  # All of the spread is missing.
     assert point["mean_error"] < 1e-6
 
 

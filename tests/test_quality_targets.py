@@ -1,4 +1,4 @@
-"""The targets of quality of the bundled priors: the baselines, the scores, the judgement, and the committed results."""
+"""The quality targets of the bundled priors: baselines, scores, judgement, and the committed results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_wiener_is_tikhonov():
     torch.testing.assert_close(wiener(operator, y, 0.0), operator.pinv(y))
     ratio = 0.1
     x = wiener(operator, y, ratio)
-    # the normal equations in float64, to rounding
+    # The normal equations hold in float64 to rounding.
     torch.testing.assert_close(
         operator.adjoint(operator.forward(x)) + ratio * x, operator.adjoint(y), rtol=0, atol=1e-12
     )
@@ -79,7 +79,7 @@ def test_the_judge():
 
 
 def test_one_task_end_to_end():
-    """The rows of one task, two steps, on two small crops."""
+    """The rows of one task are made with two steps on two small crops."""
     denoiser = ccfast.load_prior("photo")
     rows = command.evaluate(denoiser, "two", torch.rand(2, 3, 32, 32) * 2 - 1, 2, ("box:0.25",))
     assert [r["method"] for r in rows] == [
@@ -95,7 +95,7 @@ def test_one_task_end_to_end():
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_committed_results_are_whole(prior):
-    """Every task has its tuned baselines and its rows, and the targets are judged as the rows demand."""
+    """Every task has its tuned baselines and its rows, and the judgement of the targets follows from the rows."""
     assert set(json.loads(TUNED.read_text())[prior]) == set(TASKS)
     record = json.loads((command.RESULTS / f"quality_{prior}.json").read_text())
     denoiser, operator = ccfast.load_prior(prior), Inpainting(torch.ones(3, 8, 8))

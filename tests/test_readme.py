@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: code runs as it stands, links and names lead somewhere."""
+"""In the README and docs/ the code runs as it stands, and links and names lead somewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOP_FOLDERS = "bench|ccfast|csrc|docs|examples|kernels|tests|training"
 
 
 class Block(NamedTuple):
-    """A Python block of a page, with the blocks that it continues in front of it."""
+    """A Python block of a page, preceded by the blocks that it continues."""
 
     page: str
     number: int
@@ -57,7 +57,7 @@ def blocks_of(page: str, text: str) -> list[Block]:
 
 
 def missing(code: str) -> list[str]:
-    """Optional packages that the code imports and that are not installed."""
+    """The optional packages that the code imports and that are not installed."""
     imported = re.findall(r"^\s*(?:import|from)\s+(\w+)", code, re.M)
     return [name for name in imported if name in OPTIONAL and importlib.util.find_spec(name) is None]
 
@@ -68,7 +68,7 @@ def slug(heading: str) -> str:
 
 
 def dead_links(page: Path, text: str) -> list[str]:
-    """Relative links and pictures of a page that lead to no file, or to no heading of a Markdown file."""
+    """The relative links and pictures of a page that lead to no file or to no heading of a Markdown file."""
     dead = []
     targets = re.findall(r"\]\(\s*([^)\s]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
     for target in targets:
@@ -86,13 +86,13 @@ def dead_links(page: Path, text: str) -> list[str]:
 
 
 def dead_files(text: str) -> list[str]:
-    """Paths between backticks that look like files or folders of this repository and are none. `<kind>` is any name."""
+    """Paths between backticks that look like files or folders of this repository and are none; `<kind>` is any name."""
     names = re.findall(rf"`((?:{TOP_FOLDERS})/[\w./<>*-]*)`", text)
     return [name for name in names if not list(ROOT.glob(re.sub(r"<\w+>", "*", name).rstrip("/")))]
 
 
 def dead_names(text: str) -> list[str]:
-    """Dotted names that begin with `ccfast.` and lead to nothing after `import ccfast` alone."""
+    """The dotted names that begin with `ccfast.` and lead to nothing after `import ccfast` alone."""
     dead = []
     for name in sorted(set(re.findall(r"(?<![\w/.-])ccfast(?:\.[A-Za-z]\w*)+", text))):
         value = ccfast
@@ -119,9 +119,9 @@ def test_the_readme_is_short_and_has_the_two_commands():
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.page}-{block.number}" for block in BLOCKS])
 def test_a_block_of_code_runs_as_it_stands(block, tmp_path):
-    """In a process and an empty folder of its own, as a reader would paste it, and without the extras."""
+    """A block runs in a process and an empty folder of its own, as a reader would paste it, without the extras."""
     if lacking := missing(block.code):
-        pytest.skip(f"needs {', '.join(lacking)}")  # the block says itself that it is for those who have it
+        pytest.skip(f"needs {', '.join(lacking)}")  # The block itself names the package it needs.
     imported = re.findall(r"^\s*(?:import|from)\s+(\w+)", block.code, re.M)
     hidden = [name for name in EXTRAS if name not in imported]
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n{block.code}"
@@ -158,7 +158,7 @@ def test_the_pages_name_what_ccfast_has(page):
 
 
 def test_the_listing_of_folders_names_what_is_there():
-    """In "Where things live" a name lies in the folder of its line, in that of the line above, or at the top."""
+    """A name in "Where things live" lies in the folder of its line, in that of the line above, or at the top."""
     listing = re.search(r"## Where things live\n\n((?:    .*\n)+)", README.read_text(encoding="utf-8"))
     assert listing is not None
     seen = []

@@ -1,4 +1,4 @@
-"""Every solver gives on every operator and schedule what it gave when ``recorded.npz`` was written."""
+"""Every solver gives on every operator and schedule the result that is recorded in ``recorded.npz``."""
 
 from __future__ import annotations
 

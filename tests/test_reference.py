@@ -1,4 +1,4 @@
-"""The reference kernels themselves: known answers of Philox, the noise stream, and rows against plain algebra."""
+"""The reference kernels: known answers of Philox, the noise stream, and rows against plain algebra."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def philox_in_plain_python(counter, key):
 
 @pytest.mark.parametrize(
     ("counter", "key", "answer"),
-    [  # kat_vectors of Random123
+    [  # These are from kat_vectors of Random123.
         ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
         ((MASK,) * 4, (MASK,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
         (
@@ -87,7 +87,7 @@ def test_noise_is_normal_and_every_argument_gives_another_stream():
 
 @pytest.mark.elsewhere
 def test_noise_of_an_image_depends_neither_on_its_batch_nor_on_the_dtype():
-    """Torch's logarithm and cosine of an element may differ in the last bit with its place in a tensor."""
+    """The noise is the same to the last bits, in which torch's logarithm and cosine depend on an element's place."""
     batch, alone = draw((1, 5, 5), [9, 4, 9], [0, 0, 1]), draw((1, 5, 5), [4])
     torch.testing.assert_close(batch[1], alone[0], rtol=0, atol=LIBRARY[torch.float32])
     torch.testing.assert_close(batch[2], draw((1, 5, 5), [9], [1])[0], rtol=0, atol=LIBRARY[torch.float32])
@@ -98,7 +98,7 @@ def test_noise_of_an_image_depends_neither_on_its_batch_nor_on_the_dtype():
 @pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_row_is_its_formula(dtype):
-    """All nine terms at once, network tensors in half precision, against float64 algebra."""
+    """A row of all nine terms, with network tensors in half precision, is its formula in float64."""
     operator = AveragePooling((2, 4, 6), 2)
     generator = torch.Generator().manual_seed(0)
     tensors = {name: torch.randn(3, 2, 4, 6, generator=generator) for name in ("x", "F", "r", "h", "ybar", "z")}

@@ -1,4 +1,4 @@
-"""The registry of solvers: what it says is what a run does, and the table of docs/solvers.md is made from it."""
+"""The registry of solvers describes what a run does, and the table of docs/solvers.md is made from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def uniform(*shape):
 
 
 class Counting(AveragePooling):
-    """Notes when P and H are applied to an image in the loop."""
+    """An operator that counts how often P and H are applied to an image in the loop."""
 
     def __init__(self):
         super().__init__(SHAPE, 2)
@@ -91,14 +91,14 @@ SPANS = [(VP().default_start, VP().default_end), (0.5, 0.05)]
 
 
 def slope(solver, span):
-    """The observed order on a Gaussian prior N(0, v): of the state, or where noise is drawn of its variance."""
+    """The observed order on a Gaussian prior N(0, v), of the state or, where noise is drawn, of its variance."""
     v, errors, schedule = 0.25, [], VP()
     for steps in (160, 320):
         times = np.linspace(*span, steps + 1)
         denoiser = Denoiser(lambda x, t: x, schedule, "sample", time_map=float)
         plan = solver.plan(denoiser, AveragePooling(SHAPE, 2), times)
         marginal = schedule.mean(times) ** 2 * v + schedule.std(times) ** 2
-        gain = schedule.mean(times) * v / marginal  # x0hat = gain x
+        gain = schedule.mean(times) * v / marginal  # It gives x0hat = gain x.
         # The states and estimates of this step and of three before it are linear in the first state and in the noise.
         depth = range(4)
         maps = {(name, age): plan.numbers(name, age) for name in "xF" for age in depth}
@@ -123,7 +123,7 @@ BLIND = [
 
 @pytest.mark.parametrize("entry", BLIND, ids=lambda entry: entry.name)
 def test_the_order_is_what_is_observed_on_uniform_grids(entry):
-    """The least of the slopes, rounded: neither more nor less than a user of the default grid gets."""
+    """The order is the least of the observed slopes, rounded."""
     slopes = [slope(entry.solver, span) for span in SPANS]
     assert round(min(slopes)) == int(entry.order), slopes
 
@@ -139,7 +139,7 @@ def test_noise_is_what_a_row_says(solver_entry, denoiser):
         return
     samplers = [Sampler(*arguments, noise_std=noise) for noise in (0.0, 0.5)]
     clean, noisy = (sampler(y, x_init=x_init, seed=0) for sampler in samplers)
-    # the mean that a kept register starts from knows of the noise, whatever x_init
+    # A kept register starts from a mean that depends on the noise, whatever x_init is.
     same = solver_entry.noise == "start" and not samplers[0].plan.keeps
     assert torch.equal(clean, noisy) is same
 
@@ -149,7 +149,7 @@ def test_backends_agree(solver_entry, denoiser):
     operator = AveragePooling(SHAPE, 2)
     y = uniform(2, 1, 2, 2).float()
     names = [name for name in BACKENDS if can_run(name)]
-    # 1e-5 of a whole run, as in test_truth; a difference over 1e-2 makes a hundred times more of rounding in its part
+    # A whole run agrees to 1e-5, as in test_truth. A difference over 1e-2 amplifies rounding a hundredfold.
     bound = 1e-4 if solver_entry.evaluations > 1 else 1e-5
     for noise in (0.0, 0.1)[: 1 if solver_entry.noise == "no" else 2]:
         results = [

@@ -1,4 +1,4 @@
-"""The report: signs of the claim, missing results, the block of docs/results.md, the page from committed files."""
+"""The report: the signs of its claims, missing results, the block of docs/results.md, and the committed page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def test_the_claim_is_held_against_the_best_baseline_of_each_measure():
 
 def test_a_row_of_fewer_pictures_is_compared_on_those():
     value, bar = section_photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][3], "psnr")
-    assert value == pytest.approx(31.0 + 3.0)  # mean of the preset, and 33 - 30 on the first picture
+    # The preset's mean is 31, and on the first picture the difference is 33 - 30.
+    assert value == pytest.approx(31.0 + 3.0)
     assert bar == 0.0
     value, bar = section_photographs.paired(RESULT, ("pool:4", 0.0), RESULT["rows"][2], "psnr")
     assert value == pytest.approx(29.75)

@@ -1,4 +1,4 @@
-"""The Sampler as its users meet it."""
+"""The Sampler's public behaviour."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_defaults_restore_something(denoiser, operator):
     assert x.dtype == torch.float32
     assert x.device == y.device
     assert not x.requires_grad
-    # guidance pulls the restored image towards the measurement
+    # Guidance pulls the restored image towards the measurement.
     unguided = Sampler(denoiser, operator, DDIM())(y, seed=0)
     assert relative_error(operator.forward(x), y) < 0.3 * relative_error(operator.forward(unguided), y)
 
@@ -71,9 +71,9 @@ def test_the_defaults_restore_something(denoiser, operator):
 def test_default_times():
     for schedule, start, end in ((VP(), 0.4, 0.001), (Flow(), 0.6, 1.0), (EDM(), VP().rho(0.4), VP().rho(0.001))):
         plan = Sampler(Denoiser(Tiny(), schedule), AveragePooling(SHAPE, 4)).plan
-        spacing = 1 / 7 if isinstance(schedule, EDM) else 1  # Karras et al., rho = 7
+        spacing = 1 / 7 if isinstance(schedule, EDM) else 1  # Karras et al. take rho = 7.
         expected = np.linspace(start**spacing, end**spacing, 6) ** (1 / spacing)
-        # These are float64: the same formula in another order of operations, a few thousand at most.
+        # Both evaluate one formula in float64, in different orders of at most a few thousand operations.
         np.testing.assert_allclose(plan.times, expected, rtol=1e-12)
     plan = Sampler(Denoiser(Tiny(), VP()), AveragePooling(SHAPE, 4), times=[0.9, 0.5, 0.1]).plan
     assert plan.times.tolist() == [0.9, 0.5, 0.1]
@@ -91,7 +91,7 @@ def test_a_sample_does_not_depend_on_its_batch(denoiser, operator, solver):
     torch.testing.assert_close(sampler(y[:2], seed=5), one[:2], rtol=RUN, atol=RUN)
     torch.testing.assert_close(one[0], together[0], rtol=RUN, atol=RUN)
     same = sampler(y[:1].repeat(2, 1, 1, 1), seed=5)
-    assert relative_error(same[0], same[1]) > 1e-3  # one int still gives every image noise of its own
+    assert relative_error(same[0], same[1]) > 1e-3  # One int gives every image its own noise.
 
 
 @pytest.mark.elsewhere
@@ -138,11 +138,11 @@ def test_callback_sees_every_estimate_and_can_stop(denoiser, operator):
     assert [step for step, _ in seen] == [0, 1, 2, 3, 4]
     assert torch.equal(x, sampler(y, seed=0))
     assert relative_error(seen[-1][1], x) < 0.2
-    # stopping after step k is the run on the first k + 1 intervals of the grid
+    # Stopping after step k gives the run on the first k + 1 intervals of the grid.
     stopped = sampler(y, seed=0, callback=lambda step, x0hat: step == 1)
     short = Sampler(denoiser, operator, times=sampler.plan.times[:3])
     assert torch.equal(stopped, short(y, seed=0))
-    # the estimate handed out is the caller's: writing to it changes nothing
+    # The callback may write to its estimate without changing the run.
     assert torch.equal(sampler(y, seed=0, callback=lambda step, x0hat: x0hat.zero_() is None), x)
 
 
@@ -273,7 +273,7 @@ def test_network_in_its_own_dtype(operator):
 
 
 class Casts(TorchDispatchMode):
-    """Counts casts of tensors with the given shapes."""
+    """A dispatch mode that counts casts of tensors with the given shapes."""
 
     def __init__(self, shapes):
         super().__init__()
@@ -295,7 +295,7 @@ def test_autocast_casts_a_weight_once_a_run(denoiser, network, operator):
     assert first.dtype == torch.float32
     assert 1e-6 < relative_error(first, single) < 0.03
     with torch.no_grad():
-        network.first.weight.mul_(-1.0)  # changed weights are cast again
+        network.first.weight.mul_(-1.0)  # Changed weights are cast again.
     changed = sampler(y, seed=0)
     assert relative_error(changed, first) > 1e-3
     assert relative_error(changed, Sampler(denoiser, operator)(y, seed=0)) < 0.03
@@ -331,7 +331,7 @@ def test_without_a_vjp_inference_mode_and_detached_networks_work(network, operat
     with torch.inference_mode():
         inside = sampler(measurement(operator), seed=0)
     assert torch.equal(inside, x)
-    assert torch.equal(sampler(y, seed=0), x)  # buffers of inference mode are not used outside
+    assert torch.equal(sampler(y, seed=0), x)  # Buffers of inference mode are not used outside it.
 
 
 def test_signals_and_empty_batches():

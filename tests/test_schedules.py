@@ -28,8 +28,10 @@ ROWS = [
     (EDM(), np.array([0.002, 0.5, 80.0])),
     (Flow(), np.array([0.05, 0.5, 0.9, 0.999])),
     (DiscreteVP(BETAS, final="first"), np.array([0.00025, 0.5003])),
-    (DiscreteVP(BETAS), np.array([-0.0007, -0.0002])),  # between the first index and the clean end
-    (DiscreteVP(ZERO_SNR), np.array([0.1234, 0.9985, 0.9993, 0.9997])),  # the last two in the last interval
+    # These lie between the first index and the clean end.
+    (DiscreteVP(BETAS), np.array([-0.0007, -0.0002])),
+    # The last two lie in the last interval.
+    (DiscreteVP(ZERO_SNR), np.array([0.1234, 0.9985, 0.9993, 0.9997])),
     (DiscreteVP(np.append(0.0, BETAS)), np.array([0.0003, 0.5003])),
     (DiscreteVP([0.3, 1.0]), np.array([-0.4, 0.2, 0.9])),
     (DiscreteVP([0.0, 1.0]), np.array([0.2, 0.9])),
@@ -68,7 +70,7 @@ def test_vp_closed_forms():
     assert schedule.clock(0.7) == pytest.approx(integral, rel=1e-12)
     assert schedule.clock_derivative(0.3) == pytest.approx(0.1 + 0.3 * 19.9)
     assert schedule.std(0.0) == 0
-    # digits at small noise: sigma^2 = B to first order
+    # At small noise no digits are lost, where sigma^2 = B to first order.
     assert schedule.std(1e-9) ** 2 == pytest.approx(1e-10, rel=1e-6)
 
 
@@ -87,7 +89,7 @@ def test_a_table_ends_clean_one_index_below_the_first(count):
     betas = np.minimum(np.linspace(0.1, 20, count) / count, 0.999)
     schedule = DiscreteVP(betas)
     index = np.arange(count)
-    # These are float64: the same formula in another order of operations, a few thousand at most.
+    # Both evaluate one formula in float64, in different orders of at most a few thousand operations.
     np.testing.assert_allclose(schedule.mean(index / (count - 1)), np.sqrt(np.cumprod(1 - betas)), rtol=1e-12)
     low = schedule.time_range[0]
     assert low == schedule.default_end == schedule.time(0.0) == -1 / (count - 1)
@@ -96,16 +98,16 @@ def test_a_table_ends_clean_one_index_below_the_first(count):
     first = DiscreteVP(betas, final="first")
     assert first.time_range[0] == first.default_end == 0
     assert first.std(0.0) == pytest.approx(np.sqrt(betas[0]), rel=1e-12)
-    assert [s.default_time_map(low) for s in (schedule, first)] == [0.0, 0.0]  # no network has a timestep of -1
+    assert [s.default_time_map(low) for s in (schedule, first)] == [0.0, 0.0]  # No network has timestep -1.
 
 
 def test_zero_terminal_snr_begins_at_pure_noise():
     schedule, index = DiscreteVP(ZERO_SNR), np.arange(1000)
-    # These are float64: the same formula in another order of operations, a few thousand at most.
+    # Both evaluate one formula in float64, in different orders of at most a few thousand operations.
     np.testing.assert_allclose(schedule.mean(index / 999), np.sqrt(np.cumprod(1 - ZERO_SNR)), atol=1e-14)
     assert (schedule.mean(1.0), schedule.std(1.0), schedule.rho(1.0), schedule.time(np.inf)) == (0, 1, np.inf, 1)
     assert schedule.log_snr(1.0) == -np.inf
-    # linear in the last interval, and without a jump where it begins
+    # The mean is linear in the last interval, and does not jump where that begins.
     t = (998 + np.array([0.0, 1e-9, 0.25, 0.5, 0.75])) / 999
     np.testing.assert_allclose(schedule.mean(t), schedule.mean(998 / 999) * (999 - 999 * t), rtol=1e-9)
     assert schedule.mean_derivative(1.0) == pytest.approx(-999 * schedule.mean(998 / 999))
@@ -147,7 +149,7 @@ def test_betas_come_from_whatever_holds_numbers(convert):
 def test_a_table_that_falls_is_spoken_of():
     with pytest.warns(UserWarning, match="betas: fall from 0.02 to 0.0001, .* reverse it"):
         DiscreteVP(BETAS[::-1])
-    DiscreteVP(np.full(10, 0.3))  # a constant one does not
+    DiscreteVP(np.full(10, 0.3))  # Constant betas do not fall.
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_a_table_that_falls_is_spoken_of():
     ],
 )
 def test_times_come_from_whatever_holds_numbers(convert):
-    given = convert([1.0, 0.5, 0.25, 0.0])  # exact in every type
+    given = convert([1.0, 0.5, 0.25, 0.0])  # Every type holds these exactly.
     grid = VP().check_times(given)
     assert grid.tolist() == [1.0, 0.5, 0.25, 0.0]
     assert grid.dtype == np.float64

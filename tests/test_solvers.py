@@ -1,4 +1,4 @@
-"""The tables that solvers write: against integrals computed another way, and the laws of Plan."""
+"""The coefficients that solvers write, compared with integrals computed in another way, and the laws of Plan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def integral(f, low, high):
 @pytest.mark.parametrize("w", [0.5, 2.0, 15.0, 40.0])
 @pytest.mark.parametrize(("start", "end"), STEPS)
 def test_conjugate_rows_on_vp_against_quadrature_in_time(start, end, w):
-    """The integrals as the paper defines them: over t with integrating factors e^{B/2} and e^{B/2 - wB/2}."""
+    """The rows are the paper's integrals over t, with integrating factors e^{B/2} and e^{B/2 - wB/2}."""
     s = VP()
     mu, mu1, sigma1 = s.mean(start), s.mean(end), s.std(end)
     kappa = -np.expm1(-0.5 * w * (s.clock(start) - s.clock(end)))
@@ -98,12 +98,12 @@ def test_conjugate_rows_on_the_flow(start, end, w):
     ("schedule", "start", "end"), [(VP(), 0.5, 0.2), (VP(), 0.2, 0.0), (EDM(), 4.0, 0.3), (Flow(), 0.2, 0.7)]
 )
 def test_the_general_row_tends_to_the_closed_form_as_lam_vanishes(schedule, start, end, jacobian):
-    """x - P x and so on are collected: the two rows use different terms for one map."""
+    """Terms such as x - P x are collected, because the two rows write the same map in different terms."""
     closed = row(Conjugate(6.0, 0.0, jacobian), schedule, start, end)
     general = row(Conjugate(6.0, 1e-9, jacobian), schedule, start, end)
     p, q, _, _ = (float(v[0]) for v in Denoiser(identity, schedule, time_map=float).coefficients(np.array([start]))[1:])
     get = lambda r, name: r.get(name, 0.0)  # noqa: E731
-    # r = ybar - P (p x + q F)
+    # Here r = ybar - P (p x + q F) is inserted.
     for name, expected in (
         ("x", get(closed, "x")),
         ("F", get(closed, "F")),
@@ -162,7 +162,7 @@ def test_pigdm_rows():
     assert got["r"] == pytest.approx(c / s.mean(start))
     assert got["h"] == pytest.approx(-c * s.std(start) / s.mean(start))
     constant = row(PiGDM(w, weight="constant", eta=0.0), s, start, end)
-    assert constant["r"] == pytest.approx(s.mean(end) * w)  # K-B row: kappa = w, d = -mu' w sigma
+    assert constant["r"] == pytest.approx(s.mean(end) * w)  # For "constant", kappa = w and d = -mu' w sigma.
     assert constant["h"] == pytest.approx(-s.mean(end) * w * s.std(start))
     flow = row(PiGDM(w), Flow(), 0.6, 0.7, "velocity")
     assert flow["r"] == pytest.approx(w * (0.4 / 0.6) * 0.1)
@@ -184,9 +184,9 @@ def test_ancestral_noise_keeps_the_variance(solver):
 
 
 def test_a_five_step_plan_takes_few_calls():
-    """Counted and not timed, since a processor may be slow or busy: about 1,600 calls."""
+    """Python calls are counted and not timed, since a processor may be slow or busy."""
     denoiser, times = Denoiser(identity, VP()), VP().check_times(np.linspace(0.4, 0.001, 6))
-    Conjugate().plan(denoiser, OPERATOR, times)  # the nodes of the quadrature are made once
+    Conjugate().plan(denoiser, OPERATOR, times)  # The first plan makes the quadrature's nodes.
     counted = []
     before = sys.getprofile()
     sys.setprofile(lambda frame, event, argument: counted.append(event) if event.endswith("call") else None)

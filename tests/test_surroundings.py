@@ -1,4 +1,4 @@
-"""What lies around a call: settings of torch, other processes, values in another range, levels of noise, bad images."""
+"""Settings of torch, other processes, values in another range, levels of noise, and bad images around a call."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SETTINGS = {
 
 
 class Network(nn.Module):
-    """Smooth; it makes a tensor without naming a dtype or a device, as many do."""
+    """A smooth network that makes a tensor without naming a dtype or a device, as many networks do."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Time grids: the formulas of the field written again, schedulers that quack like diffusers', and what is refused."""
+"""Time grids against the field's formulas, stand-ins for the schedulers of diffusers, and what is refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def karras_sigmas(first, last, count, rho=7.0):
 def test_karras_on_edm_is_equation_5_and_then_zero():
     for steps in (2, 5, 18):
         grid = times.karras(EDM(), steps)
-        # These are float64: the same formula in another order of operations, a few thousand at most.
+        # Both evaluate one formula in float64, in different orders of at most a few thousand operations.
         np.testing.assert_allclose(grid, [*karras_sigmas(80.0, 0.002, steps), 0.0], rtol=1e-12)
     np.testing.assert_allclose(times.karras(EDM(), 4, rho=3.0)[:-1], karras_sigmas(80.0, 0.002, 4, 3.0), rtol=1e-12)
     assert times.karras(EDM(), 1).tolist() == [80.0, 0.0]
@@ -97,7 +97,7 @@ def test_shifted_is_the_published_formula(shift):
     part = times.shifted(4, shift, start=0.3, end=0.9)
     s = 1 - part
     assert (part[0], part[-1]) == (0.3, 0.9)
-    np.testing.assert_allclose(np.diff(s / (shift - (shift - 1) * s), 2), 0, atol=1e-15)  # uniform before the shift
+    np.testing.assert_allclose(np.diff(s / (shift - (shift - 1) * s), 2), 0, atol=1e-15)  # It was uniform before.
 
 
 # ------------------------------------------------------------------------------------------------ timesteps
@@ -108,7 +108,8 @@ def test_spacings_of_timesteps_by_hand():
     assert index(times.linspace(schedule, 4)) == [9, 6, 3, 0, -1]
     assert index(times.leading(schedule, 4)) == [6, 4, 2, 0, -1]
     assert index(times.leading(schedule, 4, offset=1)) == [7, 5, 3, 1, -1]
-    assert index(times.trailing(schedule, 4)) == [9, 7, 4, 1, -1]  # 10, 7.5, 5, 2.5, rounded to even, less 1
+    # These are 10, 7.5, 5 and 2.5, rounded to even, less 1.
+    assert index(times.trailing(schedule, 4)) == [9, 7, 4, 1, -1]
     assert index(times.trailing(schedule, 1)) == [9, -1]
     for make in (times.linspace, times.leading, times.trailing):
         assert index(make(schedule, 10)) == [*range(9, -1, -1), -1]
@@ -118,12 +119,12 @@ def test_a_table_that_ends_at_its_first_index_is_not_reached_twice():
     assert times.linspace(FIRST, 4).tolist() == [1.0, 666 / 999, 333 / 999, 0.0]
     assert times.leading(FIRST, 4, offset=1)[-2:].tolist() == [1 / 999, 0.0]
     assert times.linspace(VP(), 4).tolist() == [1.0, 666 / 999, 333 / 999, 0.0]
-    assert times.trailing(VP(), 2, count=11).tolist() == [1.0, 0.5, 0.0]  # 11, and 5.5 to even, less 1
+    assert times.trailing(VP(), 2, count=11).tolist() == [1.0, 0.5, 0.0]  # 11 and 5.5 are rounded to even, less 1.
 
 
 # ------------------------------------------------------------------------------------------------ schedulers
 class Scheduler:
-    """What is read of a diffusers scheduler; ``set_timesteps`` writes what the test gives."""
+    """A stand-in for a diffusers scheduler, whose ``set_timesteps`` writes what the test gives."""
 
     def __init__(self, betas, timesteps, sigmas=None, **config):
         self.config = {"num_train_timesteps": 1000, **config}
@@ -139,7 +140,7 @@ class Scheduler:
 
 
 class FlowMatchSomething(Scheduler):
-    """By its name one of flow matching."""
+    """A scheduler whose name says that it is one of flow matching."""
 
 
 BETAS = torch.linspace(1e-4, 0.02, 1000)
@@ -163,7 +164,7 @@ STEPS = torch.tensor([900, 500, 100])
             Scheduler(BETAS, STEPS, torch.cat([SIGMA[STEPS], SIGMA[:1]]), final_sigmas_type="sigma_min"),
             [900 / 999, 500 / 999, 100 / 999, 0.0],
         ),
-        # Schedulers of second order repeat what is inside.
+        # Schedulers of second order repeat all sigmas but the first and the last.
         (
             Scheduler(BETAS, None, torch.cat([SIGMA[[900, 500, 500, 100, 100]], torch.zeros(1)])),
             [900 / 999, 500 / 999, 100 / 999, CLEAN],
@@ -179,7 +180,7 @@ def test_from_scheduler_reads_sigmas_or_timesteps(scheduler, expected):
         scheduler._given = torch.zeros(1), scheduler._given[1]
     before = copy.deepcopy(vars(scheduler))
     grid = times.from_scheduler(scheduler, 3)
-    np.testing.assert_allclose(grid, expected, atol=1e-7)  # sigmas are float32
+    np.testing.assert_allclose(grid, expected, atol=1e-7)  # The sigmas are float32.
     assert vars(scheduler).keys() == before.keys()
     assert scheduler.asked is None
 
@@ -201,7 +202,7 @@ def test_from_scheduler_hands_options_on():
 def test_from_scheduler_starts_at_pure_noise_with_zero_terminal_snr():
     betas = torch.tensor(rescaled(LINEAR), dtype=torch.float32)
     assert betas[-1] == 1
-    sigmas = torch.tensor([4096.0, 10.0, 0.0])  # what stands for infinity in diffusers
+    sigmas = torch.tensor([4096.0, 10.0, 0.0])  # Diffusers writes 4096 for infinity.
     assert times.from_scheduler(Scheduler(betas, torch.tensor([999, 800]), sigmas), 2)[0] == 1.0
     assert times.from_scheduler(Scheduler(betas, torch.tensor([999, 400])), 2).tolist() == [1.0, 400 / 999, CLEAN]
 
@@ -313,5 +314,5 @@ def test_grids_are_those_of_diffusers(name, config, expected):
 def test_shifted_is_the_grid_of_diffusers(shift):
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
-    grid = times.from_scheduler(scheduler, 5, sigmas=np.linspace(1.0, 0.2, 5))  # as pipelines of Flux ask for it
+    grid = times.from_scheduler(scheduler, 5, sigmas=np.linspace(1.0, 0.2, 5))  # Pipelines of Flux do so.
     np.testing.assert_allclose(grid, times.shifted(5, shift), atol=1e-6)

@@ -1,4 +1,4 @@
-"""Every Triton kernel compiled for sm_80 and sm_90, without a GPU, and what the compiler made of it."""
+"""Every Triton kernel, compiled for sm_80 and sm_90 without a GPU, and the resources that it takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VARIANTS = list(compile.variants())
 
 @pytest.fixture(scope="module")
 def resources():
-    """What the compiler made of all variants, by architecture, kernel and label."""
+    """The resources of all compiled variants, by architecture, kernel and label."""
     return {
         (architecture, r.kernel, r.variant): r
         for architecture in (80, 90)
@@ -32,10 +32,10 @@ def resources():
 def test_resources(variant, architecture, resources):
     r = resources[architecture, variant.call.name, variant.label]
     assert (r.spills, r.stack) == (0, 0)
-    # shared memory only where threads exchange elements, and no kernel here has to
+    # Shared memory serves threads that exchange elements, which no kernel here needs.
     assert r.shared <= SHARED_LIMIT[architecture] * 1024
     assert (r.shared, r.barriers) == (0, 0)
-    # 12 warps a multiprocessor hide latency, where each thread has the loads of up to eight rows under way at once
+    # 12 warps a multiprocessor hide latency, because each thread has the loads of up to eight rows under way at once.
     assert r.blocks * r.threads >= 384
     assert r.blocks * r.threads * r.registers <= REGISTER_FILE
     if variant.aligned:
@@ -43,14 +43,13 @@ def test_resources(variant, architecture, resources):
 
 
 def check_widths(call, r: Resource):
-    """A thread takes four elements at a time: 128 bits of float32, 64 of a half; of a mask 32, one byte an element.
+    """A thread takes four elements at a time: 128 bits of float32, 64 of half precision, and 32 of a mask's bytes.
 
-    What else is loaded with 32 bits are coefficients and directions, one instruction for all threads, and the 64 bits
-    of a noise key.
+    Coefficients and directions are loaded with 32 bits, in one instruction for all threads, and noise keys with 64.
     """
     out, following, *others = call.arguments
     if call.name == "normal":
-        assert r.loads == {64: 1, 32: 2}  # seed; the low words of sample and draw
+        assert r.loads == {64: 1, 32: 2}  # They are a seed, and the low words of sample and draw.
         assert r.stores == {128: 1}
         return
     terms = next(value for value in others if isinstance(value, tuple))
@@ -71,7 +70,7 @@ def check_widths(call, r: Resource):
 
 
 def test_a_spill_and_a_narrow_load_are_seen():
-    """The gate itself: eight terms in registers on too few of them, and rows that start anywhere."""
+    """The gate sees spills where eight terms get too few registers, and narrow loads where rows start anywhere."""
     labels = {f"{v.call.name} {v.label}": v for v in VARIANTS}
     (odd,) = compile.resources([labels["mask update shared bf16 odd"]], 80)
     assert {32, 16, 8} <= set(odd.loads)
@@ -82,7 +81,7 @@ def test_a_spill_and_a_narrow_load_are_seen():
 
 
 def test_code_disassembled_with_that_of_others_is_the_same():
-    """All kernels are disassembled in one call; a kernel alone has to have the same instructions."""
+    """A kernel disassembled alone has the same instructions as in the one call that disassembles all kernels."""
     cubins = [compile.compiled(variant.call, 90).asm["cubin"] for variant in VARIANTS[:3]]
     together = compile._disassembled(cubins, 90)
     assert len(set(together)) == 3
@@ -91,7 +90,7 @@ def test_code_disassembled_with_that_of_others_is_the_same():
 
 
 class Driver:
-    """A GPU of a number that no machine has, so that no launch finds what is compiled for it."""
+    """A stand-in for Triton's driver with a device number that no machine has, so that launches find nothing for it."""
 
     def __init__(self, architecture):
         self.target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
@@ -108,7 +107,7 @@ class Driver:
 
 @pytest.mark.parametrize("architecture", [80, 90])
 def test_the_launcher_compiles_the_same(architecture, monkeypatch):
-    """Triton's launcher, but for the launch, on tensors with memory: the bytes that the gate has judged."""
+    """Triton's launcher, stopped before the launch, compiles the same bytes for real tensors as the gate has judged."""
     monkeypatch.setattr(triton.runtime.driver, "_active", Driver(architecture))
     for call in {variant.call.name: variant.call for variant in VARIANTS}.values():
         arguments = [allocated(value) for value in call.arguments]

@@ -36,7 +36,7 @@ def prior() -> Gaussian:
 
 
 def problem(prior, schedule, start, operator, seed=0):
-    """y of a draw from the prior, and an initial state at ``start``, float64."""
+    """The measurement y of a draw from the prior, and an initial state at ``start``, in float64."""
     generator = torch.Generator().manual_seed(seed)
     y = operator.forward(prior.sample(1, generator))
     z = torch.randn(1, *SHAPE, dtype=torch.float64, generator=generator)
@@ -104,7 +104,7 @@ def test_the_parametrisation_of_the_network_does_not_matter(mixture, name, jacob
 
 @pytest.mark.parametrize("name", ["ve", "edm"])
 def test_ve_and_edm_converge_to_the_vp_solution(prior, name):
-    """The guided ODE in x/mu against rho is the same for all of them, so that VP's solution is the truth."""
+    """The guided ODE of x/mu over rho is the same for all schedules, so VP's solution is the truth."""
     operator, schedule, vp, (start, end) = AveragePooling(SHAPE, 4), SCHEDULES[name], SCHEDULES["vp"], SPANS["vp"]
     y, x_init = problem(prior, vp, start, operator)
     ybar, x = operator.pinv(y).flatten().numpy(), x_init.flatten().numpy()
