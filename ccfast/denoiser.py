@@ -164,6 +164,8 @@ class Denoiser:
         """Check what a network returned for x, and drop learned variance, or with ``whole`` ask for it and keep it."""
         if not isinstance(output, Tensor):
             output = self._only_tensor(output)
+        if not output.is_floating_point():
+            raise TypeError(f"network {self!r}: must return real floating-point numbers, got {output.dtype}")
         if output.shape == x.shape and not whole:
             return output
         if output.ndim == x.ndim and output.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):

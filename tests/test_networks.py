@@ -488,6 +488,37 @@ def test_conditions_follow_their_images(name, use):
     assert relative_error(with_noise[[0, 2]], alone[[0, 2]]) < EQUAL
 
 
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("use", ["none", "difference", "forward"])
+def test_a_network_that_switches_gradients(use, on):
+    def switching(x, t):
+        torch.set_grad_enabled(on)
+        return network(x, t)
+
+    network = Plain()
+    assert relative_error(restored(switching, USES[use]), restored(network, USES[use])) < EQUAL
+
+
+def test_outputs_that_are_no_real_numbers():
+    for dtype in (torch.complex64, torch.int32):
+        with pytest.raises(TypeError, match=rf"must return real floating-point numbers, got {dtype}"):
+            restored(lambda x, t, dtype=dtype: x.detach().to(dtype), DDNM())
+
+
+def test_a_network_that_takes_one_time():
+    network = Plain()
+
+    def of_one(x, t):
+        return network(x, torch.full((1,), t.item()))
+
+    with pytest.raises(
+        ValueError, match=r"must take a time for every image, got 2 .*network\(x, t\[:1\]\)"
+    ):
+        restored(of_one, DDNM())
+    got = restored(lambda x, t: of_one(x, t[:1]), DDNM())
+    assert relative_error(got, restored(network, DDNM())) < EQUAL
+
+
 def test_an_index_that_is_not_the_time_leaves_times_alone():
     """An error for want of integers is tried to be cured with integer times, which stay as they were if that fails."""
     denoiser = Denoiser(Labelled(), VP(), time_map=floor_timesteps(1000), network_kwargs={"labels": torch.ones(1)})

@@ -109,7 +109,7 @@ def forward(
         tangent = forward_ad.unpack_dual(output).tangent
     if tangent is None:
         raise ValueError(DETACHED.format(network.denoiser))
-    return tangent
+    return tangent.detach()
 
 
 def finite_difference(

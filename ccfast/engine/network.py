@@ -141,7 +141,7 @@ class NetworkRun:
         self._watches = network.in_train_mode  # The first evaluation shows whether it draws random numbers.
 
     def __call__(self, x: Tensor, t: Tensor, whole: bool = False) -> Tensor:
-        network = self.network
+        network, gradients = self.network, torch.is_grad_enabled()
         numbers = faults.random_numbers() if self._watches else None
         try:
             given = x.clone() if network.copies_input and x.requires_grad else x
@@ -155,14 +155,14 @@ class NetworkRun:
             if not self._adapt(error, x, t):
                 raise
             return self(x, t, whole)
+        finally:
+            if torch.is_grad_enabled() != gradients:  # The network has switched it, and not back.
+                torch.set_grad_enabled(gradients)
         if numbers is not None:
             faults.check_random_numbers(self.denoiser, numbers)
             self._watches = False
-        return (
-            output
-            if type(output) is Tensor and output.shape == x.shape and not whole
-            else self.denoiser.trim(output, x, whole)
-        )
+        plain = type(output) is Tensor and output.shape == x.shape and output.is_floating_point() and not whole
+        return output if plain else self.denoiser.trim(output, x, whole)
 
     def eager(self, x: Tensor, t: Tensor) -> Tensor:
         """Evaluate the network without torch.compile, for tracing and dual numbers."""

@@ -35,6 +35,9 @@ INTEGERS = (
 DEPTH = 3
 """The depth to which callables that hold callables are searched for modules."""
 
+ONE_NUMBER = ("only one element tensors can be converted", "cannot be converted to Scalar")
+"""Words in the errors of torch where a network takes a tensor for a number."""
+
 LEAF = "leaf Variable that requires grad"
 """Words in the error of torch where a network works in place on its input."""
 
@@ -170,6 +173,11 @@ def explained(error: Exception, denoiser: Denoiser, batch: Batch, t: Tensor) -> 
         return ValueError(
             f"network {denoiser!r}: takes integer times, got {float(t[0])}; give the Denoiser a time_map that returns "
             "whole numbers, such as ccfast.times.floor_timesteps(1000)"
+        )
+    if any(word in text for word in ONE_NUMBER) and len(t) > 1:
+        return ValueError(
+            f"network {denoiser!r}: must take a time for every image, got {len(t)} of them where it reads one number "
+            f"({text}); all times of a call are equal, so give the Denoiser lambda x, t: network(x, t[:1])"
         )
     if "nference tensor" in text or "nference mode" in text:
         return RuntimeError(
