@@ -110,6 +110,21 @@ def dps(s):
     return ddim(s, s.x0, s.eps, 1.0) - gradient
 
 
+def dds(s):
+    """DDS with gamma 1: five conjugate gradient steps from x0, then the noise of DDNM."""
+    S = torch.from_numpy(SINGULAR)
+    full = torch.cat([s.y, torch.zeros(1, 1, SIZE - 8, dtype=torch.float64)], dim=2)
+    identity, right = (1.0, s.x0) if s.noise else (0.0, 0.0)
+    u, residual = s.x0, right + S * full - (identity + S**2) * s.x0
+    direction, square = residual, residual.square().sum()
+    for _ in range(5):
+        along = (identity + S**2) * direction
+        length = square / (direction * along).sum()
+        u, residual = u + length * direction, residual - length * along
+        direction, square = residual + residual.square().sum() / square * direction, residual.square().sum()
+    return np.sqrt(s.after) * u + np.sqrt(1 - s.after) * (np.sqrt(1 - 0.85**2) * s.eps + 0.85 * s.z)
+
+
 def dpm_solver(s, sde=False):
     """DPM-Solver++ of order 2, midpoint; the first step, and below 15 steps the last, have order 1."""
     lam = [0.5 * np.log(bar / (1 - bar)) for bar in (*s.earlier, s.bar, s.after)]
@@ -130,6 +145,7 @@ LOOPS = {
     "DDNM()": (ddnm, (0.0, NOISE)),
     "DDRM()": (ddrm, (0.0, NOISE)),
     "DiffPIR()": (diffpir, (0.0, NOISE)),
+    "DDS()": (dds, (0.0, NOISE)),
     "DDIM()": (lambda s: ddim(s, s.x0, s.eps, 0.0), (0.0,)),
     "DDIM(eta=1.0)": (lambda s: ddim(s, s.x0, s.eps, 1.0), (0.0,)),
     "DPMSolverPP()": (dpm_solver, (0.0,)),
