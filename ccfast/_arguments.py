@@ -19,7 +19,7 @@ from .engine.network import same_device
 from .engine.plan import Plan
 from .engine.restoration import Draws
 from .operators import Operator
-from .schedules import Array, Schedule
+from .schedules import Array, Schedule, count_of
 from .solvers import Conjugate, Solver
 from .times import default_grid
 
@@ -29,7 +29,6 @@ __all__ = [
     "check_flag",
     "check_kinds",
     "check_noise",
-    "check_steps",
     "extent",
     "is_integer",
     "noise_of_images",
@@ -78,13 +77,6 @@ def check_noise(noise_std: float) -> float:
     return float(noise_std)
 
 
-def check_steps(steps: int) -> int:
-    """A positive integer, or ValueError."""
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"steps: must be an integer >= 1, got {steps!r}")
-    return int(steps)
-
-
 def solver_and_times(
     denoiser: Denoiser,
     operator: Operator,
@@ -102,7 +94,7 @@ def solver_and_times(
         if said := [f"{name}={value}" for name, value in given.items() if value is not None]:
             raise ValueError(f"times: is the whole grid, here of {count} steps, and excludes {', '.join(said)}")
         steps = count
-    steps = check_steps(DEFAULT_STEPS if steps is None else steps)
+    steps = count_of("steps", DEFAULT_STEPS if steps is None else steps)
     if solver is None:
         solver = Conjugate()
         preset = presets.lookup(denoiser.name, operator, steps, noise_std) if times is None else None

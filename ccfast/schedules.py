@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EDM", "VE", "VP", "DiscreteVP", "Flow", "Schedule", "float64_of", "number_of"]
+__all__ = ["EDM", "VE", "VP", "DiscreteVP", "Flow", "Schedule", "count_of", "float64_of", "number_of"]
 
 Array = NDArray[np.float64]
 
@@ -62,6 +62,13 @@ def number_of(name: str, value: Any) -> float:
     if number.size != 1:
         raise TypeError(f"{name}: must be one number, got {number.size} of them, shape {number.shape}")
     return float(number.reshape(()))
+
+
+def count_of(name: str, value: Any, least: int = 1) -> int:
+    """An integer of at least ``least``, from a Python or NumPy integer; ValueError otherwise, with the name."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}: must be an integer >= {least}, got {value!r}")
+    return int(value)
 
 
 class Schedule(ABC):

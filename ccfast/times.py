@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .schedules import VE, VP, Array, DiscreteVP, Flow, Schedule, float64_of, number_of
+from .schedules import VE, VP, Array, DiscreteVP, Flow, Schedule, count_of, float64_of, number_of
 
 __all__ = [
     "default_grid",
@@ -115,7 +115,7 @@ def _in_sigma(
     spaced: Callable[[float, float, int], Array],
 ) -> Array:
     """A grid whose sigmas are ``spaced(first, last, count)``, with the ends exactly as they are given."""
-    steps, (low, high) = _whole("steps", steps), schedule.time_range
+    steps, (low, high) = count_of("steps", steps), schedule.time_range
     flow = isinstance(schedule, Flow)
     noisy, clean = (high, low) if schedule.std(high) > schedule.std(low) else (low, high)
     if start is None:
@@ -177,7 +177,7 @@ def shifted(steps: int, shift: float, *, start: float = 0.0, end: float = 1.0) -
     Raises:
         TypeError, ValueError: an argument breaks its rule.
     """
-    steps = _whole("steps", steps)
+    steps = count_of("steps", steps)
     shift = number_of("shift", shift)
     if not 0 < shift < np.inf:
         raise ValueError(f"shift: must be a finite number > 0, got {shift}")
@@ -224,9 +224,8 @@ def leading(schedule: Schedule, steps: int, offset: int = 0, count: int | None =
         schedule, steps, count: as for ``linspace``, and so is what is returned.
     """
     steps, count = _timesteps(schedule, steps, count)
-    if isinstance(offset, bool) or not isinstance(offset, int | np.integer) or offset < 0:
-        raise ValueError(f"offset: must be an integer >= 0, got {offset!r}")
-    indices = (np.arange(steps, dtype=np.float64) * (count // steps))[::-1] + int(offset)
+    offset = count_of("offset", offset, 0)
+    indices = (np.arange(steps, dtype=np.float64) * (count // steps))[::-1] + offset
     if indices[0] > count - 1:
         raise ValueError(f"offset: must leave the largest timestep within {count - 1}, got {offset}")
     return _at_indices(schedule, indices, count)
@@ -252,12 +251,12 @@ def _timesteps(schedule: Schedule, steps: int, count: int | None) -> tuple[int, 
         raise TypeError(
             f"schedule: must be DiscreteVP or VP, whose networks are trained at timesteps, got {schedule!r}"
         )
-    steps = _whole("steps", steps)
+    steps = count_of("steps", steps)
     if isinstance(schedule, DiscreteVP):
         if count is not None and count != schedule.count:
             raise ValueError(f"count: must be that of the table, {schedule.count}, or None, got {count}")
         count = schedule.count
-    count = 1000 if count is None else _whole("count", count)
+    count = 1000 if count is None else count_of("count", count)
     if not steps <= count or count < 2:
         raise ValueError(f"steps: must be at most the number of timesteps, {count}, got {steps}")
     return steps, count
@@ -303,7 +302,7 @@ def from_scheduler(scheduler: Any, steps: int, **options: Any) -> Array:
         TypeError: the scheduler has no ``set_timesteps``.
         ValueError: it has neither sigmas nor betas, or its times do not fall.
     """
-    steps = _whole("steps", steps)
+    steps = count_of("steps", steps)
     if not callable(getattr(scheduler, "set_timesteps", None)) or not hasattr(scheduler, "config"):
         raise TypeError(
             "scheduler: must be a scheduler of diffusers, with config and set_timesteps, got "
@@ -373,17 +372,10 @@ def floor_timesteps(count: int) -> Callable[[float], float]:
     Args:
         count: number of training times, at least 2.
     """
-    if _whole("count", count) < 2:
+    if count_of("count", count) < 2:
         raise ValueError(f"count: must be at least 2, got {count}")
 
     def time_map(t: float) -> float:
         return float(int(t * (count - 1)))
 
     return time_map
-
-
-def _whole(name: str, value: int) -> int:
-    """A positive integer, or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}: must be an integer >= 1, got {value!r}")
-    return int(value)

@@ -1,9 +1,8 @@
-// Runs every CUDA kernel in the emulator without torch, on arrays of exactly their size, for the sanitizers; and
-// compares with the definition in double. Built by sanitize.sh; values, dtypes and sizes at large are tested in
-// test_cuda.py.
+// Runs every CUDA kernel in the emulator without torch, on arrays of exactly their size, for the sanitizers, and
+// compares with the definition in double. sanitize.sh builds it; test_cuda.py tests more values, dtypes and sizes.
 //
-//     cuda_driver                 all kernels
-//     cuda_driver CASE BARRIER    one kernel without one of its barriers, which ThreadSanitizer must report
+//     cuda_driver                 runs all kernels
+//     cuda_driver CASE BARRIER    runs one kernel without one of its barriers, which ThreadSanitizer must report
 #include <cmath>
 #include <complex>
 #include <cstdio>
@@ -30,7 +29,7 @@ constexpr double turn = 6.283185307179586;
 
 double drawn(std::size_t i) { return std::sin(12.9898 * static_cast<double>(i) + 78.233); }
 
-// One term of every dtype and two layouts, the tensors behind them, the table, and both outputs.
+// A row of one term of every dtype, in two layouts, with the tensors behind the terms, the table, and both outputs.
 struct Case {
     Shape shape;
     std::vector<float> floats, out;
@@ -59,7 +58,7 @@ struct Case {
 
     std::size_t count() const { return static_cast<std::size_t>(shape.planes() * shape.plane()); }
 
-    // sum of coefficient times term, contiguous
+    // Returns the sum of coefficient times term, contiguous.
     Values sum(const float* coefficient) const {
         Values result(count());
         for (std::size_t i = 0; i < count(); ++i) {
@@ -88,7 +87,7 @@ struct Case {
 };
 
 // ------------------------------------------------------------------------------------------- Fourier
-// One dimension of a two-dimensional transform of one plane, by its definition.
+// Transforms one plane along one of its two dimensions, by the definition of the transform.
 void transform(std::vector<Number>& x, std::int64_t lines, std::int64_t line_step, std::int64_t n, std::int64_t step,
                double sign) {
     std::vector<Number> root(n), line(n);
@@ -102,7 +101,7 @@ void transform(std::vector<Number>& x, std::int64_t lines, std::int64_t line_ste
     }
 }
 
-// Of every plane: transform, f(spectrum), transform back.
+// Transforms every plane, calls f on the spectrum, and transforms back.
 Values in_spectrum(const Shape& shape, const Values& x, const std::function<void(std::vector<Number>&)>& f) {
     Values result(x.size());
     const std::int64_t h = shape.height, w = shape.width, plane = shape.plane();
@@ -116,7 +115,7 @@ Values in_spectrum(const Shape& shape, const Values& x, const std::function<void
     return result;
 }
 
-// As kernels/cuda/fourier.py makes them.
+// Makes the roots as kernels/cuda/fourier.py does.
 std::vector<std::complex<float>> roots(int n) {
     std::vector<std::complex<float>> result;
     if (!cuda::has_transform(n)) return result;
@@ -127,13 +126,13 @@ std::vector<std::complex<float>> roots(int n) {
     return result;
 }
 
-// Even in the frequency, so that P is real.
+// The multiplier is even in the frequency, so that P is real.
 float multiplier(std::int64_t h, std::int64_t w, const Shape& s) {
     const auto even = [](std::int64_t f, std::int64_t n) { return static_cast<double>(f < n - f ? f : n - f); };
     return static_cast<float>(std::cos(0.1 * even(h, s.height) + 0.3 * even(w, s.width)) / s.plane());
 }
 
-// The spectrum of a shifted impulse: |v|^2 = 1 / S^2 of a set of aliases, over the number of pixels.
+// The basis is the spectrum of a shifted impulse, with |v|^2 = 1 / S^2 of a set of aliases, over the number of pixels.
 std::complex<float> basis(std::int64_t h, std::int64_t w, const Shape& s, int factor) {
     const double angle = turn * (static_cast<double>(h) / s.height + 2.0 * static_cast<double>(w) / s.width);
     return std::complex<float>(std::polar(1.0 / factor / std::sqrt(s.plane()), angle));
@@ -171,7 +170,7 @@ void fourier(Shape shape, int factor, int groups, int chunk) {
         cuda::fourier(c.row, made, spectral, scratch.data(), chunk, nullptr);
         c.compare("fourier", [&](const Values& x) { return in_spectrum(shape, x, apply); });
     }
-    // the passes around another library's transforms, here without transforms
+    // These passes lie around another library's transforms, which are left out here.
     std::vector<std::complex<float>> z(made.all_pairs() * plane);
     cuda::fourier_pack(c.row, made, z.data(), nullptr);
     if (factor == 1) cuda::fourier_multiply(shape, made, spectral, z.data(), nullptr);
@@ -182,7 +181,7 @@ void fourier(Shape shape, int factor, int groups, int chunk) {
     c.compare("fourier_pack, unpack", [&](const Values& x) {
         Values y(x.size());
         for (std::int64_t p = 0; p < shape.planes(); ++p) {
-            // the other plane of the pair is its imaginary part, which a complex basis mixes in
+            // The other plane of the pair is the imaginary part, which a complex basis mixes in.
             const std::int64_t of_group = p % made.planes, other = of_group ^ 1;
             const std::int64_t q = other < made.planes ? p - of_group + other : -1;
             std::vector<Number> a(plane);
@@ -198,7 +197,7 @@ void fourier(Shape shape, int factor, int groups, int chunk) {
 }
 
 // ------------------------------------------------------------------------------------------- separable
-// A circular band matrix (rows, columns), its rows `stride` columns apart, and its tiles.
+// A circular band matrix (rows, columns), whose entries `entry` gives, and its tiles.
 struct Matrix {
     std::vector<float> taps;
     std::vector<std::int32_t> start, base;
@@ -223,7 +222,7 @@ struct Matrix {
     }
 };
 
-// Any three factors will do: the kernel does not ask that their product be a projection.
+// The three factors are arbitrary, because the kernel does not ask that their product be a projection.
 struct Axis {
     Matrix down, inverse, up;
 
@@ -276,7 +275,7 @@ int main(int count, char** arguments) {
         const bool factor = !std::strcmp(arguments[1], "alias");
         if (!std::strcmp(arguments[1], "separable")) separable({1, 1, 16, 16}, 2, 8);
         else fourier({1, 1, 64, 64}, factor ? 2 : 1, 1, 1);
-        return 0;  // whatever the values are: the sanitizer has the say
+        return 0;  // The sanitizer decides, not the values.
     }
     fourier({1, 3, 64, 64}, 1, 1, 1);
     fourier({2, 1, 64, 64}, 2, 2, 2);

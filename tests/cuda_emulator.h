@@ -1,17 +1,16 @@
-// Runs the kernels of csrc/cuda on the CPU: what csrc/cuda/platform.h includes where the compiler is not nvcc.
+// Runs the kernels of csrc/cuda on the CPU. csrc/cuda/platform.h includes this file where the compiler is not nvcc.
 //
 // The blocks of a launch run one after the other. Every thread of a block is a fiber (ucontext), and a barrier is where
-// fibers change: one runs until it waits, then the next. So a test gives the numbers of a kernel, and a sanitizer
-// reports
+// fibers change: one runs until it waits, then the next. A test then sees a kernel's numbers, and a sanitizer reports
 //
 //     AddressSanitizer             any access outside global memory or the block's shared memory, with its line;
 //     UndefinedBehaviorSanitizer   misaligned vector accesses, overflows;
-//     ThreadSanitizer              two accesses with no barrier between them: it is told that a change of fibers orders
-//                                  nothing and that a barrier orders what comes before it and what comes after.
+//     ThreadSanitizer              two accesses with no barrier between them; it is told that a change of fibers orders
+//                                  nothing, and that a barrier orders what comes before it and what comes after it.
 //
 // A barrier that some threads of a block or warp never reach ends the program with a message, and a test of the
-// sanitizers can leave out one barrier (skip_barrier). Shared memory starts as NaN. Not modelled: races between blocks,
-// atomics, shuffles, tensor cores, bank conflicts, any timing.
+// sanitizers can leave out one barrier (skip_barrier). Shared memory starts as NaN. The emulator does not model races
+// between blocks, atomics, shuffles, tensor cores, bank conflicts, or timing.
 #pragma once
 
 #include <ucontext.h>
@@ -58,8 +57,8 @@ namespace cuda_emulator {
 constexpr std::size_t stack_bytes = 128 * 1024;
 constexpr unsigned warp_size = 32;
 
-// Opens when all of its threads have arrived; `turn` says how often it has. TSan's two objects are used in turn, so
-// that a thread already at the next barrier is not ordered before threads that still leave this one.
+// A barrier opens when all of its threads have arrived; `turn` counts how often it has. TSan's two objects are used in
+// turn, so that a thread already at the next barrier is not ordered before threads that still leave this one.
 struct Barrier {
     unsigned threads = 0, arrived = 0, turn = 0;
     char order[2];
@@ -70,22 +69,22 @@ struct Fiber {
     std::unique_ptr<char[]> stack;
     dim3 index;
     unsigned number = 0;
-    int barriers = 0;  // reached so far
+    int barriers = 0;  // It counts those reached so far.
     bool finished = false;
-    void *tsan = nullptr, *asan = nullptr;  // the sanitizers' handles
+    void *tsan = nullptr, *asan = nullptr;  // These are the sanitizers' handles.
 };
 
 struct Block {
     dim3 grid, size, index;
-    std::deque<Fiber> fibers;  // which contexts point into, so that none may move
+    std::deque<Fiber> fibers;  // Contexts point into them, so none may move.
     Fiber* current = nullptr;
     Barrier barrier;
     std::vector<Barrier> warp_barriers;
     std::unique_ptr<unsigned char[]> shared;
     std::function<void()> kernel;
-    int skipped = -1;          // which barrier of a thread is left out
-    unsigned long events = 0;  // openings of barriers and ends of threads
-    char ends;                 // TSan: the end of every thread comes before what follows the block
+    int skipped = -1;          // This barrier of every thread is left out.
+    unsigned long events = 0;  // It counts openings of barriers and ends of threads.
+    char ends;                 // TSan orders by it the ends of threads before what follows the block.
 
     ucontext_t scheduler;
     void *scheduler_tsan = nullptr, *scheduler_asan = nullptr;
@@ -144,7 +143,7 @@ CCF_UNWATCHED void arrive() {
 
 CCF_UNWATCHED void begin() {
 #if defined(__SANITIZE_THREAD__)
-    __tsan_acquire(&block().kernel);  // what the host did before the launch
+    __tsan_acquire(&block().kernel);  // The launch comes after what the host did.
 #endif
 }
 
@@ -157,7 +156,7 @@ CCF_UNWATCHED void finish() {
     leave();
 }
 
-// A fiber is the same thread of one block after the other.
+// A fiber runs the same thread of all blocks, one block after the other.
 inline void fiber_main() {
     arrive();
     for (;;) {
@@ -190,7 +189,7 @@ CCF_UNWATCHED void wait_for_warp() { wait(block().warp_barriers[block().current-
 CCF_UNWATCHED void prepare(std::size_t shared_bytes) {
     Block& b = block();
     const unsigned threads = b.size.count();
-    // on the heap and of exactly this size, so that ASan sees its end; NaN in every float
+    // It lies on the heap and has exactly this size, so that ASan sees its end. Every float starts as NaN.
     b.shared.reset(new unsigned char[shared_bytes + 1]);
     std::memset(b.shared.get(), 0xFF, shared_bytes);
     b.barrier = {};
@@ -240,7 +239,7 @@ CCF_UNWATCHED void run_block(std::size_t shared_bytes) {
 #endif
 }
 
-// Leaves the k-th barrier that every thread reaches out, in all launches from now on.
+// Leaves out the k-th barrier that every thread reaches, in all launches from now on.
 inline void skip_barrier(int k) { block().skipped = k; }
 
 template <class Kernel>

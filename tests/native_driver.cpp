@@ -1,5 +1,5 @@
-// Runs every CPU kernel without torch, on three threads and on arrays of exactly their size, for the sanitizers; and
-// compares with the definition in double. Built by sanitize.sh; the tests of values and dtypes are in test_native.py.
+// Runs every CPU kernel without torch, on three threads and on arrays of exactly their size, for the sanitizers, and
+// compares with the definition in double. sanitize.sh builds it; test_native.py tests more values and dtypes.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -18,8 +18,8 @@ int failures = 0;
 
 double drawn(std::size_t i) { return std::sin(12.9898 * static_cast<double>(i) + 78.233); }
 
-// One term of every dtype, the tensors behind them, and both outputs. Strided: in two layouts, and with coefficients of
-// every element of a plane and of every column; else all contiguous.
+// A row of one term of every dtype, with the tensors behind the terms and both outputs. Where it is strided, the terms
+// have two layouts, and coefficients of every element of a plane and of every column; else all are contiguous.
 struct Case {
     Shape shape;
     std::vector<std::vector<float>> floats;
@@ -70,7 +70,7 @@ struct Case {
         for (int d = 0; d < 4; ++d) term.stride[d] = stride[d];
     }
 
-    // sum of coefficient times term, contiguous
+    // Returns the sum of coefficient times term, contiguous.
     Values sum(float Term::* coefficient) const {
         Values result(count());
         for (std::size_t i = 0; i < count(); ++i) {
@@ -143,7 +143,7 @@ void local_kinds(Shape shape, std::int64_t tile_height, std::int64_t tile_width,
     });
 }
 
-// H takes every second row and column: H H^T = 1, P keeps the elements with even indices.
+// H takes every second row and column, so that H H^T = 1, and P keeps the elements with even indices.
 void separable(Shape shape) {
     const auto axis = [](std::int64_t high, std::vector<float>& ones, std::vector<float>& up,
                          std::vector<float>& inverse, std::vector<std::int64_t>& even,
@@ -171,7 +171,8 @@ void separable(Shape shape) {
     });
 }
 
-// Without transforms in between: P multiplies by m in pixels, or by the conjugate product with |v| = 1, the identity.
+// There are no transforms in between. P multiplies the pixels by m, or by the products with conj(v) and v. As |v| = 1,
+// these make the identity.
 void fourier(Shape shape, std::int64_t groups) {
     const auto plane = static_cast<std::size_t>(shape.plane());
     Packing packing{nullptr, groups, shape.planes() / groups};

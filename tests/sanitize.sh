@@ -1,13 +1,14 @@
 #!/bin/sh
-# Runs the CPU kernels, and the CUDA kernels in their emulator, under ASan + UBSan and under TSan; fails on any report,
-# and where TSan does not report a barrier that is left out. Needs g++, not torch. `make sanitize`.
+# Runs the CPU kernels, and the CUDA kernels in their emulator, under ASan + UBSan and under TSan. Any report is a
+# failure, and so is a barrier that is left out and that TSan does not report. It needs g++, but not torch.
+# `make sanitize` calls it.
 set -eu
 cd "$(dirname "$0")/.."
 build=build/sanitize
 mkdir -p "$build"
 common="-O1 -g -std=c++20 -fopenmp-simd -Wno-psabi -ffp-contract=off -fno-omit-frame-pointer -DCCF_STANDALONE"
 
-run() { # name, flags
+run() { # It takes a name and flags.
     # shellcheck disable=SC2086
     ${CXX:-g++} $common $2 csrc/cpu/*.cpp tests/native_driver.cpp -o "$build/$1" -pthread
     echo "$1:" && "$build/$1"
@@ -19,7 +20,7 @@ thread=$!
 run asan "-fsanitize=address,undefined -fno-sanitize-recover=all"
 wait "$thread"
 
-cuda() { # name, flags
+cuda() { # It takes a name and flags.
     # shellcheck disable=SC2086
     ${CXX:-g++} $common -Wno-unknown-pragmas -DCCF_EMULATED -DCCF_FEW_SIDES -Itests $2 -x c++ csrc/cuda/*.cu \
         tests/cuda_driver.cpp -o "$build/cuda_$1"
@@ -31,7 +32,7 @@ thread=$!
 cuda asan "-fsanitize=address,undefined -fno-sanitize-recover=all"
 wait "$thread"
 
-# case and barrier of a thread: rows and columns of a blur, the exchange of aliases, and both stages of a band matrix
+# Each is a case and a barrier: rows and columns of a blur, the exchange of aliases, and both stages of a band matrix.
 for planted in "fourier 0" "fourier 1" "fourier 2" "alias 1" "alias 2" "alias 3" "separable 0" "separable 1"; do
     # shellcheck disable=SC2086
     if "$build/cuda_tsan" $planted >"$build/planted" 2>&1 || ! grep -q "data race" "$build/planted"; then

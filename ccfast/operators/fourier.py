@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ._convolution import check_convention, check_kernel, correlation_taps
-from .operator import Operator, check_cutoff, check_shape, complex_dtype, wide
+from .operator import Operator, check_cutoff, check_factor, check_shape, complex_dtype, wide
 
 __all__ = ["FourierBlur"]
 
@@ -19,6 +19,27 @@ class Circular(Operator):
     kind = "fourier"
     parts = ("singular_values", "response")
     exchangeable = True
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        factor: int,
+        kernel: Any,
+        cutoff: float,
+        convention: str,
+        normalize: bool | None,
+        boundary: str,
+    ) -> None:
+        name = type(self).__name__
+        shape = check_shape(name, shape)
+        check_circular(name, boundary)
+        factor = check_factor(name, factor, shape)
+        super().__init__(shape, (shape[0], *(n // factor for n in shape[1:])))
+        self.response, self.batch = truncated_response(name, kernel, shape[1:], cutoff, convention, normalize)
+
+    def _of_all_images(self, s: Tensor) -> Tensor:
+        """The singular values from those of every kernel, (1 or B, 1, ...)."""
+        return s[0] if self.batch is None else s
 
 
 class FourierBlur(Circular):
@@ -61,13 +82,8 @@ class FourierBlur(Circular):
         normalize: bool | None = None,
         boundary: str = "circular",
     ) -> None:
-        name = type(self).__name__
-        shape = check_shape(name, shape)
-        check_circular(name, boundary)
-        super().__init__(shape, shape)
-        self.response, self.batch = truncated_response(name, kernel, shape[1:], cutoff, convention, normalize)
-        s = even(self.response.abs())
-        self.singular_values = s[0] if self.batch is None else s
+        super().__init__(shape, 1, kernel, cutoff, convention, normalize, boundary)
+        self.singular_values = self._of_all_images(even(self.response.abs()))
 
     def _multiplier(self, power: int, like: Tensor, half: bool = True) -> Tensor:
         """k_hat |k_hat|^(power - 1) where that is kept, zero elsewhere: 1 for H, 0 for U V^T, -1 for H+ transposed."""
@@ -103,7 +119,7 @@ class FourierBlur(Circular):
     def decode(self, c: Tensor) -> Tensor:
         return self._filter(hartley(wide(c)), self._multiplier(0, c)).to(c.dtype)
 
-    # each takes a transform, a multiplier and the inverse, where the general rule takes two Hartley transforms
+    # Each takes a transform, a multiplier and the inverse, where the general rule takes two Hartley transforms.
     def forward(self, x: Tensor) -> Tensor:
         self.check_image(x)
         return self._filter(x, self._multiplier(1, x))
@@ -147,14 +163,14 @@ def truncated_response(
         raise ValueError(
             f"{name}: cutoff must leave a frequency, got {cutoff} with a largest |k_hat| of {largest.min():.3g}"
         )
-    # what is zero but for rounding counts as zero without a cutoff, too
+    # A |k_hat| that is zero up to rounding counts as zero without a cutoff, too.
     rounding = largest.reshape(-1, *[1] * (size.ndim - 1)) * size[0].numel() * torch.finfo(torch.float64).eps
     return torch.where(size < rounding.clamp(min=cutoff), 0.0, response), batch
 
 
 def response_of(kernel: Tensor, center: tuple[int, ...], sides: tuple[int, ...]) -> Tensor:
     """k_hat (B, 1, *sides) of the circular correlation with kernels (B, ...) that have this centre."""
-    # the impulse response holds tap a at index center - a, wrapped; k_hat is its Fourier transform
+    # The impulse response holds tap a at index center - a, wrapped; k_hat is its Fourier transform.
     for dim, (n, middle) in enumerate(zip(sides, center, strict=True), start=1):
         index = (middle - torch.arange(kernel.shape[dim])) % n
         wrapped = torch.zeros(*kernel.shape[:dim], n, *kernel.shape[dim + 1 :], dtype=torch.float64)
@@ -166,7 +182,7 @@ def impulse_kernel(response: Tensor) -> Tensor:
     """The kernel, of the size of the image, with this k_hat (B, 1, *sides): the inverse of ``truncated_response``."""
     dims = tuple(range(2, response.ndim))
     kernel = torch.fft.ifftn(response, dim=dims).real
-    for dim in dims:  # tap a is the impulse response at index n // 2 - a
+    for dim in dims:  # Tap a is the impulse response at index n // 2 - a.
         n = kernel.shape[dim]
         kernel = kernel.index_select(dim, (n // 2 - torch.arange(n)) % n)
     return kernel[:, 0]
@@ -200,7 +216,7 @@ def irfft(spectrum: Tensor, sides: tuple[int, ...]) -> Tensor:
 
 def hartley(x: Tensor) -> Tensor:
     """sum_x x cas(2 pi f.x) / sqrt(n): real, orthonormal and its own inverse."""
-    spectrum = fft(x)  # x is real, so that torch computes half of the frequencies and fills the rest by symmetry
+    spectrum = fft(x)  # As x is real, torch computes half of the frequencies and fills the rest by symmetry.
     return spectrum.real - spectrum.imag
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fourier import Circular, check_circular, even, fft, half_spectrum, hartley, irfft, truncated_response
-from .operator import check_factor, check_shape, wide
+from .fourier import Circular, even, fft, half_spectrum, hartley, irfft
+from .operator import wide
 
 __all__ = ["FourierDownsampling"]
 
@@ -47,16 +47,11 @@ class FourierDownsampling(Circular):
         normalize: bool | None = None,
         boundary: str = "circular",
     ) -> None:
-        name = type(self).__name__
-        shape = check_shape(name, shape)
-        check_circular(name, boundary)
-        self.factor = factor = check_factor(name, factor, shape)
-        super().__init__(shape, (shape[0], *(n // factor for n in shape[1:])))
-        response, self.batch = truncated_response(name, kernel, shape[1:], cutoff, convention, normalize)
-        self.response = self._split(response)
+        super().__init__(shape, factor, kernel, cutoff, convention, normalize, boundary)
+        self.factor = int(factor)
+        self.response = self._split(self.response)
         norm = even(self.response.abs().square().sum(self._aliases)).sqrt()
-        s = norm * factor ** (-0.5 * (len(shape) - 1))
-        self.singular_values = s[0] if self.batch is None else s
+        self.singular_values = self._of_all_images(norm * self.factor ** (-0.5 * (len(self.shape) - 1)))
 
     @property
     def _aliases(self) -> tuple[int, ...]:

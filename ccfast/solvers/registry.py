@@ -70,6 +70,8 @@ class Entry:
         return f"{type(self.solver).__name__}({shown})"
 
 
+_IMPROVED_DIFFUSION = "openai/improved-diffusion, every step, without clipping"
+
 REGISTRY = (
     Entry(Conjugate(), "2405.17673", "1", "2", "yes", vjps=1, matches="mandt-lab/c-pigdm, runs to 1e-5"),
     Entry(Conjugate(order=2), "2405.17673", "2", "2", "yes", vjps=1, history=1),
@@ -110,24 +112,8 @@ REGISTRY = (
     Entry(Steered(), "2310.00224", "-", "1", "no"),
     Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
     Entry(DDIM(eta=1.0), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
-    Entry(
-        DDPM(),
-        "2006.11239",
-        "-",
-        "0",
-        "start",
-        measurement=False,
-        matches="openai/improved-diffusion, every step, without clipping",
-    ),
-    Entry(
-        DDPM(variance="large"),
-        "2006.11239",
-        "-",
-        "0",
-        "start",
-        measurement=False,
-        matches="openai/improved-diffusion, every step, without clipping",
-    ),
+    Entry(DDPM(), "2006.11239", "-", "0", "start", measurement=False, matches=_IMPROVED_DIFFUSION),
+    Entry(DDPM(variance="large"), "2006.11239", "-", "0", "start", measurement=False, matches=_IMPROVED_DIFFUSION),
     Entry(
         DPMSolverPP(),
         "2211.01095",
