@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable
@@ -36,18 +37,27 @@ def is_empty(call: Call) -> bool:
     return call.pixels == 0 or bool(terms and terms[0].layout is torch.strided and not terms[0].numel())
 
 
-def any_tensor(rng: random.Random, call: Call, elements: int = 1) -> tuple[str, int | None, Tensor] | None:
-    found = [entry for entry in call.tensors() if entry[2].numel() >= elements]
-    return rng.choice(found) if found else None
+Change = Callable[[random.Random, Call], str | None]
+
+
+def of_a_tensor(elements: int) -> Callable[[Callable[..., str | None]], Change]:
+    """Make a change of one tensor into one of a call, which picks a tensor with at least so many elements."""
+
+    def decorate(change: Callable[[random.Random, Call, str, int | None, Tensor], str | None]) -> Change:
+        @functools.wraps(change)
+        def picked(rng: random.Random, call: Call) -> str | None:
+            found = [entry for entry in call.tensors() if entry[2].numel() >= elements]
+            return change(rng, call, *rng.choice(found)) if found else None
+
+        return picked
+
+    return decorate
 
 
 # ---------------------------------------------------------------------------------------- tensors
-def freed(rng: random.Random, call: Call) -> str | None:
+@of_a_tensor(1)
+def freed(rng: random.Random, call: Call, name: str, place: int | None, tensor: Tensor) -> str | None:
     """Free a tensor's storage, so that it holds less than the sizes say."""
-    chosen = any_tensor(rng, call)
-    if chosen is None:
-        return None
-    name, place, tensor = chosen
     own = tensor.contiguous().clone()
     size = own.untyped_storage().nbytes()
     own.untyped_storage().resize_(rng.choice([0, size - 1, size // 2]))
@@ -56,39 +66,31 @@ def freed(rng: random.Random, call: Call) -> str | None:
     return REFUSE
 
 
-def of_another_dtype(rng: random.Random, call: Call) -> str | None:
-    chosen = any_tensor(rng, call, 0)
-    if chosen is None:
-        return None
-    name, place, tensor = chosen
+@of_a_tensor(0)
+def of_another_dtype(rng: random.Random, call: Call, name: str, place: int | None, tensor: Tensor) -> str | None:
     dtypes = [torch.float64, torch.int32, torch.bool, torch.uint8, torch.complex128]
     call.put(name, place, tensor.detach().to(rng.choice(dtypes)))
     return REFUSE
 
 
-def on_meta(rng: random.Random, call: Call) -> str | None:
-    chosen = any_tensor(rng, call, 0)
-    if chosen is None or len(call.tensors()) < 2:
+@of_a_tensor(0)
+def on_meta(rng: random.Random, call: Call, name: str, place: int | None, tensor: Tensor) -> str | None:
+    if len(call.tensors()) < 2:
         return None
-    call.put(*chosen[:2], chosen[2].to("meta"))
+    call.put(name, place, tensor.to("meta"))
     call.readable = False
     return REFUSE
 
 
-def sparse(rng: random.Random, call: Call) -> str | None:
-    chosen = any_tensor(rng, call, 2)
-    if chosen is None:
-        return None
-    call.put(*chosen[:2], chosen[2].contiguous().to_sparse())
+@of_a_tensor(2)
+def sparse(rng: random.Random, call: Call, name: str, place: int | None, tensor: Tensor) -> str | None:
+    call.put(name, place, tensor.contiguous().to_sparse())
     call.readable = False
     return REFUSE
 
 
-def of_another_shape(rng: random.Random, call: Call) -> str | None:
-    chosen = any_tensor(rng, call)
-    if chosen is None:
-        return None
-    name, place, old = chosen
+@of_a_tensor(1)
+def of_another_shape(rng: random.Random, call: Call, name: str, place: int | None, old: Tensor) -> str | None:
     plain = old.contiguous()
     dim = rng.randrange(max(old.ndim, 1))
     changed = rng.choice(
@@ -144,12 +146,11 @@ def constant_fits(sizes: tuple[int, ...], call: Call) -> bool:
     return len(sizes) == 3 and sizes[0] in (1, call.arguments["groups"]) and sizes[1:] == shape[1:]
 
 
-def not_contiguous(rng: random.Random, call: Call) -> str | None:
+@of_a_tensor(2)
+def not_contiguous(rng: random.Random, call: Call, name: str, place: int | None, tensor: Tensor) -> str | None:
     """Give a strided or repeated tensor to an argument that must be contiguous."""
-    chosen = any_tensor(rng, call, 2)
-    if chosen is None or chosen[0] in READ_STRIDED:
+    if name in READ_STRIDED:
         return None
-    name, place, tensor = chosen
     if rng.random() < 0.5:
         other = torch.stack([tensor, tensor], -1)[..., 0]
     else:
@@ -194,11 +195,10 @@ def addresses(tensor: Tensor) -> set[int]:
     return {int(a) // 2 + k for a in first for k in range(tensor.element_size() // 2)}
 
 
-def differentiated(rng: random.Random, call: Call) -> str | None:
-    chosen = any_tensor(rng, call, 0)
-    if chosen is None or not (chosen[2].is_floating_point() or chosen[2].is_complex()):
+@of_a_tensor(0)
+def differentiated(rng: random.Random, call: Call, name: str, place: int | None, tensor: Tensor) -> str | None:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
         return None
-    name, place, tensor = chosen
     call.put(name, place, tensor.clone().contiguous().requires_grad_())
     call.grad = rng.random() < 0.8
     return REFUSE if call.grad else ACCEPT
@@ -314,7 +314,7 @@ def bands_that_leave(rng: random.Random, call: Call) -> str | None:
     return REFUSE
 
 
-EDGES: list[Callable[[random.Random, Call], str | None]] = [
+EDGES: list[Change] = [
     freed, of_another_dtype, on_meta, sparse, of_another_shape, of_another_shape, not_contiguous, sharing_memory,
     sharing_memory, differentiated, conjugated, other_counts, numbers_out_of_reach, other_places, other_sides,
     other_groups, other_counters, bands_that_leave,
