@@ -1,4 +1,4 @@
-"""Tables of members: one row makes a member meet every law that is tested."""
+"""Tables of members: a member with a row here meets every law that is tested."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ccfast.operators import (
 from ccfast.solvers.registry import REGISTRY
 from ccfast.testing import GaussianMixture
 
-# on a machine that is doing something else two threads wait for each other, many times longer than they work
+# On a busy machine two threads wait for each other many times longer than they work.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
@@ -51,17 +51,17 @@ FIRST = (
     "options",
     "truth",
 )
-"""Files that take longest, from the longest on; two of them build code or wait for a process of their own."""
+"""The files that take longest, the longest first."""
 
 
 def pytest_collection_finish():
-    """Nothing that is there before the first test is garbage, and looking through it again and again takes long."""
+    """Exempt the objects made before the first test from garbage collection, which would look through them again."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
-    """Two workers (``make test``) take file after file, and end together if the long ones come first."""
+    """Run the long files first, so that two workers (``make test``), which take file after file, end together."""
     order = {f"test_{name}.py": place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
 
@@ -83,7 +83,7 @@ def _matrix(rows, columns, rank):
 
 
 def _linear(matrix, shape, measurement_shape, **keywords):
-    """A matrix that is only known by its products; 40 iterations are twice what its rank takes in theory."""
+    """The LinearOperator of a matrix's products; its 40 iterations are twice the rank, which suffices in theory."""
     return LinearOperator(
         lambda x: (x.flatten(1) @ matrix.mT.to(x)).reshape(-1, *measurement_shape),
         lambda y: (y.flatten(1) @ matrix.to(y)).reshape(-1, *shape),
@@ -98,7 +98,7 @@ SKEW = [0.5, 0.3, 0.15, 0.05]
 
 
 def _sharp(*shape):
-    """A kernel without symmetry or rank one whose blur is well conditioned."""
+    """A kernel that is neither symmetric nor of rank one, and whose blur is well conditioned."""
     kernel = 0.4 * _random(*shape)
     kernel[..., *(n // 2 for n in shape[-2:])] += 2.0 * kernel.sum() / (kernel.shape[0] if kernel.ndim == 3 else 1)
     return kernel / kernel.sum((-2, -1), keepdim=True)
@@ -201,7 +201,7 @@ def _wrapped(operator):
 
 
 def few_iterations(operator):
-    """The operator with two conjugate gradient steps, where it takes any, for what their number does not matter to."""
+    """Set two conjugate gradient steps, where the operator takes any, for tests that do not depend on their number."""
     if operator.kind == "krylov":
         operator.iterations = 2
     return operator

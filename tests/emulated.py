@@ -1,6 +1,6 @@
-"""The ops of csrc/*_cuda.cpp built for the CPU, their kernels run by cuda_emulator.h: torch.ops.ccfast_emulated.
+"""The ops of csrc/*_cuda.cpp as torch.ops.ccfast_emulated: built for the CPU, with kernels run by cuda_emulator.h.
 
-So the tests see on a machine without a GPU what a GPU would compute, through the same checks and the same Python.
+The tests thus see, on a machine without a GPU, what a GPU would compute, through the same checks and the same Python.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPS = ("combine", "finish", *FOURIER, "separable")
 
 
 def build(folder: Path) -> Path:
-    """Build the library with ninja; RuntimeError with the compiler's words where that fails."""
+    """Build the library with ninja, or raise RuntimeError with the compiler's output."""
     compiler = os.environ.get("CXX") or shutil.which("g++")
     if compiler is None:
         raise RuntimeError("no C++ compiler")
@@ -45,7 +45,7 @@ def build(folder: Path) -> Path:
 
 
 def load(folder: Path) -> SimpleNamespace:
-    """The ops, named as in ccfast.kernels.cuda.ops, with its ``stream``."""
+    """Load the ops under their names in ccfast.kernels.cuda.ops, with its ``stream``."""
     torch.ops.load_library(build(folder))
     ops = {name: getattr(torch.ops.ccfast_emulated, f"cuda_{name}").default for name in OPS}
     return SimpleNamespace(**ops, stream=lambda device: -1)

@@ -1,7 +1,7 @@
 """Tests marked ``interpreted`` run in one child process, in Triton's interpreter, and are reported one by one.
 
-Triton decides when it is imported whether kernels are compiled or interpreted, for the whole process; the other tests
-must not see an interpreter, which would add a slow backend to theirs.
+Triton decides when it is imported whether the kernels of the process are compiled or interpreted. The other tests must
+not see an interpreter, which would add a slow backend to theirs.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _outcomes: dict[str, tuple[str, str]] | None = None
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """In place of the test function: what became of it in the child."""
+    """Report the test's outcome in the child, in place of calling the test function."""
     if INTERPRETING or pyfuncitem.get_closest_marker("interpreted") is None:
         return None
     outcome, text = outcomes(pyfuncitem.session).get(pyfuncitem.nodeid, ("failed", "the child did not run it"))
     if outcome == "skipped":
-        pytest.skip(text)  # the child skipped it, and said why: passed on, so that no case is reported that did not run
+        pytest.skip(text)  # The child's reason is passed on.
     if outcome != "passed":
         pytest.fail(text, pytrace=False)
     return True
 
 
 def outcomes(session) -> dict[str, tuple[str, str]]:
-    """Node id -> (passed | skipped | failed, text) of all marked tests of this session, run at first use."""
+    """The outcomes {node id: (passed | skipped | failed, text)} of the session's marked tests, run at first use."""
     global _outcomes
     if _outcomes is None:
         items = [item for item in session.items if item.get_closest_marker("interpreted")]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+import torch
+
 from ccfast.engine.spectrum import Spectrum
 from ccfast.kernels.row import Row
 
-__all__ = ["TERMS", "columns", "given", "key", "residual", "spectra", "update"]
+__all__ = ["TERMS", "both", "columns", "given", "key", "residual", "spectra", "update"]
 
 TERMS = ("x", "F", "r", "h", "Px", "PF", "Ph", "ybar", "z")
 """The terms of common rows, which look back at nothing."""
@@ -55,3 +57,11 @@ def residual(ops, x, output, ybar, p, q, out, *, weighted=None, table=None):
 def update(ops, coefficients, tensors, out, after, c_in, modes=None, table=None):
     """Write the row of these terms to ``out`` and ``after``, by the operations of a backend."""
     ops.update(*given(coefficients, tensors, modes), out, after, c_in, table)
+
+
+def both(ops, coefficients, tensors):
+    """An update and a residual of the same tensors, side by side in the channels."""
+    out, r = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
+    update(ops, coefficients, tensors, out, None, 1.0)
+    residual(ops, tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, r)
+    return torch.cat([out, r], 1)

@@ -1,4 +1,4 @@
-"""The CUDA C++ backend against kernels/reference.py in float64: its kernels in the emulator, and with a GPU on it."""
+"""The CUDA C++ backend against kernels/reference.py in float64, in the emulator, and on a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import spoiled
 import torch
 from conftest import OPERATORS, SMOOTH
-from row_shorthand import TERMS, given, residual, update
+from row_shorthand import TERMS, both, given, residual, update
 
 from ccfast.engine import backends
 from ccfast.kernels import banded, cuda, native, reference
@@ -38,7 +38,7 @@ def draw(*shape, seed=0, dtype=torch.float64):
 
 
 def blur(*kernel_shape):
-    """Kernels with positive taps, skewed so that a transposition or a wrong sign shows."""
+    """Kernels with positive taps, so skewed that a transposition or a wrong sign shows."""
     taps = torch.rand(kernel_shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 3
     return taps / taps.sum((-2, -1), keepdim=True)
 
@@ -50,7 +50,8 @@ def fourier_member(height, width, channels=1, factor=1, images=()):
     return FourierDownsampling((channels, height, width), kernel, factor, 0.1)
 
 
-# Own transforms: every side as rows and as columns, mixed sides, odd numbers of planes, kernels of each image, factors.
+# These use our transforms, with every side as rows and as columns, mixed sides, odd numbers of planes, kernels of each
+# image, and factors.
 OWN = [
     ("64x64", lambda: fourier_member(64, 64, 3)),
     ("64x128", lambda: fourier_member(64, 128)),
@@ -72,7 +73,7 @@ OWN = [
     ("1024x64-by-8", lambda: fourier_member(1024, 64, 1, 8)),
     ("2048x64-by-4", lambda: fourier_member(2048, 64, 1, 4)),
 ]
-# Torch's transforms around our passes.
+# These use torch's transforms between our passes.
 OTHER = [
     ("60x64", lambda: fourier_member(60, 64, 3)),
     ("63x65-per-image", lambda: fourier_member(63, 65, 3, images=(2,))),
@@ -121,11 +122,11 @@ def library(tmp_path_factory):
 
 @pytest.fixture(params=["emulator", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
-    """Where the kernels run: on the CPU the ops are those of the emulator."""
+    """The device that the kernels run on; on the CPU the ops are those of the emulator."""
     if request.param == "cuda":
         why = cuda.reason(torch.device("cuda")) or (None if torch.cuda.is_available() else "no NVIDIA GPU")
         if why:
-            # the same cases run in the emulator here; on a device they need one, and `make gpu-check` runs them there
+            # The emulator runs the same cases here, and `make gpu-check` runs these on a machine with a GPU.
             pytest.skip(f"the CUDA backend cannot run: {why}")
         return torch.device("cuda")
     for name, op in vars(request.getfixturevalue("library")).items():
@@ -144,12 +145,12 @@ def no_grad():
         yield
 
 
-# Two transforms, whose rounding grows with log n, or three band matrices, all in float32.
+# The bound is for two transforms, whose rounding grows with log n, or three band matrices, all in float32.
 TOLERANCE = 5e-6
 
 
 def close(got, want):
-    """Half outputs: one unit in their last place more, for a float32 value on the other side of a rounding border."""
+    """Half outputs may differ by one unit more, where float32 lies on the other side of a rounding border."""
     got, want = got.cpu(), want.cpu()
     assert got.shape == want.shape
     if not want.numel():
@@ -164,7 +165,7 @@ def close(got, want):
 
 
 def case(operator, dtype, device, batch=None):
-    """The tensors of the nine terms: F, r, h as the network has them, the others float32."""
+    """The tensors of the nine terms: F, r and h in the network's dtype, the others in float32."""
     few = 1 if np.prod(operator.shape) > 2**15 else 2
     shape = (operator.batch or few if batch is None else batch, *operator.shape)
     names = ("x", "F", "r", "h", "ybar", "z")
@@ -198,7 +199,7 @@ def check_residual(operator, tensors, dtype, table=None):
 
 
 def check_update(operator, tensors, dtype, row, table=None, numbers=None):
-    """``row`` and c_in = 0.8 are what must come out; ``numbers`` what the backend is told beside the table."""
+    """The result must be that of ``row`` and c_in = 0.8; ``numbers`` are given to the backend beside the table."""
     out, following = poisoned(tensors["x"], torch.float32), poisoned(tensors["x"], dtype)
     update(cuda.bind(operator), numbers or row, tensors, out, following, 0.8 if table is None else 7.0, table=table)
     want, want_following = (torch.empty(out.shape, dtype=torch.float64) for _ in range(2))
@@ -209,7 +210,7 @@ def check_update(operator, tensors, dtype, row, table=None, numbers=None):
 
 # ---------------------------------------------------------------------------------------- values
 def test_values(operator, device):
-    """One dtype a member, since the emulator takes too long for the product; small members meet all in test_rows."""
+    """A member is tried in one dtype, as the emulator takes long; test_rows tries small members in all dtypes."""
     dtype = DTYPES[sum(operator.shape) % 3]
     tensors = case(operator, dtype, device)
     check_residual(operator, tensors, dtype)
@@ -239,7 +240,7 @@ def test_rows(member, dtype, device):
 
 @small
 def test_strides(member, device):
-    """Channels last, half of the channels of a wider output, a transposed state, and every second pixel."""
+    """The tensors are channels-last, half of a wider output's channels, transposed, or every second pixel."""
     operator, dtype = build(member), torch.bfloat16
     tensors = case(operator, dtype, device)
     shape = tensors["F"].shape
@@ -253,7 +254,7 @@ def test_strides(member, device):
 
 @small
 def test_table(member, device):
-    """What lies in the table counts, not the numbers that are given beside it; c_in too."""
+    """The coefficients and c_in come from the table, not from the numbers that are given beside it."""
     operator = build(member)
     tensors = case(operator, torch.float32, device)
     row = ROWS["common"]
@@ -264,7 +265,7 @@ def test_table(member, device):
 
 @small
 def test_batches(member, device):
-    """Buffers between two kernels follow the shape; no image is no work."""
+    """Buffers between two kernels follow the batch, and an empty batch is no work."""
     operator = build(member)
     bound = cuda.bind(operator)
     for batch in (3, 0, 1):
@@ -281,23 +282,18 @@ def test_batches(member, device):
     ids=[*SMALL, "own-1-channel", "other-1-channel", "own-per-image", "other-per-image"],
 )
 def test_no_image_changes_another(member, device):
-    """However large it is, or where it is not finite; odd numbers of channels are those that leave a plane alone."""
+    """No image that is huge or not finite changes another; an odd number of channels leaves a plane without a pair."""
     operator = build(member)
     bound = cuda.bind(operator)
 
-    def run(tensors):
-        out, r = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
-        update(bound, ROWS["general"], tensors, out, None, 1.0)
-        residual(bound, tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, r)
-        return torch.cat([out, r], 1).cpu()
-
     library = LIBRARY[torch.float32] if operator.kind == "fourier" or member is SMALL["low-rank"] else 0.0
-    spoiled.check(run, case(operator, torch.bfloat16, device, operator.batch or 3), library)
+    tensors = case(operator, torch.bfloat16, device, operator.batch or 3)
+    spoiled.check(lambda t: both(bound, ROWS["general"], t).cpu(), tensors, library)
 
 
 @pytest.mark.parametrize("member", [SMALL["own"], SMALL["own-by-2"], OWN[2][1]], ids=["blur", "by-2", "per-image"])
 def test_chunks(member, device, monkeypatch):
-    """The scratch holds two pairs of planes; a chunk may end in the middle of an image."""
+    """The scratch holds two pairs of planes here, so that a chunk may end in the middle of an image."""
     monkeypatch.setattr(fourier, "scratch_bytes", lambda _: 2 * 8 * 64 * 128)
     operator = build(member)
     check_update(operator, case(operator, torch.float32, device, operator.batch or 3), torch.float32, ROWS["general"])
@@ -342,7 +338,7 @@ def test_large(height, width, factor, device):
 
 # ---------------------------------------------------------------------------------------- which kernel is for what
 def test_forms():
-    """Own transforms for powers of two and factors that fit a block; bands where narrow and well conditioned."""
+    """Our transforms take powers of two and factors that fit a block, bands what is narrow and well conditioned."""
     for name, builder in OWN:
         assert fourier.Fourier(build(builder)).own, name
     for name, builder in OTHER:
@@ -354,11 +350,11 @@ def test_forms():
 
 
 def test_roots():
-    """Powers of exp(-2 pi i / n), in the order of fft.cuh."""
+    """The roots are powers of exp(-2 pi i / n), in the order of fft.cuh."""
     assert [fourier.roots(n).numel() for n in sorted(fourier.SIDES)] == [24, 88, 152, 216, 728, 1240]
     want = [np.exp(-2j * np.pi * 2**q * m / 64) for q in range(3) for m in range(8)]
     want += [np.exp(-2j * np.pi * m / 128) for m in range(64)]
-    # float64 against float64: a few units in the last place of numbers of size 1
+    # Both are float64, and differ by a few units in the last place of numbers of size 1.
     torch.testing.assert_close(fourier.roots(128), torch.tensor(np.array(want)), rtol=0, atol=1e-15)
 
 
@@ -389,7 +385,7 @@ def test_grad(device):
 
 
 def test_errors(device):
-    """Every op says the name, the rule and what was given."""
+    """The errors of every op say the name, the rule and what was given."""
     x, out = torch.zeros(1, 1, 64, 32, device=device), torch.empty(1, 1, 64, 32, device=device)
     z = torch.zeros(1, 64, 32, dtype=torch.complex64, device=device)
     m, table, stream = torch.zeros(1, 64, 32, device=device), torch.zeros(3, device=device), ops.stream(device)
@@ -427,7 +423,7 @@ def test_errors(device):
 
 
 def test_schemas(device):
-    """What an op writes is what its schema says."""
+    """Every op writes the arguments that its schema says."""
     x = [draw(1, 3, 64, 64, seed=k, dtype=torch.float32).to(device) for k in range(2)]
     out, following = torch.empty_like(x[0]), torch.empty_like(x[0], dtype=torch.bfloat16)
     table, stream = torch.arange(5.0, device=device), ops.stream(device)
@@ -459,7 +455,7 @@ def test_schemas(device):
 
 # ---------------------------------------------------------------------------------------- choice of the backend
 def test_backend():
-    """First in the order; it says why it does not run here; kinds that it has no kernel for go elsewhere."""
+    """The backend is the first in the order, and says why it does not run here."""
     assert next(iter(backends.BACKENDS)) == "cuda"
     with pytest.raises(ValueError, match=r"'cuda' cannot run on cpu: (it runs on CUDA devices only|installed without)"):
         backends.can_run("cuda", "cpu", raise_error=True)
@@ -467,7 +463,7 @@ def test_backend():
 
 
 def test_other_kinds(monkeypatch):
-    """Triton's, or without triton the reference's, which a sampler is told."""
+    """Other kinds go to Triton's kernels, or without triton to the reference's, of which the sampler is told."""
     monkeypatch.setattr(cuda.triton, "reason", lambda device: "triton is not installed")
     operator = Inpainting(torch.ones(1, 4, 4))
     x, out = draw(1, 1, 4, 4), torch.empty(1, 1, 4, 4, dtype=torch.float64)
@@ -482,7 +478,7 @@ def test_other_kinds(monkeypatch):
 
 # ---------------------------------------------------------------------------------------- what the compiler made of it
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
-REGISTERS = 65536  # of a multiprocessor, given out 256 at a time to a warp
+REGISTERS = 65536  # A multiprocessor has so many, and gives them to warps in units of 256.
 
 SHOW = """
 import importlib.util, json, sys, torch
@@ -495,13 +491,13 @@ print(json.dumps(module.kernels()))
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Rows of the kernels of this installation, or where it has none but nvcc is here, of one built for the purpose."""
+    """The kernel rows of this installation, or where it has none and nvcc is here, of one that is built for them."""
     from ccfast import _C
 
     if _C.kernels():
         return _C.kernels()
     if shutil.which("nvcc") is None and "CUDA_HOME" not in os.environ:
-        # the report is nvcc's own; without it the library has no CUDA code either, and the emulator still tests values
+        # The report is nvcc's. Without nvcc the library has no CUDA code, and the emulator still tests the values.
         pytest.skip("nvcc is not installed")
     folder, root = tmp_path_factory.mktemp("build"), emulated.ROOT
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CCFAST_")}
@@ -513,7 +509,7 @@ def compiled(tmp_path_factory):
 
 
 def test_compiled(compiled):
-    """Every kernel, for both architectures: no spills, no stack, a block fits the registers and the shared memory."""
+    """No kernel spills or has a stack, and its blocks fit the registers and shared memory of both architectures."""
     assert {row[2] for row in compiled} >= {80, 90}
     names = Counter(row[0] for row in compiled if row[2] == 90)
     assert names == {
@@ -524,15 +520,15 @@ def test_compiled(compiled):
     for name, variant, arch, threads, registers, spills, stack, shared, _ in compiled:
         what = f"{name}<{variant}> sm_{arch}: {registers} registers x {threads} threads, {shared} bytes shared"
         assert (spills, stack) == (0, 0), what
-        resident = 768 if name == "columns_alias" else 1024  # threads of a multiprocessor that its registers allow
+        resident = 768 if name == "columns_alias" else 1024  # Registers must allow so many threads.
         assert -(-32 * registers // 256) * 256 * resident // 32 <= REGISTERS, what
         assert shared <= SHARED_LIMIT.get(arch, 99 * 1024), what
         if name in ("lincomb_combine", "lincomb_finish"):
-            assert registers <= 32, what  # 2048 threads of a multiprocessor
+            assert registers <= 32, what  # A multiprocessor then holds 2048 threads.
 
 
 def test_compiled_is_shown(monkeypatch):
-    """The rows of the library, as ``ccfast config --kernels`` takes them."""
+    """``ccfast config --kernels`` shows the rows of the library."""
     from ccfast import _C
 
     row = ("banded", "8, field_to_row", 90, 256, 40, 0, 0, 98304, 1)

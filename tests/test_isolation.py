@@ -1,6 +1,6 @@
-"""No image of a batch changes another one, whatever it holds: operators, rows of a backend, and whole runs.
+"""No image of a batch changes another one, whatever it holds, in operators, rows of a backend, and whole runs.
 
-The rows of the CUDA and of the Triton backend are tried in ``test_cuda.py`` and ``test_triton.py``, where these run.
+``test_cuda.py`` and ``test_triton.py`` try the rows of the CUDA and Triton backends, where these run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def uniform(*shape, seed=0):
 
 # ---------------------------------------------------------------------------------------- operators and rows
 def test_operators(any_operator):
-    """Each transform, on images and on measurements of as many images as the operator has parts for."""
+    """Every transform keeps images apart, in batches of as many as the operator has parts for."""
     operator, images = any_operator, any_operator.batch or 3
     x = (uniform(images, *operator.shape, seed=1) - 0.5).float()
     y = operator.forward(x)
@@ -54,7 +54,7 @@ def test_operators(any_operator):
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 def test_rows(operator, backend):
-    """A residual, and every kind of row; to the bit where all arithmetic is ours."""
+    """A residual and every kind of row keep images apart, to the bit where all arithmetic is ours."""
     bound = 0.0 if backend is native and ours(operator) else BOUND
     tensors, ops = case(operator, torch.bfloat16, operator.batch or 3), backend.bind(operator)
 
@@ -106,7 +106,7 @@ def pixelwise(x, t):
     return x / (1.0 + x * x)
 
 
-@pytest.mark.filterwarnings("ignore")  # of the values that spoil an image, and of a long step of the exact Jacobian
+@pytest.mark.filterwarnings("ignore")  # Spoilt values and long steps warn.
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 @pytest.mark.parametrize("solver", [*(e.solver for e in SOLVERS.values()), *MORE], ids=repr)
@@ -126,11 +126,12 @@ def test_runs(solver, backend, noise):
             assert noise, "without noise every solver takes every operator"
             continue
         y = operator.forward((uniform(2, *operator.shape, seed=3) - 0.5).float())
-        allowed = 10 * BOUND  # of a whole run
+        allowed = 10 * BOUND  # The bound is for a whole run.
         spoiled.check(lambda t, run=sampler: run(t["y"], seed=[5, 6]), {"y": y}, allowed, in_turn=True)
         ran += 1
         if operator.kind == "krylov":
-            continue  # another number of rows is another matrix product, which its condition number amplifies
+            # Another number of rows makes another matrix product, whose differences the condition number amplifies.
+            continue
         alone = sampler(y[1:], seed=[6])[0]
         beside = sampler(torch.stack([torch.full_like(y[0], torch.nan), y[1]]), seed=[5, 6])[1]
         assert (alone - beside).abs().max() <= allowed * alone.abs().max()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as NF
 from conftest import OPERATORS, SMOOTH
 from recorder import SYNCS, Recorder
-from row_shorthand import TERMS, given, residual, update
+from row_shorthand import TERMS, both, given, residual, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ccfast
@@ -54,7 +54,7 @@ def mask(*shape):
 
 
 class Halved(Operator):
-    """A kind without a kernel: P keeps the first half of the channels."""
+    """An operator of a kind without a kernel, whose P keeps the first half of the channels."""
 
     kind = "other"
 
@@ -108,7 +108,7 @@ MEMBERS = [*OPERATORS, *AWKWARD]
 
 @cache
 def build(builder):
-    """Once a session: the SVDs of the large members take longer than their tests."""
+    """Build an operator once a session, since the SVDs of large members take longer than their tests."""
     return builder()
 
 
@@ -119,21 +119,21 @@ def operator(request):
 
 @pytest.fixture(autouse=True)
 def no_grad():
-    """And the number of threads as it was."""
+    """Run without gradients, and restore the number of threads afterwards."""
     threads = torch.get_num_threads()
     with torch.no_grad():
         yield
     torch.set_num_threads(threads)
 
 
-# Local kinds add at most nine products an element, in float32: 1e-6 of the largest value. separable and fourier pass
-# two transforms, whose rounding grows with log n: 5e-6.
+# Local kinds add at most nine products an element in float32, which keeps 1e-6 of the largest value. Separable and
+# fourier rows pass two transforms, whose rounding grows with log n, and keep 5e-6.
 def tolerance(operator):
     return 5e-6 if operator.kind in ("separable", "fourier") else 1e-6
 
 
 def close(got, want, tolerance):
-    """Half outputs: one unit in their last place more, for a float32 value on the other side of a rounding border."""
+    """Half outputs may differ by one unit more, where float32 lies on the other side of a rounding border."""
     assert got.shape == want.shape
     if not want.numel():
         return
@@ -147,7 +147,7 @@ def close(got, want, tolerance):
 
 
 def case(operator, dtype, batch=None):
-    """The nine terms' tensors: F, r, h as the network has them, the others float32; drawn values, exact in float64."""
+    """The tensors of the nine terms, with random values: F, r and h in the network's dtype, the others in float32."""
     shape = (operator.batch or 2 if batch is None else batch, *operator.shape)
     names = ("x", "F", "r", "h", "ybar", "z")
     return {name: draw(*shape, seed=k).to(dtype if name in "Frh" else torch.float32) for k, name in enumerate(names)}
@@ -204,7 +204,7 @@ def test_update(operator, dtype):
 
 
 def varied(operator, tensors):
-    """Rows with coefficients of each image and each element, and over the modes, where there are any."""
+    """Rows with coefficients of each image or element and, where there are modes, over the modes."""
     shape = tensors["x"].shape
     image, some, whole = draw(shape[0], seed=7), draw(*shape[1:], seed=8), draw(*shape, seed=9)
     narrow = whole[:, :1, ..., :1]
@@ -224,7 +224,7 @@ def cast(coefficients, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_with_tensors(operator, dtype, monkeypatch):
-    """Tensors among the coefficients, of images and over the modes, without the reference's functions."""
+    """The backend runs rows with tensors as coefficients itself, without the reference's functions."""
     tensors = case(operator, dtype)
     shape, wide = tensors["x"].shape, double(tensors)
     for row, modes in varied(operator, tensors):
@@ -235,7 +235,7 @@ def test_rows_with_tensors(operator, dtype, monkeypatch):
             patch.setattr(reference, "update", None)
             bound = native.bind(operator)
             update(bound, cast(row, torch.float32), tensors, out, following, 0.8, cast(modes, torch.float32))
-        # a dense V of the operator's own has rounding of its own
+        # A dense V adds rounding of its own.
         close(out, want, max(tolerance(operator), 2e-6))
         close(following, want_following, max(tolerance(operator), 2e-6))
 
@@ -259,7 +259,7 @@ def test_weighted_residual(operator, dtype, monkeypatch):
 
 @pytest.mark.parametrize("scale", [0.0, torch.inf, torch.nan])
 def test_a_coefficient_of_one_image_that_is_zero_or_not_finite(scale):
-    """A term without a P gets inf 0 of it: nothing is read past the terms, and no other image changes."""
+    """A scale that is zero or not finite changes no other image, and nothing beyond the terms is read."""
     operator = AveragePooling((3, 8, 12), 4)
     tensors = case(operator, torch.float32)
     row = {"Pr": 0.7, "x": torch.tensor([0.5, scale]), "F": torch.tensor([0.2, scale]), "h": torch.tensor([0.1, scale])}
@@ -274,7 +274,7 @@ def test_a_coefficient_of_one_image_that_is_zero_or_not_finite(scale):
 
 
 def test_what_the_kernels_take(operator):
-    """The sentence that ``takes`` returns is the reason for which a sampler leaves a row to the reference."""
+    """``takes`` returns the reason for which a sampler leaves a row to the reference."""
 
     def why(row, *dtypes):
         built, _ = given(row, case(operator, torch.float32))
@@ -290,7 +290,7 @@ def test_what_the_kernels_take(operator):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_strides(operator, dtype):
-    """Channels last, half of the channels of a wider output, and every second pixel; of coefficients as well."""
+    """Tensors and coefficients are channels-last, half of a wider output's channels, or every second pixel."""
     tensors = case(operator, dtype)
     shape = tensors["F"].shape
     tensors["F"] = torch.cat([tensors["F"], tensors["F"]], 1)[:, : shape[1]]
@@ -312,7 +312,7 @@ def test_empty_batch(operator):
 
 
 def test_other_batch_after(operator):
-    """Buffers between two kernels follow the shape."""
+    """Buffers between two kernels follow the batch."""
     if operator.batch is None:
         bound = native.bind(operator)
         for batch in (3, 1):
@@ -324,14 +324,14 @@ def test_other_batch_after(operator):
 
 
 def ours(operator):
-    """Whether all arithmetic of a row is ours: no library's product or transform lies between its kernels."""
+    """Whether all arithmetic of a row is ours, with no library's product or transform between its kernels."""
     return operator.kind in ("mask", "block", "channel", "other") or (
         operator.kind == "separable" and isinstance(separable_row(operator), Banded)
     )
 
 
 def same(got, want, operator):
-    """As docs/promises.md says: to the bit where all arithmetic is ours, to the stated bound elsewhere."""
+    """Assert equal bits where all arithmetic is ours, and elsewhere the bound, as docs/promises.md says."""
     if ours(operator):
         assert torch.equal(got, want)
     else:
@@ -339,17 +339,13 @@ def same(got, want, operator):
 
 
 def results(operator, tensors):
-    """A residual and an update."""
-    out, r = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
-    bound = native.bind(operator)
-    residual(bound, tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, r)
-    update(bound, ROWS["general"], tensors, out, None, 1.0)
-    return torch.cat([r, out], 1)
+    """An update and a residual of the native backend."""
+    return both(native.bind(operator), ROWS["general"], tensors)
 
 
 @pytest.mark.elsewhere
 def test_threads_and_batch(operator):
-    """What a kernel computes of an image depends neither on the threads nor on the images around it."""
+    """The result of an image depends neither on the threads nor on the images around it."""
     copies = 8
     many = case(operator.repeat(copies), torch.float32, copies * (operator.batch or 1))
     together = results(operator.repeat(copies), many)
@@ -363,7 +359,7 @@ def test_threads_and_batch(operator):
 
 @pytest.mark.elsewhere
 def test_halves():
-    """Every bfloat16 and float16 to float, and floats around every rounding border back, as torch does."""
+    """Every bfloat16 and float16 becomes torch's float, and floats near every rounding border become torch's halves."""
     for dtype in DTYPES[1:]:
         every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype).reshape(1, 1, -1)
         out = torch.empty(every.shape)
@@ -378,7 +374,7 @@ def test_halves():
 
 
 def test_separable_forms():
-    """Bicubic is banded; a blur that drops modes, or is badly conditioned, is not."""
+    """Bicubic is banded, but a blur that drops modes or is badly conditioned is not."""
     assert isinstance(separable_row(Bicubic((1, 64, 128), 4)), Banded)
     assert isinstance(separable_row(GaussianBlur((1, 64, 64))), LowRank)
     assert isinstance(separable_row(SeparableBlur((1, 64, 64), SMOOTH, cutoff=0.0)), LowRank)
@@ -387,7 +383,7 @@ def test_separable_forms():
 # ---------------------------------------------------------------------------------------- linear combination
 @pytest.mark.parametrize("count", range(1, 9))
 def test_lincomb(count):
-    """out = sum a_k c_k T_k with every kind of c_k: none, one a sample, one an element."""
+    """out = sum a_k c_k T_k for every kind of c_k: none, one for every sample, or one for every element."""
     shape = (3, 2, 17, 19)
     terms = [draw(*shape, seed=k, dtype=DTYPES[k % 3]) for k in range(count)]
     numbers = [0.5 - 0.3 * k for k in range(count)]
@@ -405,7 +401,7 @@ def test_lincomb(count):
 
 # ---------------------------------------------------------------------------------------- noise
 def test_philox_words():
-    """Known answers of Random123, and the reference's words."""
+    """The words are the known answers of Random123 and those of the reference."""
     assert ops.philox([0] * 4, 0) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
     rng = np.random.default_rng(0)
     for _ in range(100):
@@ -424,7 +420,7 @@ def test_normal(shape):
     out, want = poisoned(shape, torch.float32), torch.empty(shape)
     native.normal(out, seeds, samples, draws, 3)
     reference.normal(want, seeds, samples, draws, 3)
-    # one unit in the last place of R (at most 5.8), sine and cosine each
+    # R (at most 5.8), sine and cosine may each differ by one unit in the last place.
     torch.testing.assert_close(out, want, rtol=0, atol=1e-6)
 
 
@@ -439,14 +435,14 @@ def test_normal_threads():
 
 # ---------------------------------------------------------------------------------------- torch's view of the ops
 def small_calls():
-    """Every op with arguments."""
+    """A small call of every op, as (op, arguments)."""
     x = draw(2, 3, 8, 8, dtype=torch.float32)
     half, out = x.to(torch.bfloat16), torch.zeros_like(x)
     row = (out, torch.zeros_like(half), 0.5, [x, half], [1.0, 2.0])
     bicubic = separable_row(Bicubic((3, 8, 8), 2))
     if not isinstance(bicubic, Banded):
         bicubic = Banded([native.separable.parts(axis) for axis in axes(Bicubic((1, 32, 32), 2), circular=False)])
-    z = torch.zeros(4, 8, 8, dtype=torch.complex64)  # two images, of three channels each
+    z = torch.zeros(4, 8, 8, dtype=torch.complex64)  # They pack two images of three channels.
     words = torch.arange(2)
     scratch = torch.zeros(2, 3, *bicubic.low)
     big = [draw(2, 3, 2 * bicubic.low[0], 2 * bicubic.low[1], dtype=torch.float32)]
@@ -467,7 +463,7 @@ def small_calls():
 
 
 def test_opcheck():
-    """Schemas, fakes and functionalization of every op, on small inputs."""
+    """Every op passes torch's checks of its schema, fake and functionalization on small inputs."""
     calls = small_calls()
     assert {op for op, _ in calls} == {
         getattr(ops, n) for n in ops.__all__ if n not in ("Scratch", "build_info", "philox", "writes_only")
@@ -477,7 +473,7 @@ def test_opcheck():
 
 
 def test_ops_refuse_gradients():
-    """Called directly, whichever of their tensors requires grad; with grad mode off that is of no consequence."""
+    """An op refuses tensors that require grad, whichever they are, unless grad mode is off."""
     for op, args in small_calls():
         op(*args)
         places = [(k, None) for k, a in enumerate(args) if isinstance(a, torch.Tensor)]
@@ -539,7 +535,7 @@ def test_errors(change, match):
 
 
 def test_output_is_no_term():
-    """But for a linear combination, whose elements read no others, of whole float32 tensors."""
+    """No output may be a term, except in a linear combination of contiguous float32 tensors, which is elementwise."""
     x, y = torch.ones(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)
     ops.lincomb(x, None, 1.0, [y, x], [1.0, 3.0], None, None)
     assert torch.equal(x, torch.full_like(x, 3.5))
@@ -559,13 +555,13 @@ def freed(tensor):
 
 
 def identity(taps=1, start=0):
-    """An axis of four rows whose H is the identity, with more taps or another start in the rows of H."""
+    """An axis of four rows whose H is the identity; ``taps`` and ``start`` change the rows of H."""
     ones, rows = torch.ones(4, 1), torch.arange(4)
     return [ones.expand(4, taps).contiguous(), rows + start, ones, rows, torch.eye(4)]
 
 
 def wrong_calls():
-    """(message, op, arguments): buffers that do not fit, each of which was taken in silence or crashed."""
+    """Calls with buffers that do not fit, as (message, op, arguments)."""
     x, out, memory = torch.ones(1, 1, 4, 4), torch.empty(1, 1, 4, 4), torch.zeros(64)
     row, projected, words = ([x], [1.0]), [1.0], torch.zeros(1, dtype=torch.int64)
     row_out, none, mask = (out, None, 1.0), (None, None), torch.ones(1, 4, 4)
@@ -609,7 +605,7 @@ def test_buffers_that_do_not_fit(place):
 
 
 def test_buffers_that_lie_between_each_other_fit():
-    """An output may lie in a gap of what is read, and both may be parts of one tensor."""
+    """An output may lie in a gap of a tensor that is read, and both may be parts of one tensor."""
     memory = torch.arange(2.0 * 3 * 2 * 4).view(2, 3, 2, 4)
     first, want = memory[:1, 0:1], memory[:1, ::2].sum(1, keepdim=True)
     ops.lincomb(memory[:1, 1:2], None, 1.0, [first, memory[:1, 2:3]], [1.0, 1.0], None, None)
@@ -619,7 +615,7 @@ def test_buffers_that_lie_between_each_other_fit():
 
 
 def test_nothing_is_computed_of_nothing():
-    """Widths, heights, channels and batches of 0: no op divides by them."""
+    """No op divides by a width, height, number of channels or batch of 0."""
     for shape in ((1, 1, 4, 0), (1, 1, 0, 4), (1, 0, 4, 4), (0, 1, 4, 4), (1, 2, 0)):
         x, out = torch.ones(shape), torch.empty(shape)
         sides = (1, 2) if len(shape) == 3 else (2, 2)
@@ -643,7 +639,7 @@ KERNEL = torch.tensor([[0, 0.1, 0.05], [0.2, 0.3, -0.1], [0.05, 0.1, 0]])
 
 
 def network(x, t):
-    """The goldens' (tests/goldens/README.md)."""
+    """The network of the goldens (tests/goldens/README.md)."""
     k = KERNEL.to(x.dtype).expand(x.shape[1], 1, 3, 3)
     conv = NF.conv2d(NF.pad(x, (1, 1, 1, 1), mode="circular"), k, groups=x.shape[1])
     return (0.2 + 0.7 * t[:, None, None, None] / 999) * x + 0.15 * torch.tanh(conv)
@@ -705,7 +701,7 @@ SOLVERS = [
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
 def test_sampler_agrees(build, solver):
-    """The same run on both backends, noise included."""
+    """A run is the same on both backends, noise included."""
     operator = build()
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
     got, want = (sampler(operator, backend, solver)(y, seed=3) for backend in ("native", "reference"))
@@ -723,7 +719,7 @@ ODD_RUNS = {
 
 
 def pixelwise(x, t):
-    """A network of single sums, products and quotients, which IEEE rounds one way wherever they are computed."""
+    """A network of single sums, products and quotients, whose rounding IEEE fixes on every processor."""
     return x / (1.0 + x * x)
 
 
@@ -731,7 +727,7 @@ def pixelwise(x, t):
 @pytest.mark.parametrize("solver", [*SOLVERS, Conjugate(5.0, order=2), LML(0.5, 1e3)], ids=repr)
 @pytest.mark.parametrize("build", ODD_RUNS.values(), ids=ODD_RUNS)
 def test_a_run_does_not_depend_on_threads_and_batch(build, solver):
-    """Bit for bit where neither the operator nor the network calls a library, as docs/promises.md says."""
+    """A run has the same bits where neither operator nor network calls a library, as docs/promises.md says."""
     operator, images = build(), 4
     denoiser = ccfast.Denoiser(pixelwise, ccfast.schedules.VP())
     s = ccfast.Sampler(denoiser, operator, solver, backend="native")
@@ -750,7 +746,7 @@ def test_a_run_does_not_depend_on_threads_and_batch(build, solver):
 @pytest.mark.parametrize("solver", [LML(0.5, 1e3), Conjugate(5.0, order=2), DDNM(eta=0.5), DDRM()], ids=repr)
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
 def test_runs_with_tensors_agree(build, solver):
-    """Coefficients of each image, or noise and with it coefficients over the modes: no row is left to the reference."""
+    """No row with coefficients of each image or over the modes, which noise brings, is left to the reference."""
     operator, noise = build(), 0.0 if isinstance(solver, LML) else 0.1
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
     want = sampler(operator, "reference", solver, noise_std=noise)(y, seed=3)
@@ -762,7 +758,7 @@ def test_runs_with_tensors_agree(build, solver):
 
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
 def test_rows_with_tensors_do_not_wait(build, monkeypatch):
-    """No number is read from a tensor, as the loop's lint asks of every row."""
+    """The loop reads no number from a tensor, which the lint checks."""
     operator = build()
     s = sampler(operator, "native", Conjugate(5.0, order=2), noise_std=0.1)
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32))
@@ -783,7 +779,7 @@ def test_rows_with_tensors_do_not_wait(build, monkeypatch):
 
 
 class Counter(TorchDispatchMode):
-    """Counts ops that are not views, while counting is on."""
+    """A dispatch mode that counts the ops that are not views while counting is on."""
 
     def __init__(self):
         super().__init__()
@@ -798,7 +794,7 @@ class Counter(TorchDispatchMode):
 @pytest.mark.parametrize("jacobian", ["exact", "one_projection"])
 @pytest.mark.parametrize("name", RUNS)
 def test_op_count(name, jacobian, monkeypatch):
-    """Per step and outside of the network and autograd.grad: the one-pass rule. What a run does once is subtracted."""
+    """A step takes one op for each pass, outside the network and autograd.grad; what a run does once is not counted."""
     operator, counter = RUNS[name](), Counter()
 
     def uncounted(function):

@@ -511,9 +511,7 @@ def test_a_network_that_takes_one_time():
     def of_one(x, t):
         return network(x, torch.full((1,), t.item()))
 
-    with pytest.raises(
-        ValueError, match=r"must take a time for every image, got 2 .*network\(x, t\[:1\]\)"
-    ):
+    with pytest.raises(ValueError, match=r"must take a time for every image, got 2 .*network\(x, t\[:1\]\)"):
         restored(of_one, DDNM())
     got = restored(lambda x, t: of_one(x, t[:1]), DDNM())
     assert relative_error(got, restored(network, DDNM())) < EQUAL

@@ -42,12 +42,12 @@ def unit_prior() -> Gaussian:
 
 
 def dense(operator) -> np.ndarray:
-    """H, (m, 16)."""
+    """The matrix H, (m, 16)."""
     return operator.forward(EYE).reshape(16, -1).numpy().T
 
 
 def in_rho(schedule, start, end, steps) -> np.ndarray:
-    """A grid uniform in ln rho (Flow: in t)."""
+    """A grid that is uniform in ln rho (Flow: in t)."""
     if isinstance(schedule, Flow):
         return np.linspace(start, end, steps + 1)
     times = schedule.time(np.geomspace(*schedule.rho((start, end)), steps + 1))
@@ -79,11 +79,11 @@ def test_kappa_has_the_closed_forms_of_the_paper(name, start, end, s, noise, w):
     if w == "bayes":
         total = s**2 / a * (np.exp(high) - np.exp(low)) + s**4 / a**2 * (logarithm + high - low)
         centred = modes(Guidance(grid_of(schedule, [start, end], noise), w, s, 0.0, True, 1), np.array([s]))
-        # of the centred exponent only the logarithm is left
+        # The centred exponent is the logarithm alone.
         assert centred.kappa[0, 0] == pytest.approx(-np.expm1(-0.5 * s**2 / a * (logarithm + high - low)), rel=1e-9)
     else:
         total = w * (s**2 * (high - low) - noise**2 * logarithm) / a
-    # the closed form loses digits by cancellation where s is much smaller than the noise
+    # The closed form loses digits by cancellation where s is much smaller than the noise.
     assert m.kappa[0, 0] == pytest.approx(-np.expm1(-0.5 * total), rel=1e-9)
 
 
@@ -91,7 +91,7 @@ def test_kappa_has_the_closed_forms_of_the_paper(name, start, end, s, noise, w):
 @pytest.mark.parametrize("noise", [0.01, 0.5])
 @pytest.mark.parametrize(("name", "start", "end"), [("vp", 0.5, 0.3), ("edm", 2.0, 0.3), ("flow", 0.2, 0.6)])
 def test_all_coefficients_against_quadrature_in_another_variable(name, start, end, noise, w):
-    """B for diffusion and t for flow, written from the guided ODE; omega frozen."""
+    """The variable is B for diffusion and t for flow, in the guided ODE with omega frozen."""
     schedule, eta, reference = SCHEDULES[name], 0.7, 1.0
     s = np.array([0.0, 1.0, 0.2, 0.01])
     before = 2 * start - end if name != "flow" else start - 0.1
@@ -99,7 +99,7 @@ def test_all_coefficients_against_quadrature_in_another_variable(name, start, en
     m = modes(Guidance(grid, w, reference, eta, False, 2), s)
     c = 1 + eta**2
 
-    def rate(t, mode):  # of the exponent, against t
+    def rate(t, mode):  # It is the exponent's derivative by t.
         mu, sigma, rho = (float(f(t)) for f in (schedule.mean, schedule.std, schedule.rho))
         r2 = rho**2 / (1 + rho**2)
         gain = mode**2 / (r2 * mode**2 + noise**2)
@@ -136,7 +136,7 @@ def test_all_coefficients_against_quadrature_in_another_variable(name, start, en
             )
         assert m.churn[1, i] == pytest.approx(churn, rel=1e-8)
         assert m.spread[1, i] == pytest.approx(np.sqrt(spread), rel=1e-8)
-        # for the flow n = -v, so that the formula for x' has the other sign twice
+        # For the flow n = -v, so the formula for x' has the other sign twice.
         assert m.W[1, i] == pytest.approx(-change if name == "flow" else change, rel=1e-7, abs=1e-12)
 
 
@@ -145,7 +145,7 @@ SPECTRAL = [e.solver for e in REGISTRY if e.noise == "yes" and e.solver.needs_si
 
 @pytest.mark.parametrize("solver", [*SPECTRAL, DDNM(eta=0.0), Conjugate("bayes", order=2, eta=0.5)], ids=repr)
 def test_coefficients_over_many_singular_values_are_those_over_few(solver):
-    """Also where they have kinks and steps: of every mode the coefficient that an operator with few of them has."""
+    """Every mode has the coefficient that an operator with few modes has, also at kinks and steps."""
     kernel = np.exp(-(np.arange(-15, 16) ** 2) / 8.0)[:, None] * np.exp(-(np.arange(-13, 14) ** 2) / 6.0)
     many = FourierBlur((1, 63, 64), kernel / kernel.sum(), cutoff=1e-6)
     s = many.singular_values.numpy()
@@ -181,7 +181,7 @@ def test_vanishing_noise_gives_the_noiseless_row(prior, name, jacobian, operator
             )
             for noise in (1e-9, 0.0)
         )
-        # the coefficients differ by (sigma_y/(r s))^2, r > 0.02 and s > 0.01
+        # The coefficients differ by (sigma_y/(r s))^2, where r > 0.02 and s > 0.01.
         assert relative_error(noisy, exact) < 1e-9
 
 
@@ -190,7 +190,7 @@ def test_vanishing_noise_gives_the_noiseless_row(prior, name, jacobian, operator
 @pytest.mark.parametrize(("w", "noise"), [(15.0, 0.02), ("bayes", 0.3)])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
-    """First and second order, plain and centred, against the dense SVD and Runge-Kutta."""
+    """First and second order, plain and centred, converge to the solution by dense SVD and Runge-Kutta."""
     schedule, (start, end) = SCHEDULES[name], SPANS[name]
     x0, y, z = observe(prior, operator, noise)
     x_init = float(schedule.mean(start)) * x0 + float(schedule.std(start)) * z
@@ -228,16 +228,17 @@ def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
 
 # ------------------------------------------------------------------------------------------------ exact posteriors
 def posterior(operator, y, noise):
-    """Mean and covariance of x0 given y, for the unit Gaussian prior."""
+    """The mean and covariance of x0 given y for the unit Gaussian prior."""
     h = dense(operator)
     covariance = np.linalg.inv(np.eye(16) + h.T @ h / noise**2)
     return covariance @ h.T @ y.numpy().ravel() / noise**2, covariance
 
 
 def mean_and_covariance(sampler, y, mean, root, monkeypatch, stochastic=False):
-    """Of the result, for an initial state N(mean, root root^T): the sampler is affine in it and in its noise.
+    """The mean and covariance of the result for an initial state N(mean, root root^T), without Monte Carlo.
 
-    One column for each unit of the initial state and of the noise of every step: no Monte Carlo.
+    The sampler is affine in the state and its noise. A run for each unit of the initial state and of the noise of every
+    step gives one column of a root of the covariance.
     """
     steps = len(sampler.plan.steps)
     count = 1 + 16 + (16 * steps if stochastic else 0)
@@ -254,14 +255,14 @@ def mean_and_covariance(sampler, y, mean, root, monkeypatch, stochastic=False):
     backend = sampler._program.backend
     bind = backend.bind
     monkeypatch.setattr(backend, "bind", lambda operator: bind(operator)._replace(normal=impulses))
-    monkeypatch.setattr(reference, "normal", impulses)  # where the state is float64
+    monkeypatch.setattr(reference, "normal", impulses)  # It serves float64 states.
     x = sampler(y.expand(count, *y.shape[1:]), x_init=x_init.reshape(count, *SHAPE)).reshape(count, 16).numpy()
     responses = x[1:] - x[0]
     return x[0], responses.T @ responses
 
 
 def start_of(schedule, time, mean, covariance):
-    """Mean and a root of the covariance of the exact state at a time."""
+    """The mean and covariance of the exact state at a time."""
     mu, sigma = float(schedule.mean(time)), float(schedule.std(time))
     return mu * mean, mu**2 * covariance + sigma**2 * np.eye(16)
 
@@ -311,7 +312,7 @@ def test_the_stochastic_sampler_has_the_posterior_s_standard_deviation(name, ord
 
 # ------------------------------------------------------------------------------------------------ extremes
 class Diagonal(Operator):
-    """H = diag(s) on signals, for singular values at will."""
+    """H = diag(s) on signals, with given singular values."""
 
     kind = "mask"
 
@@ -348,19 +349,19 @@ def test_small_singular_values_stay_finite(solver, start, noise):
     s = np.append(np.geomspace(1e-4, 1.0, 15), 0.0)
     operator, prior, schedule = Diagonal(s), unit_prior(), VP()
     x0, y, _ = observe(prior, operator, 0.0)
-    # every measurement is three standard deviations off
+    # Every measurement is three standard deviations off.
     y = (operator.forward(x0) + 3 * noise * torch.where(torch.arange(16) % 2 == 0, 1.0, -1.0)).float()
     sampler = Sampler(prior.denoiser(schedule), operator, solver, start=start, steps=20, noise_std=noise)
     x = sampler(y, seed=0)
     assert torch.isfinite(x).all()
     assert x.abs().max() < 30
-    assert relative_error(x, sampler(y.double(), seed=0)) < 1e-4  # 20 steps that may each amplify tenfold
+    assert relative_error(x, sampler(y.double(), seed=0)) < 1e-4  # Each of 20 steps may amplify rounding.
 
 
 @pytest.mark.parametrize("noise", [0.001, 0.03, 1.0])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_initial_state_is_within_three_standard_deviations(name, noise):
-    """Of mu x0 + sigma eps, where every measurement is three of its own off: ybar itself is off by up to 3e4."""
+    """The state is within three sigma of mu x0 + sigma eps, though ybar is off by up to 3e4."""
     schedule, (start, _) = SCHEDULES[name], SPANS[name]
     s, seen = np.append(np.geomspace(1e-4, 1.0, 15), 0.0), []
 
@@ -395,7 +396,7 @@ def test_the_initial_mean_is_the_posterior_mean_of_a_unit_gaussian(prior):
 
 # ------------------------------------------------------------------------------------------------ other solvers, calls
 def test_pigdm_weights_the_residual(prior):
-    """One step against the formula of the paper with a dense H."""
+    """One step equals the formula of the paper with a dense H."""
     schedule, noise, w, times = VP(), 0.1, 0.7, np.array([0.4, 0.3])
     x0, y, z = observe(prior, BLUR, noise)
     mu, sigma = float(schedule.mean(0.4)), float(schedule.std(0.4))
@@ -413,7 +414,7 @@ def test_pigdm_weights_the_residual(prior):
 
 
 def test_another_operator_in_a_call_is_that_operator_s_sampler(prior):
-    """Kernels of unit sum share the largest singular value, and so the profile of the guidance term."""
+    """Kernels of unit sum share the largest singular value, and so the guidance term's dependence on it."""
     one, two = (FourierBlur(SHAPE, kernel, cutoff=0.01) for kernel in ([0.2, 0.6, 0.2], [0.1, 0.2, 0.4, 0.2, 0.1]))
     _, y, _ = observe(prior, two, 0.1)
     a, b = (Sampler(prior.denoiser(VP()), operator, Conjugate(5.0), noise_std=0.1) for operator in (one, two))
@@ -435,7 +436,7 @@ def test_one_operator_for_every_image_and_samples(prior):
 
 
 def test_a_noisy_plan_asks_for_few_values_of_the_integrands(monkeypatch):
-    """What a plan costs is counted: two panels of 16 points in a step, over 512 nodes and not over all 4096 modes."""
+    """A step takes two panels of 16 points, over 512 nodes and not over all 4096 modes."""
     operator = FourierBlur((3, 64, 64), torch.rand(9, 9, generator=torch.Generator().manual_seed(0)) / 40, cutoff=0.001)
     assert operator.singular_values.numel() == 4096
     denoiser, values, rate = Denoiser(lambda x, t: x, VP()), [], Guidance.rate

@@ -1,4 +1,4 @@
-"""Laws that every operator meets, direct definitions, the goldens, and the errors."""
+"""The laws that every operator meets, direct definitions, the goldens, and the errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def close(got, want, tolerance):
 
 
 def dense(op, transform, shape):
-    """Matrices (B, outputs, inputs) of a transform of the operator, B = 1 without parts for every image."""
+    """The matrices (B, outputs, inputs) of one of the operator's transforms, B = 1 if all images share its parts."""
     n, batch = math.prod(shape), op.batch or 1
     eye = torch.eye(n, dtype=torch.float64).reshape(n, *shape).repeat_interleave(batch, 0)
     columns = getattr(op.repeat(n), transform)(eye)
@@ -59,7 +59,7 @@ def dense(op, transform, shape):
 
 # ---------------------------------------------------------------------------------------- laws
 def test_matrices(any_operator):
-    """Everything against the dense SVD of H: H^T, H+, P."""
+    """H^T, H+ and P equal those of the dense H."""
     op = any_operator
     h = dense(op, "forward", op.shape)
     pinv = torch.from_numpy(np.linalg.pinv(h.numpy(), rcond=1e-9))
@@ -71,7 +71,7 @@ def test_matrices(any_operator):
 
 
 def test_singular_values(operator):
-    """Those of the dense H, with their multiplicity."""
+    """The singular values are those of the dense H, with their multiplicity."""
     op = operator
     h = dense(op, "forward", op.shape)
     coordinates = op.down(image(op)).shape[1:]
@@ -98,7 +98,7 @@ def test_laws(any_operator, dtype, tolerance):
     assert abs(left - right) < 10 * tolerance * hx.double().norm() * y.double().norm()
     s = torch.linalg.svdvals(dense(op, "forward", op.shape))
     condition = (s.max() / s[s > 1e-9].min()).item()
-    # P of conjugate gradients is a quotient of H and H, not of orthonormal factors
+    # Conjugate gradients compute P from H, not from orthonormal factors, so its error grows with the condition.
     projection = tolerance * (5 * condition if op.kind == "krylov" else 1)
     close(op.project(p), p, projection)
     close(op.lift(op.down(x)), p, projection)
@@ -121,7 +121,7 @@ def test_laws_of_coordinates(operator, dtype, tolerance):
 
 
 def test_coordinates(operator):
-    """lift and decode are isometries on the modes inside the range and ignore what lies outside of it."""
+    """``lift`` and ``decode`` are isometries on the modes inside the range and ignore those outside of it."""
     op = operator
     c = draw(op.down(image(op)).shape)
     inside = c * (op.singular_values > 0)
@@ -130,7 +130,7 @@ def test_coordinates(operator):
     close(op.decode(op.scale(c, 1)), op.decode(op.scale(inside, 1)), 1e-14)
     close(op.lift(inside).flatten(1).norm(dim=1), norm, 1e-12)
     close(op.decode(inside).flatten(1).norm(dim=1), norm, 1e-12)
-    if op.kind != "channel" and op.kind != "block":  # there decode is the identity and all modes are inside
+    if op.kind != "channel" and op.kind != "block":  # There all modes are inside.
         close(op.decode(c), op.decode(inside), 1e-14)
     left = (op.decode(inside) * measurement(op)).sum()
     right = (op.scale(inside, 1) * op.encode(measurement(op))).sum()
@@ -140,7 +140,7 @@ def test_coordinates(operator):
 @pytest.mark.elsewhere
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half(any_operator, dtype):
-    """Computed in float32, returned in the dtype of the input: one rounding of the float32 result."""
+    """The result for half inputs is that of float32, rounded once to the dtype of the input."""
     op = any_operator
     x, y = image(op, 0, dtype), measurement(op, 1, dtype)
     for name, value in [(n, x) for n in ("forward", "project", "down")] + [
@@ -245,10 +245,10 @@ def code_of(op):
 ONE_OF_EACH = {code_of(build()): (name, build) for name, build in reversed(OPERATORS + KRYLOV_OPERATORS)}.values()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Torch's compiler warns.
 @pytest.mark.parametrize("build", [build for _, build in ONE_OF_EACH], ids=[name for name, _ in ONE_OF_EACH])
 def test_one_graph_under_torch_compile(build):
-    """Of every transform, without a run before it that makes the constants."""
+    """Every transform compiles to one graph, without a run before it that makes the constants."""
     torch.compiler.reset()
     op = few_iterations(build())
 
@@ -296,7 +296,7 @@ def test_matmul_precision_is_not_used():
 
 # ---------------------------------------------------------------------------------------- direct definitions
 def source(i, n, boundary):
-    """The pixel that index i stands for, None for zero; by walking, as the definition says."""
+    """The pixel that index i stands for, None for zero, found by walking as in the definition."""
     if boundary == "zero":
         return i if 0 <= i < n else None
     while not 0 <= i < n:
@@ -346,7 +346,7 @@ def test_bicubic_definition(factor):
             return 1.5 * x**3 - 2.5 * x**2 + 1
         return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
 
-    # the middle of block i is pixel factor i + (factor - 1) / 2, which is half a pixel before a tap for even factors
+    # The middle of block i is at pixel factor i + (factor - 1) / 2, half a pixel before a tap where factor is even.
     half = 0.5 if factor % 2 == 0 else 0.0
     taps = np.array([weight((i - 2 * factor + half) / factor) for i in range(4 * factor)])
     taps /= taps.sum()
@@ -396,8 +396,9 @@ def test_per_image_kernels():
 
 
 def test_truncated_modes_are_zero():
-    """Noise outside of the kept modes does not reach H+ y or P x, where the untruncated H would pass it on."""
-    n, kernel = 16, [0.25, 0.5, 0.25]  # k_hat = cos^2(pi f / n): 0.0381 at f = 7 n / 16, 0 at n / 2
+    """Noise outside the kept modes does not reach H+ y or P x, though the untruncated H would pass it on."""
+    # k_hat is cos^2(pi f / n), which is 0.0381 at f = 7 n / 16 and 0 at n / 2.
+    n, kernel = 16, [0.25, 0.5, 0.25]
     t = torch.arange(n, dtype=torch.float64)
     cut, kept = (torch.cos(2 * math.pi * f * t / n).expand(1, 1, n) for f in (7, 5))
     for op in (FourierBlur((1, n), kernel, 0.1), SeparableBlur((1, n), kernel, boundary="circular", cutoff=0.1)):

@@ -12,7 +12,7 @@ import spoiled
 import torch
 from conftest import OPERATORS, SMOOTH
 from interpreter import INTERPRETING
-from row_shorthand import given, residual, update
+from row_shorthand import both, given, residual, update
 from test_native import ROWS, Halved, case, close, draw, golden, mask, poisoned, sampler
 
 import ccfast
@@ -98,13 +98,13 @@ def operator(request):
 
 
 def one_dtype(operator, shift=0):
-    """One for each operator, in turn; the interpreter takes too long for all, which ``test_dtypes`` meets."""
+    """One dtype for every operator, in turn. The interpreter takes too long for all, which ``test_dtypes`` tries."""
     return DTYPES[(sum(operator.shape) + shift) % 3]
 
 
 @pytest.fixture
 def few_programs(monkeypatch):
-    """Large blocks, since the interpreter's time goes with the number of programs."""
+    """Make blocks large, since the interpreter's time is proportional to the number of programs."""
     from ccfast.kernels.triton.launches import LAUNCHES, Launch
 
     for name in LAUNCHES:
@@ -124,7 +124,7 @@ def check_residual(operator, tensors, dtype):
     out, want = poisoned(x.shape, dtype).to(x.device), torch.empty(x.shape, dtype=torch.float64)
     residual(backend.bind(operator), x, F, ybar, 1.7, -0.6, out)
     residual(reference.bind(operator), *(t.cpu().double() for t in (x, F, ybar)), 1.7, -0.6, want)
-    close(out.cpu(), want, 1e-6)  # of at most nine products an element in float32, as in test_native
+    close(out.cpu(), want, 1e-6)  # An element sums at most nine products in float32.
 
 
 def check_update(operator, tensors, dtype, row):
@@ -134,7 +134,7 @@ def check_update(operator, tensors, dtype, row):
     want = torch.empty(shape, dtype=torch.float64)
     update(reference.bind(operator), row, double(tensors), want, None, 0.8)
     close(out.cpu(), want, 1e-6)
-    assert torch.equal(following, (out * 0.8).to(dtype))  # to the bit: rounded to nearest even
+    assert torch.equal(following, (out * 0.8).to(dtype))  # Both round to nearest even.
 
 
 # ---------------------------------------------------------------------------------------- values
@@ -146,7 +146,7 @@ def check_rows(operator, dtype, device):
 
 
 def test_rows(operator, device):
-    """Every row of terms must come out as the reference has it, over any shape that the indices run over."""
+    """Every row of terms equals that of the reference, for every shape that the kernels' indices distinguish."""
     check_rows(operator, one_dtype(operator), device)
 
 
@@ -158,7 +158,7 @@ def test_strides(operator, device):
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("build", FORMS.values(), ids=FORMS)
 def test_dtypes(build, dtype, device):
-    """The dtype of the network is a matter of loads and stores, which are those of a form of P whatever its shape."""
+    """Every form of P takes every dtype of the network, on which only loads and stores depend, and not the shape."""
     check_rows(build(), dtype, device)
     check_strides(build(), dtype, device)
 
@@ -179,7 +179,7 @@ def check_strides(operator, dtype, device):
 
 @pytest.mark.parametrize("build", [build for _, build in ALL[::4]], ids=[name for name, _ in ALL[::4]])
 def test_large_launch(build, device, monkeypatch):
-    """The launches of large batches, on small ones."""
+    """The launches for large batches are right, here on small ones."""
     from ccfast.kernels.triton import launches
 
     monkeypatch.setattr(launches, "SMALL", 0)
@@ -204,20 +204,15 @@ def test_sizes(build, dtype):
 @pytest.mark.usefixtures("few_programs")
 @pytest.mark.parametrize("build", FORMS.values(), ids=FORMS)
 def test_no_image_changes_another(build, device):
-    """To the bit, however large it is or where it is not finite: all arithmetic is ours.
+    """An image that is huge or not finite changes no bit of another one, since all arithmetic is ours.
 
     The blocks are large, so that one program has elements of several images.
     """
     operator = build()
     bound = backend.bind(operator)
 
-    def run(tensors):
-        out, r = torch.empty_like(tensors["x"]), torch.empty_like(tensors["x"])
-        update(bound, ROWS["general"], tensors, out, None, 1.0)
-        residual(bound, tensors["x"], tensors["F"], tensors["ybar"], 1.7, -0.6, r)
-        return torch.cat([out, r], 1).cpu()
-
-    spoiled.check(run, on(device, case(operator, torch.bfloat16, operator.batch or 2)), 0.0)
+    tensors = on(device, case(operator, torch.bfloat16, operator.batch or 2))
+    spoiled.check(lambda t: both(bound, ROWS["general"], t).cpu(), tensors, 0.0)
 
 
 def test_empty_batch(operator, device):
@@ -230,7 +225,7 @@ def test_empty_batch(operator, device):
 
 
 def test_other_batch_after(device):
-    """The buffer between two kernels follows the shape."""
+    """The buffer between two kernels follows the batch."""
     bound = backend.bind(Halved((4, 9, 10)))
     for batch in (3, 1):
         tensors = on(device, case(Halved((4, 9, 10)), torch.float32, batch))
@@ -242,7 +237,7 @@ def test_other_batch_after(device):
 
 @pytest.mark.parametrize("build", [build for _, build in ALL[::3]], ids=[name for name, _ in ALL[::3]])
 def test_coefficients_are_read_from_the_table(build, device):
-    """The floats of the row are not: one captured graph serves every schedule."""
+    """The kernels read the table and not the floats of the row, so that one captured graph serves every schedule."""
     operator = build()
     tensors = on(device, case(operator, torch.float32))
     bound, shape = backend.bind(operator), tensors["x"].shape
@@ -253,7 +248,8 @@ def test_coefficients_are_read_from_the_table(build, device):
     residual(bound, x, F, ybar, 9.0, 9.0, got, table=torch.tensor([1.7, -0.6], **like))
     assert torch.equal(got, want)
     row = {"Px": 0.3, "h": -1.0, "x": 0.5, "Ph": 2.0, "ybar": 0.1}
-    table = torch.tensor([0.5, -1.0, 0.1, 0.3, 2.0, 0.0, 0.8], **like)  # of x, h, ybar; of Px, Ph, Pybar; c_in
+    # The table holds the coefficients of x, h, ybar, then those of Px, Ph, Pybar, and c_in.
+    table = torch.tensor([0.5, -1.0, 0.1, 0.3, 2.0, 0.0, 0.8], **like)
     outs = [[poisoned(shape, torch.float32).to(device) for _ in range(2)] for _ in range(2)]
     update(bound, row, tensors, *outs[0], 0.8)
     update(bound, dict.fromkeys(row, 9.0), tensors, *outs[1], 9.0, table=table)
@@ -274,7 +270,7 @@ def test_number_of_terms(count, device):
 @pytest.mark.usefixtures("few_programs")
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")
 def test_halves(device):
-    """Every bfloat16 and float16 to float, and floats around every rounding border back, as torch does."""
+    """Every bfloat16 and float16 becomes torch's float, and floats near every rounding border become torch's halves."""
     bound = backend.bind(Denoising((1, 2**16)))
     for dtype in DTYPES[1:]:
         every = torch.arange(-(2**15), 2**15, device=device).to(torch.int16).view(dtype).reshape(1, 1, -1)
@@ -333,7 +329,7 @@ def test_gradient_raises(device):
 
 # ---------------------------------------------------------------------------------------- noise
 def test_philox_words(device):
-    """Known answers of Random123, and the reference's words."""
+    """The words are the known answers of Random123 and those of the reference."""
     from philox_words import philox_words
 
     rng = np.random.default_rng(0)
@@ -355,14 +351,15 @@ def test_normal(shape, device):
     out, want = poisoned(shape, torch.float32).to(device), torch.empty(shape)
     backend.bind(Denoising((1, 1))).normal(out, *(key.to(device) for key in keys), 3)
     reference.normal(want, *keys, 3)
-    # one unit in the last place of R (at most 5.8), sine and cosine each
+    # R (at most 5.8), sine and cosine may each differ by one unit in the last place.
     torch.testing.assert_close(out.cpu(), want, rtol=0, atol=1e-6)
     if native.REASON is None:
-        assert torch.equal(out.cpu(), native.normal(torch.empty(shape), *keys, 3))  # no fused multiply-add: same bits
+        # Without fused multiply-add the bits are the same.
+        assert torch.equal(out.cpu(), native.normal(torch.empty(shape), *keys, 3))
 
 
 def test_normal_of_other_outputs(device):
-    """Another dtype, and strides: refused, since the engine asks the reference for them."""
+    """Other dtypes and strides are refused, since the engine asks the reference for them."""
     keys = [torch.zeros(2, dtype=torch.int64, device=device)] * 3
     for out in (torch.empty(2, 3, 5, dtype=torch.float64, device=device), torch.empty(2, 5, 3, device=device).mT):
         with pytest.raises(ValueError, match=r"out: must be contiguous and float32, got torch\.float"):
@@ -386,7 +383,7 @@ RUNS = {
 )
 @pytest.mark.parametrize("build", RUNS.values(), ids=RUNS)
 def test_sampler_agrees(build, solver, device):
-    """The same run on both backends, noise included."""
+    """A run is the same on both backends, noise included."""
     operator = build()
     y = operator.forward(0.5 * draw(2, *operator.shape, dtype=torch.float32)).to(device)
     got, want = (sampler(operator, name, solver, device=device)(y, seed=3) for name in ("triton", "reference"))
@@ -395,7 +392,7 @@ def test_sampler_agrees(build, solver, device):
 
 @pytest.mark.usefixtures("few_programs")
 def test_half_precision_network(device):
-    """Its next input is written by the update; the residual in its dtype."""
+    """The update writes the next input of a half-precision network, and the residual has its dtype, too."""
     network = torch.nn.Conv2d(3, 3, 3, padding=1, dtype=torch.bfloat16)
     torch.nn.init.constant_(network.weight, 0.02)
     torch.nn.init.zeros_(network.bias)
@@ -407,7 +404,7 @@ def test_half_precision_network(device):
         ccfast.Sampler(denoiser, operator, solver, steps=3, start=2.0, end=0.1, backend=name)(y, seed=3)
         for name in ("triton", "reference")
     )
-    # a sum rounded to the other neighbour in bfloat16 is passed on by the network
+    # Where a sum is rounded to the other neighbour in bfloat16, the network passes the difference on.
     assert ((got - want).norm() / want.norm()).item() < 2**-9
 
 
@@ -430,7 +427,7 @@ def test_goldens(name, device):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("name", ["cpgdm_bicubic4", "cpgdm_gauss", "pgdm_bicubic4"])
 def test_goldens_of_another_kind(name):
-    """Many steps on large images: minutes in the interpreter."""
+    """Many steps on large images agree with the goldens; the interpreter would take minutes."""
     check_golden(FOLDER / f"{name}.npz", "cuda")
 
 
@@ -444,7 +441,7 @@ def check_golden(path, device):
 
 # ---------------------------------------------------------------------------------------- the tuner
 def test_tuner_gates_every_launch(device):
-    """All its cases pass its gate on small images; what is wrong does not."""
+    """The tuner's gate passes all of its cases on small images, and stops a wrong result."""
     for tuned in tune_triton.cases(2, 16, device):
         for warps in (2, 8):
             with tune_triton.launches_of(tuned.kernel, warps):
@@ -455,7 +452,7 @@ def test_tuner_gates_every_launch(device):
 
 def test_tuner_chooses_what_costs_least_over_all_cases():
     times = {"2x2": {1: 3.0, 2: 2.0, 4: 1.0}, "8x8": {1: 10.0, 2: 20.0, 4: 60.0}}
-    assert tune_triton.choose(times) == 1  # 3 * 1, against 2 * 2 and 1 * 6
+    assert tune_triton.choose(times) == 1  # The cost of 1 is 3 * 1, of 2 it is 2 * 2, of 4 it is 1 * 6.
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
