@@ -189,11 +189,11 @@ KRYLOV_OPERATORS = [
     ("blur-signal-per-image", lambda: Blur((2, 14), _random(2, 3) + torch.tensor([0.0, 4.0, 0.0]), "replicate")),
     ("tomography", lambda: Tomography((1, 5, 5), angles=4, iterations=40)),
 ]
-"""Operators without: H+ and P by conjugate gradients, in float64 exact but for rounding at these sizes."""
+"""Operators without an SVD, whose H+ and P by conjugate gradients are exact up to rounding at these sizes."""
 
 
 SOLVERS = {entry.name: entry for entry in REGISTRY}
-"""Solvers: the rows of the registry, of which the table of docs/solvers.md is made too."""
+"""The solvers, which are the rows of the registry. The table of docs/solvers.md is made from it, too."""
 
 
 def _wrapped(operator):

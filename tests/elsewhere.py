@@ -33,7 +33,7 @@ RUNS = [
     ("avx512", None, 1),
 ]
 NEEDS = {"default": set(), "avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}}
-"""Flags of a processor without which torch's code of a name must not run."""
+"""The processor's flags that torch's code of each name needs."""
 
 
 def processor_flags() -> set[str]:

@@ -16,10 +16,10 @@ from ccfast.kernels import reference
 __all__ = ["CALLS", "Call", "Want", "wrong_values"]
 
 LARGEST = 1e37
-"""What sums in float32 hold with a margin."""
+"""Sums up to this size fit into float32 with a margin."""
 
 HALVES = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
-"""Half-precision dtypes, and their unit in the last place."""
+"""The half-precision dtypes and their units in the last place."""
 
 
 @dataclass

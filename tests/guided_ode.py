@@ -14,7 +14,7 @@ from ccfast.schedules import Flow, Schedule
 from ccfast.testing import Gaussian
 
 STEPS = 500
-"""Of Runge and Kutta: their error is far below that of every sampler that is compared with them."""
+"""The number of Runge-Kutta steps. Their error is far below that of every sampler that is compared with them."""
 
 
 def solve(

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("CCFAST_HEADERS") or Path.home() / ".cache/ccfast/headers")
 PLATFORMS = "macosx_26_0_arm64", "win_amd64", "manylinux_2_28_aarch64"
-"""From the smallest wheel (80 MB; with CUDA it is 500 MB) on; the headers that we include are the same in all."""
+"""The platforms, the smallest wheel (80 MB; 500 MB with CUDA) first. All have the same headers that we include."""
 
 
 def load_setup():

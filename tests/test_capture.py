@@ -33,10 +33,10 @@ FURTHER += [Conjugate(refresh=1.0), Conjugate(centred="rayleigh", refresh=0.5)]
 EVERY_FUNCTION = [Conjugate(), DDS()]
 NOISY = [Conjugate(), DDRM()]
 LIBRARY = ("dense", "krylov")
-"""Kinds with no kernel: P is the operator's own ``project``, torch's functions that return what they make."""
+"""The kinds without a kernel. Their P is the operator's own ``project``, made of torch functions that allocate."""
 
 FOURIER = {aten._fft_c2c.default, aten._fft_r2c.default, aten._fft_c2r.default}
-"""They return what they make."""
+"""The transforms of torch, which allocate their results."""
 
 STEPS = 3
 

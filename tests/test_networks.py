@@ -26,7 +26,7 @@ from ccfast.times import floor_timesteps
 SHAPE = (3, 8, 8)
 OPERATOR = AveragePooling(SHAPE, 4)
 EQUAL = 1e-5
-"""Relative distance in float32 of two networks of the same arithmetic in another order of calls."""
+"""The relative distance in float32 between networks whose arithmetic is the same but for the order of calls."""
 
 USES = {
     "VJP": Conjugate(5.0),

@@ -20,7 +20,7 @@ from ccfast.kernels import missing, native
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY_ONLY = {".clang-format", ".gitignore", ".pre-commit-config.yaml", ".ci/run"}
-"""Tracked files that a source distribution leaves out."""
+"""The tracked files that a source distribution leaves out."""
 COMPILER = """#!/bin/sh
 # Writes an empty object, where the source of the command is there.
 out=; prev=
@@ -31,7 +31,7 @@ done
 [ -z "$out" ] || : > "$out"
 """
 ALONE = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
-"""Without the finder of an editable installation, which gives a package the modules that it lacks itself."""
+"""This code removes the finder of an editable installation, which would supply modules that a package lacks."""
 NVCC = """#!/bin/sh
 case "$*" in *--dryrun*) echo "#$ TOP={top}" >&2;; *) exit 1;; esac
 """

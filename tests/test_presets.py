@@ -39,9 +39,9 @@ def test_the_nearest_entry_is_found(table):
         return presets.lookup("p", operator, steps, noise_std).solver.w
 
     assert w(AveragePooling(SHAPE, 4), 5) == 30
-    assert w(AveragePooling(SHAPE, 4), 19) == 30  # entries of more steps than there are serve no run
+    assert w(AveragePooling(SHAPE, 4), 19) == 30  # Entries of more steps are not used.
     assert w(AveragePooling(SHAPE, 4), 40) == 10
-    assert w(AveragePooling(SHAPE, 4), 1) == 30  # unless no entry has so few
+    assert w(AveragePooling(SHAPE, 4), 1) == 30  # No entry has so few steps.
     assert w(AveragePooling(SHAPE, 8), 20) == 40
     assert w(AveragePooling(SHAPE, 2), 5) == 30
     assert w(SeparableBlur(SHAPE, [0.25, 0.5, 0.25]), 5) == 7  # Its class is another, its kind the same.
@@ -58,7 +58,7 @@ def test_a_mode_that_refuses_noise_is_not_given_to_a_noisy_measurement(monkeypat
     operator = AveragePooling(SHAPE, 4)
     assert presets.lookup("p", operator, 5).solver == Conjugate(30.0, centred="rayleigh")
     assert presets.lookup("p", operator, 5, 0.1) is None
-    assert presets.lookup("p", operator, 4) is None  # in longer steps than it was found with
+    assert presets.lookup("p", operator, 4) is None  # Its steps would be longer.
 
 
 def test_the_sampler_uses_it_and_yields_to_arguments(table):

@@ -32,7 +32,7 @@ ELSEWHERE = {
     "UniPC()": "test_multistep.py::test_one_row_of_unipc_is_predictor_and_corrector",
     "UniPC(order=3)": "test_multistep.py::test_one_row_of_unipc_is_predictor_and_corrector",
 }
-"""What holds the other rows."""
+"""The tests that hold the other rows."""
 
 
 def network(x, t):

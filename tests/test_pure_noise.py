@@ -37,7 +37,8 @@ BESIDE = (
 )
 SOLVERS = {repr(solver): solver for solver in (*(entry.solver for entry in REGISTRY), *BESIDE)}
 SLOW = (DPMSolverPP, UniPC)
-"""Multistep in lambda: a step from lambda = -inf is of order 1, which the limit reaches like 1/lambda or not at all."""
+"""Multistep solvers in lambda. Their step from lambda = -inf has order 1, and approaches its limit as 1/lambda or not
+at all."""
 
 
 def network(x, t):

@@ -23,14 +23,14 @@ INCLUDED = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")]
 """Documents that are pages of the site as well. CONTRIBUTING's code is run by tests/test_contributing.py."""
 
 EXTRAS = ("skimage", "matplotlib", "scipy", "triton", "pytest")
-"""What `pip install .` does not bring: code of a page must do without, unless it imports the package itself."""
+"""Packages that `pip install .` does not install. A page's code does without them, unless it imports them itself."""
 
 OPTIONAL = ("diffusers", "deepinv", "azula", "k_diffusion", "skimage", "matplotlib")
-"""Packages that a block may import; it is skipped where one of them is missing, and for no other reason."""
+"""Packages that a block may import. A block is skipped where one of them is missing, and for no other reason."""
 
 PUBLIC = ["operators", "solvers", "schedules", "times", "adapters", "metrics", "testing", "presets", "priors"]
 PUBLIC += ["engine.plan"]
-"""Modules of `ccfast` whose every public name is in the reference."""
+"""The modules of `ccfast` whose public names are all in the reference."""
 
 TOP_FOLDERS = "bench|ccfast|csrc|docs|examples|kernels|tests|training"
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
 TABLE = np.load(recorded.TABLE)
 VALUES = dict(zip(TABLE["keys"].tolist(), TABLE["values"], strict=True))
 BOUND = 1e-12
-"""Relative to the values of a case: sums in another order, and exponentials of another processor."""
+"""The bound relative to a case's values, for sums in another order and exponentials of another processor."""
 
 
 @pytest.mark.parametrize("name", [*recorded.SOLVERS])

@@ -87,7 +87,7 @@ def test_a_row_says_what_a_run_does(solver_entry, denoiser):
 
 
 SPANS = [(VP().default_start, VP().default_end), (0.5, 0.05)]
-"""Of VP, uniform in t: the default, whose last steps are long in lambda, and one in which none is."""
+"""Spans of VP, uniform in t: the default, whose last steps are long in lambda, and one without such steps."""
 
 
 def slope(solver, span):

@@ -19,7 +19,7 @@ from ccfast.testing import LIBRARY, relative_error
 
 SHAPE = (3, 16, 16)
 RUN = 10 * LIBRARY[torch.float32]
-"""Of a whole run with convolutions in its network."""
+"""The bound for a whole run with convolutions in its network."""
 
 
 class Tiny(nn.Module):

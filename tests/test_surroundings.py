@@ -22,7 +22,7 @@ from ccfast.testing import relative_error
 
 SHAPE = (3, 16, 16)
 EQUAL = 1e-6
-"""Relative distance in float32 where nothing but the order of a sum could differ."""
+"""The relative distance in float32 where only the order of a sum could differ."""
 
 MASK = (torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(3)) > 0.5).float()
 H = torch.randn(60, 768, generator=torch.Generator().manual_seed(0))

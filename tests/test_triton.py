@@ -60,14 +60,14 @@ FORMS = {
     "channel": lambda: Grayscale((3, 5, 7)),
     "other-kind": lambda: Halved((4, 5, 6)),
 }
-"""Every form of P that a kernel has, small."""
+"""Every form of P that a kernel has, at a small size."""
 SIZES = [("mask", lambda: Inpainting(mask(1, 512, 512), shape=(3, 512, 512))),
          ("mask-per-image", lambda: Inpainting(mask(2, 3, 768, 1024))),
          ("block", lambda: AveragePooling((3, 768, 768), 4)),
          ("block-16", lambda: AveragePooling((3, 768, 768), 16)),
          ("block-3", lambda: AveragePooling((3, 729, 729), 3)),
          ("channel", lambda: Grayscale((3, 767, 769)))]  # fmt: skip
-"""For a GPU: more than the interpreter takes in a minute."""
+"""Sizes for a GPU, which would take the interpreter more than a minute."""
 
 
 @pytest.fixture(
