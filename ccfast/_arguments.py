@@ -20,7 +20,7 @@ from .engine.plan import Plan
 from .engine.restoration import Draws
 from .operators import Operator
 from .schedules import Array, Schedule, count_of
-from .solvers import Conjugate, Solver
+from .solvers import Solver
 from .times import default_grid
 
 __all__ = [
@@ -96,7 +96,7 @@ def solver_and_times(
         steps = count
     steps = count_of("steps", DEFAULT_STEPS if steps is None else steps)
     if solver is None:
-        solver = Conjugate()
+        solver = presets.GENERAL
         preset = presets.lookup(denoiser.name, operator, steps, noise_std) if times is None else None
         if preset is not None:
             solver = preset.solver

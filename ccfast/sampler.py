@@ -67,7 +67,8 @@ class Sampler:
         denoiser: the pretrained network with its schedule and parametrisation.
         operator: the degradation H. Another of the same kind and shape may be given in every call.
         solver: writes the plan. None: what ``ccfast.presets.lookup(denoiser.name, operator, steps, noise_std)`` found
-            best, start and end included; ``Conjugate()`` where it has no entry or ``times`` is given.
+            best, start and end included. Where it has no entry, or ``times`` is given, ``ccfast.presets.GENERAL``:
+            ``Conjugate("bayes", jacobian="auto", refresh=1.0)``, which has no weight to tune.
         steps: number of steps, one network evaluation each. None: 5, or as many as ``times`` has.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
             DiscreteVP 0.4 and its end, ``final``, Flow 0.6 and 1.0, VE and EDM the sigmas with the same

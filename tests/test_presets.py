@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ccfast import Denoiser, Sampler, presets
-from ccfast.metrics import gmsd, gradient_energy, laplacian_energy
+from ccfast.metrics import gmsd, gradient_energy, laplacian_energy, psnr
 from ccfast.operators import AveragePooling, Bicubic, FourierBlur, GaussianBlur, Grayscale, Inpainting, SeparableBlur
-from ccfast.priors import PRIORS
+from ccfast.priors import PRIORS, heldout, load_prior
 from ccfast.schedules import VP
 from ccfast.solvers import Conjugate
 from training import preset_search, preset_sweep
@@ -76,7 +76,22 @@ def test_the_sampler_uses_it_and_yields_to_arguments(table):
     assert given.plan.times[[0, -1]].tolist() == [0.4, 0.001]  # A given solver has no start and end of presets.
     assert Sampler(denoiser, operator, times=[0.3, 0.1]).plan.times[0] == 0.3
     other = Sampler(Denoiser(lambda x, t: 0.9 * x, VP()), operator)
-    assert (other.solver, other.plan.times[0]) == (Conjugate(), 0.4)
+    assert (other.solver, other.plan.times[0]) == (Conjugate("bayes", jacobian="auto", refresh=1.0), 0.4)
+
+
+@pytest.mark.parametrize("word", ["bicubic:2", "bicubic:4", "inpaint:0.5"])
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_default_for_an_unknown_network_is_a_good_one(prior, word):
+    """It is above H+ y and above the paper's solver with its default weight, which was tuned for other networks."""
+    known = load_prior(prior)
+    unknown = Denoiser(known.network, known.schedule, known.prediction, known.time_map)
+    truth = heldout.crops()[:3, :, 32:96, 32:96].contiguous()
+    operator = preset_sweep.parse_operator(word, (3, 64, 64))
+    y = operator.forward(truth)
+    samplers = [Sampler(unknown, operator, solver) for solver in (None, Conjugate())]
+    default, published = (float(psnr(sampler(y, seed=0).clamp(-1, 1), truth).mean()) for sampler in samplers)
+    assert default > float(psnr(operator.pinv(y), truth).mean())
+    assert default > published + 0.5
 
 
 def test_strength():

@@ -343,7 +343,7 @@ def test_signals_and_empty_batches():
 
 
 def test_memory_estimate(network, denoiser, operator):
-    estimate = Sampler(denoiser, operator).memory_estimate(4)
+    estimate = Sampler(denoiser, operator, Conjugate()).memory_estimate(4)
     state = 4 * 3 * 16 * 16 * 4
     assert estimate.weights == sum(p.numel() * 4 for p in network.parameters())
     assert 4 * state <= estimate.buffers <= 6.1 * state

@@ -38,6 +38,7 @@ import ccfast
 from bench.full_reference import full_reference
 from ccfast.metrics import gradient_energy
 from ccfast.operators import Operator
+from ccfast.presets import GENERAL
 from ccfast.priors import heldout
 from ccfast.solvers import Conjugate, Solver
 
@@ -58,7 +59,6 @@ OURS = (
     Method("Conjugate none", conjugate(WEIGHTS, jacobian="none")),
     Method("Conjugate refresh 1", conjugate(REFRESHED, jacobian="auto", refresh=1.0), vjp=True),
 )
-UNTUNED = Conjugate("bayes", jacobian="auto", refresh=1.0)
 
 
 def scores(restored: Tensor, truth: Tensor, operator: Operator, y: Tensor) -> dict[str, list[float]]:
@@ -168,7 +168,7 @@ class Study:
             sampler = self.sampler(task, replace(base, product=product), 5, *map(float, own.plan.times[[0, -1]]))
             self.run(task, f"product {product}", sampler, pictures)
         for steps in TUNED_STEPS:
-            self.run(task, "untuned", self.sampler(task, UNTUNED, steps), pictures)
+            self.run(task, "untuned", self.sampler(task, GENERAL, steps), pictures)
             for method in (*OURS, *BASELINES):
                 self.run(task, method.name, self.method(method, task, steps), pictures)
         best = max(BASELINES, key=lambda method: self.tuned(method, task, TUNED_STEPS[-1])[-1])

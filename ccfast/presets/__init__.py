@@ -19,7 +19,7 @@ from torch.nn import functional
 from ..operators import Inpainting, Operator
 from ..solvers import Conjugate
 
-__all__ = ["LIMITED", "MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
+__all__ = ["GENERAL", "LIMITED", "MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
 
 ENTRIES_FILE = Path(__file__).parent / "presets.json"
 
@@ -37,6 +37,10 @@ NOISELESS = ("rayleigh",)
 """The modes that refuse noise in the measurement."""
 LIMITED = ("rayleigh",)
 """The modes that are unstable on long steps."""
+
+
+GENERAL = Conjugate("bayes", jacobian="auto", refresh=1.0)
+"""The solver for networks and operators without an entry: it has no weight that would have to fit them."""
 
 
 class Preset(NamedTuple):
