@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ from ccfast.operators import (
     soft_prefix,
 )
 from ccfast.solvers.registry import REGISTRY
-from ccfast.testing import GaussianMixture
+from ccfast.testing import Gaussian, GaussianMixture
 
 # On a busy machine two threads wait for each other many times longer than they work.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -200,6 +202,18 @@ def _wrapped(operator):
     return LinearOperator(operator.forward, operator.adjoint, operator.shape, iterations=10)
 
 
+def in_threads(work, count):
+    """Call ``work`` with 0, ..., count - 1 at the same time, each in its own thread, and raise what a thread raised."""
+    together = threading.Barrier(count)
+
+    def begin(k):
+        together.wait()
+        work(k)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(begin, range(count)))
+
+
 def few_iterations(operator):
     """Set two conjugate gradient steps, where the operator takes any, for tests that do not depend on their number."""
     if operator.kind == "krylov":
@@ -233,3 +247,10 @@ def mixture() -> GaussianMixture:
     means = torch.randn(3, 16, dtype=torch.float64, generator=generator)
     roots = torch.randn(3, 16, 16, dtype=torch.float64, generator=generator) / 6
     return GaussianMixture([0.5, 0.3, 0.2], means, roots @ roots.mT, (1, 16))
+
+
+@pytest.fixture(scope="session")
+def prior() -> Gaussian:
+    """An AR(1) process over such signals, whose mean is not zero and whose covariance is full."""
+    index = torch.arange(16, dtype=torch.float64)
+    return Gaussian(0.3 * torch.sin(index), 0.6 * 0.85 ** (index[:, None] - index).abs(), (1, 16))

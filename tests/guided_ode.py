@@ -17,6 +17,15 @@ STEPS = 500
 """The number of Runge-Kutta steps. Their error is far below that of every sampler that is compared with them."""
 
 
+def in_rho(schedule, start, end, steps) -> np.ndarray:
+    """A grid that is uniform in ln rho (Flow: in t)."""
+    if isinstance(schedule, Flow):
+        return np.linspace(start, end, steps + 1)
+    times = schedule.time(np.geomspace(*schedule.rho((start, end)), steps + 1))
+    times[0], times[-1] = start, end
+    return times
+
+
 def solve(
     prior: Gaussian,
     projector: np.ndarray,

@@ -14,6 +14,7 @@ import emulated
 import numpy as np
 import pytest
 import spoiled
+import test_native
 import torch
 from conftest import OPERATORS, SMOOTH
 from row_shorthand import TERMS, both, given, residual, update
@@ -150,18 +151,7 @@ TOLERANCE = 5e-6
 
 
 def close(got, want):
-    """Half outputs may differ by one unit more, where float32 lies on the other side of a rounding border."""
-    got, want = got.cpu(), want.cpu()
-    assert got.shape == want.shape
-    if not want.numel():
-        return
-    bound = TOLERANCE * want.abs().max().clamp(min=1.0)
-    if got.dtype != torch.float32:
-        smallest = torch.finfo(got.dtype).smallest_normal
-        bound = bound + torch.finfo(got.dtype).eps * 2.0 ** want.abs().clamp(min=smallest).log2().floor()
-    error = (got.double() - want).abs()
-    assert not got.isnan().any()
-    assert (error <= bound).all(), f"off by {(error / want.abs().max()).max():.3g} of the largest value"
+    test_native.close(got.cpu(), want.cpu(), TOLERANCE)
 
 
 def case(operator, dtype, device, batch=None):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-
+import conftest
 import pytest
 import test_goldens as goldens
 import torch
@@ -180,11 +179,7 @@ def test_threads_and_streams(device):
             torch.cuda.current_stream().synchronize()
 
     torch.cuda.synchronize()
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    conftest.in_threads(work, 4)
     assert all(torch.equal(results[seed], expected[seed]) for seed in range(16))
 
 

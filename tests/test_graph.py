@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import threading
 import warnings
 from functools import partial
 
@@ -454,11 +453,7 @@ def test_threads_share_a_graph():
         for seed in range(first, 12, 4):
             results[seed] = sampler(y, seed=seed)
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    conftest.in_threads(work, 4)
     assert all(torch.equal(results[seed], expected[seed]) for seed in range(12))
     assert graph_stats(sampler)["device"]["captured"] == 1
     assert graph_stats(sampler)["replays"] == 12

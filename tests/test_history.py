@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import guided_ode
 import numpy as np
 import pytest
 import torch
@@ -25,12 +26,7 @@ OPERATOR = Denoising(SHAPE)
 
 
 def times_of(name, steps):
-    schedule, (start, end) = SCHEDULES[name], SPANS[name]
-    if name == "flow":
-        return np.linspace(start, end, steps + 1)
-    times = schedule.time(np.geomspace(*schedule.rho((start, end)), steps + 1))
-    times[0], times[-1] = start, end
-    return times
+    return guided_ode.in_rho(SCHEDULES[name], *SPANS[name], steps)
 
 
 def problem(prior, name, batch=2):

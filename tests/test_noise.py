@@ -30,13 +30,6 @@ POOLING = AveragePooling(SHAPE, 4)
 EYE = torch.eye(16, dtype=torch.float64).reshape(16, *SHAPE)
 
 
-@pytest.fixture(scope="module")
-def prior() -> Gaussian:
-    """An AR(1) process with a mean: full covariance."""
-    index = torch.arange(16, dtype=torch.float64)
-    return Gaussian(0.3 * torch.sin(index), 0.6 * 0.85 ** (index[:, None] - index).abs(), SHAPE)
-
-
 def unit_prior() -> Gaussian:
     return Gaussian(torch.zeros(16, dtype=torch.float64), torch.eye(16, dtype=torch.float64), SHAPE)
 
@@ -44,15 +37,6 @@ def unit_prior() -> Gaussian:
 def dense(operator) -> np.ndarray:
     """The matrix H, (m, 16)."""
     return operator.forward(EYE).reshape(16, -1).numpy().T
-
-
-def in_rho(schedule, start, end, steps) -> np.ndarray:
-    """A grid that is uniform in ln rho (Flow: in t)."""
-    if isinstance(schedule, Flow):
-        return np.linspace(start, end, steps + 1)
-    times = schedule.time(np.geomspace(*schedule.rho((start, end)), steps + 1))
-    times[0], times[-1] = start, end
-    return times
 
 
 def grid_of(schedule, times, noise_std):
@@ -218,7 +202,7 @@ def test_converges_to_the_noisy_guided_ode(prior, name, w, noise, operator):
                 prior.denoiser(schedule),
                 operator,
                 Conjugate(w, **options),
-                times=in_rho(schedule, start, end, steps),
+                times=guided_ode.in_rho(schedule, start, end, steps),
                 noise_std=noise,
             )
             errors.append(np.linalg.norm(sampler(y, x_init=x_init).flatten().numpy() - truth) / np.linalg.norm(truth))

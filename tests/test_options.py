@@ -26,20 +26,8 @@ SPANS = {"vp": (0.5, 0.01), "ve": (3.0, 0.02), "edm": (3.0, 0.02), "flow": (0.3,
 OPERATOR = AveragePooling(SHAPE, 4)
 
 
-@pytest.fixture(scope="module")
-def prior() -> Gaussian:
-    """An AR(1) process with a mean: full covariance."""
-    index = torch.arange(16, dtype=torch.float64)
-    return Gaussian(0.3 * torch.sin(index), 0.6 * 0.85 ** (index[:, None] - index).abs(), SHAPE)
-
-
 def times_of(name, steps):
-    schedule, (start, end) = SCHEDULES[name], SPANS[name]
-    if name == "flow":
-        return np.linspace(start, end, steps + 1)
-    times = schedule.time(np.geomspace(*schedule.rho((start, end)), steps + 1))
-    times[0], times[-1] = start, end
-    return times
+    return guided_ode.in_rho(SCHEDULES[name], *SPANS[name], steps)
 
 
 def problem(prior, name, batch=1, seed=0):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-
+import conftest
 import numpy as np
 import pytest
 import torch
@@ -215,11 +214,7 @@ def test_several_threads_share_a_sampler(denoiser, operator):
     def work(seed):
         got[seed] = sampler(y, seed=seed)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    conftest.in_threads(work, 8)
     for seed, x in enumerate(expected):
         assert torch.equal(got[seed], x)
 

@@ -13,7 +13,7 @@ BETAS = np.linspace(1e-4, 0.02, 1000)
 
 
 def rescaled(betas):
-    """sqrt(alphabar) shifted to end at 0 and scaled to begin as it did (arXiv 2305.08891, algorithm 1)."""
+    """Betas whose sqrt(alphabar) is shifted to end at 0 and scaled to begin as before (arXiv 2305.08891, alg. 1)."""
     root = np.sqrt(np.cumprod(1 - betas))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     return 1 - root**2 / np.append(1.0, root[:-1] ** 2)

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from test_schedules import rescaled
 
 from ccfast import Denoiser, Sampler, times
 from ccfast.operators import Denoising
@@ -21,13 +22,6 @@ CLEAN = -1 / 999
 
 def network(x, t):
     return torch.tanh(x)
-
-
-def rescaled(betas):
-    """sqrt(alphabar) shifted to end at 0 and scaled to begin as it did (arXiv 2305.08891, algorithm 1)."""
-    root = np.sqrt(np.cumprod(1 - betas))
-    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    return 1 - root**2 / np.append(1.0, root[:-1] ** 2)
 
 
 def karras_sigmas(first, last, count, rho=7.0):

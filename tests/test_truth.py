@@ -11,7 +11,7 @@ from ccfast import Sampler
 from ccfast.operators import AveragePooling, Inpainting
 from ccfast.schedules import EDM, VE, VP, DiscreteVP, Flow
 from ccfast.solvers import DDIM, DDNM, Conjugate
-from ccfast.testing import Gaussian, relative_error
+from ccfast.testing import relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable")
 
@@ -25,14 +25,6 @@ SCHEDULES = {
     "flow": Flow(),
 }
 SPANS = {"vp": (0.5, 0.01), "discrete": (0.5, 0.01), "ve": (3.0, 0.02), "edm": (3.0, 0.02), "flow": (0.3, 0.98)}
-
-
-@pytest.fixture(scope="module")
-def prior() -> Gaussian:
-    """An AR(1) process with a mean: full covariance."""
-    index = torch.arange(16, dtype=torch.float64)
-    covariance = 0.6 * 0.85 ** (index[:, None] - index).abs()
-    return Gaussian(0.3 * torch.sin(index), covariance, SHAPE)
 
 
 def problem(prior, schedule, start, operator, seed=0):
@@ -60,9 +52,7 @@ def test_converges_to_the_guided_ode_at_first_order(prior, name, w, jacobian):
     )
     errors = []
     for steps in (100, 200):
-        rhos = np.geomspace(*schedule.rho((start, end)), steps + 1)
-        times = np.linspace(start, end, steps + 1) if name == "flow" else schedule.time(rhos)
-        times[0], times[-1] = start, end
+        times = guided_ode.in_rho(schedule, start, end, steps)
         sampler = Sampler(prior.denoiser(schedule), operator, Conjugate(w, jacobian=jacobian), times=times)
         errors.append(np.linalg.norm(sampler(y, x_init=x_init).flatten().numpy() - truth) / np.linalg.norm(truth))
     assert errors[1] < 0.02
