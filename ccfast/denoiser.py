@@ -11,6 +11,7 @@ with coefficients that depend on time only (written so that nothing cancels at s
     "sample"        x0                           0             1            1/sigma            -mu/sigma
     "v_prediction"  mu eps - sigma x0            mu/n          -sigma/n     sigma/n            mu/n
     "velocity"      x0 - eps  (data - noise)     1/m           sigma/m      1/m                -mu/m
+    "score"         -eps/sigma                   1/mu          sigma^2/mu   0                  -sigma
     "edm"           (x0 - c_skip x)/c_out        c_skip        c_out        (1 - c_skip)/sigma -c_out/sigma
 
 n = mu^2 + sigma^2 (1 on VP), m = mu + sigma (1 on Flow).
@@ -25,11 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._clip import Clip, check_clip, limited
 from .schedules import EDM, Array, Schedule, float64_of
 
 __all__ = ["PREDICTIONS", "Denoiser"]
 
-PREDICTIONS = ("epsilon", "sample", "v_prediction", "velocity", "edm")
+PREDICTIONS = ("epsilon", "sample", "v_prediction", "velocity", "edm", "score")
 
 
 class Coefficients(NamedTuple):
@@ -51,11 +53,13 @@ class Denoiser:
             A torch.nn.Module is run on the device and in the dtype of its parameters, which are frozen meanwhile;
             any other callable runs in the dtype of the state.
         schedule: the path that the network was trained on, from ``ccfast.schedules``.
-        prediction: "epsilon", "sample", "v_prediction", "velocity" or "edm"; see the table above.
+        prediction: "epsilon", "sample", "v_prediction", "velocity", "edm" or "score"; see the table above.
         time_map: schedule time (float) to network time (float). None: the default of the schedule (VP and Flow
             999 t, DiscreteVP the rounded index, VE sigma, EDM ln(sigma)/4).
         name: shown in messages; presets are looked up by it.
         network_kwargs: handed to every call of the network, for class labels and the like.
+        clip: the clipping of x0hat that belongs to the network: None, (low, high), "dynamic" or a ``DynamicThreshold``
+            of ``ccfast.engine.clipping``. Calls of the Denoiser and samplers with ``clip="auto"`` apply it.
 
     Raises:
         TypeError: network or time_map cannot be called, or schedule is not a Schedule.
@@ -70,6 +74,7 @@ class Denoiser:
         time_map: Callable[[float], float] | None = None,
         name: str | None = None,
         network_kwargs: Mapping[str, Any] | None = None,
+        clip: Clip = None,
     ) -> None:
         if not callable(network):
             raise TypeError(f"network: must be callable as network(x, t), got {type(network).__name__}")
@@ -86,6 +91,7 @@ class Denoiser:
         self._time_map = schedule.default_time_map if time_map is None else time_map
         self.name = name
         self.network_kwargs = dict(network_kwargs or {})
+        self._clip: Clip = check_clip(clip)
 
     @property
     def schedule(self) -> Schedule:
@@ -102,25 +108,32 @@ class Denoiser:
         """Schedule time to network time; fixed, as the schedule is."""
         return self._time_map
 
+    @property
+    def clip(self) -> Clip:
+        """The clipping of x0hat that belongs to the network; fixed, as the schedule is."""
+        return self._clip
+
     def coefficients(self, t: Array) -> Coefficients:
         """p, q, e, f and c_in at times t, float64.
 
         Where sigma = 0 the noise is not determined by x0hat, and e and f of a "sample" network are infinite there.
 
         Raises:
-            ValueError: a time is out of the schedule's range; or the network predicts eps and mu = 0 at one of the
-                times, where x = eps says nothing of x0.
+            ValueError: a time is out of the schedule's range; or the network predicts eps or the score and mu = 0 at
+                one of the times, where x = eps says nothing of x0.
         """
         t = self.schedule.within_range(t)
         mu, sigma = self.schedule.mean(t), self.schedule.std(t)
         one, zero = np.ones_like(mu), np.zeros_like(mu)
-        if self.prediction == "epsilon":
+        if self.prediction in ("epsilon", "score"):
             if np.any(mu <= 0):
                 at = t[mu <= 0][0]
                 raise ValueError(
-                    f"prediction: 'epsilon' does not determine the sample where mu = 0, got t = {at:g}, pure noise; "
-                    "start with less noise, or take a network that predicts v, the velocity or the sample"
+                    f"prediction: {self.prediction!r} does not determine the sample where mu = 0, got t = {at:g}, "
+                    "pure noise; start with less noise, or take a network that predicts v, the velocity or the sample"
                 )
+            if self.prediction == "score":
+                return Coefficients(one, 1 / mu, sigma * sigma / mu, zero, -sigma)
             return Coefficients(one, 1 / mu, -sigma / mu, zero, one)
         if self.prediction == "sample":
             with np.errstate(divide="ignore"):
@@ -195,10 +208,11 @@ class Denoiser:
         )
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
-        """x0hat of a batch at one schedule time, for use outside a sampler."""
+        """x0hat of a batch at one schedule time, clipped where the Denoiser has a clip, for use outside a sampler."""
         c = self.coefficients(np.array([t], dtype=np.float64))
-        time = torch.full((x.shape[0],), self.network_times(np.array([t]))[0], dtype=x.dtype, device=x.device)
-        return float(c.p[0]) * x + float(c.q[0]) * self.predict(float(c.c_in[0]) * x, time)
+        exact = torch.promote_types(x.dtype, torch.float32)  # Half precision does not hold whole times above 256.
+        time = torch.full((x.shape[0],), self.network_times(np.array([t]))[0], dtype=exact, device=x.device)
+        return limited(float(c.p[0]) * x + float(c.q[0]) * self.predict(float(c.c_in[0]) * x, time), self.clip)
 
     def __repr__(self) -> str:
         return self.name or f"Denoiser({type(self.network).__name__}, {self.schedule!r}, {self.prediction!r})"

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from ._arguments import (
     solver_and_times,
     spoilt_images,
 )
+from ._clip import Clip
 from ._values import FAR
 from .denoiser import Denoiser
 from .engine import backends
@@ -40,7 +41,7 @@ from .engine.graphs.policy import Graphs
 from .engine.graphs.store import store_of
 from .engine.memory import MemoryEstimate, estimate_memory
 from .engine.network import Network
-from .engine.plan import Clip, Plan
+from .engine.plan import Plan
 from .engine.program import Callback, Program
 from .engine.restoration import Draws, Request, restore, take_back
 from .errors import NonFiniteError
@@ -90,8 +91,10 @@ class Sampler:
             Settings of torch that change results (tf32 and the like) are those at capture.
         hard_consistency: end with x + H+ (y - H x), so that H x = y to rounding.
         clip: clip every x0hat of the loop: None, to (low, high), or "dynamic", which divides what lies beyond the 0.995
-            quantile of |x0hat|, at least 1, by that quantile (arXiv 2205.11487). eps follows from what is clipped, and
-            products with the Jacobian are those of the clipped estimate.
+            quantile of |x0hat|, at least 1, by that quantile (arXiv 2205.11487); a ``DynamicThreshold`` of
+            ``ccfast.engine.clipping`` has other values. "auto": the denoiser's own, which ``from_diffusers`` reads off
+            the scheduler. eps follows from what is clipped, and products with the Jacobian are those of the clipped
+            estimate.
         check_finite: check y before and the result after the loop (the loop itself never waits for the device), and
             warn where their values can hardly be meant.
         nan: "raise" a ``ccfast.errors.NonFiniteError`` for images that are not finite, which names them and holds the
@@ -118,7 +121,7 @@ class Sampler:
         graph: bool | str = "auto",
         hard_consistency: bool = False,
         check_finite: bool = True,
-        clip: Clip = None,
+        clip: Clip | Literal["auto"] = "auto",
         nan: str = "raise",
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -136,7 +139,7 @@ class Sampler:
             )
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
-        self.clip, self.nan = check_clip(clip), nan
+        self.clip, self.nan = denoiser.clip if isinstance(clip, str) and clip == "auto" else check_clip(clip), nan
         with settled(torch.device("cpu")):
             plan = replace(solver.plan(denoiser, operator, grid, noise_std), clip=self.clip)
             self._network = Network(denoiser, device, autocast, compile_network)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ._scheduler import final_of_scheduler, inverts_sigmas, kind_of, schedule_of
 from .schedules import VE, VP, Array, DiscreteVP, Flow, Schedule, count_of, float64_of, number_of
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "final_of_scheduler",
     "floor_timesteps",
     "from_scheduler",
-    "is_flow_matching",
     "karras",
     "leading",
     "linspace",
@@ -281,9 +281,10 @@ def from_scheduler(scheduler: Any, steps: int, **options: Any) -> Array:
     read; the scheduler itself stays as it is. Nothing of diffusers is imported.
 
         scheduler                                      times
-        flow matching (``FlowMatch...``, or            t = 1 - sigma of ``Flow``
+        flow matching (``FlowMatch...``, or            t = 1 - sigma of ``Flow``; sigma with ``invert_sigmas``
             ``use_flow_sigmas``)
         EDM (``sigma_data`` in its config)             t = sigma of ``EDM``
+        VE (``ScoreSdeVeScheduler``)                   t = sigma of ``VE``, and a last step to 0
         betas and sigmas (Euler, DPM-Solver, UniPC)    the time of ``DiscreteVP`` at which sigma/mu = sigma, which is
                                                        n/(N - 1) where sigma is that of a timestep n
         betas alone (DDIM, DDPM, PNDM, LCM)            n/(N - 1), and the end of ``final_of_scheduler``
@@ -300,7 +301,7 @@ def from_scheduler(scheduler: Any, steps: int, **options: Any) -> Array:
 
     Raises:
         TypeError: the scheduler has no ``set_timesteps``.
-        ValueError: it has neither sigmas nor betas, or its times do not fall.
+        ValueError: it has neither sigmas nor betas, or its times do not fall, or a sigma is beyond those of its betas.
     """
     steps = count_of("steps", steps)
     if not callable(getattr(scheduler, "set_timesteps", None)) or not hasattr(scheduler, "config"):
@@ -308,62 +309,45 @@ def from_scheduler(scheduler: Any, steps: int, **options: Any) -> Array:
             "scheduler: must be a scheduler of diffusers, with config and set_timesteps, got "
             f"{type(scheduler).__name__}"
         )
+    kind, schedule = kind_of(scheduler), schedule_of(scheduler)
     asked = copy.deepcopy(scheduler)
     asked.set_timesteps(steps, **options)
-    config, sigmas, betas = asked.config, getattr(asked, "sigmas", None), getattr(asked, "betas", None)
-    if is_flow_matching(asked):
-        return _without_repeats(Flow(), 1.0 - _clean(float64_of("scheduler.sigmas", sigmas)))
-    if config.get("sigma_data") is not None:
+    sigmas = getattr(asked, "sigmas", None)
+    if kind == "flow":
+        values = float64_of("scheduler.sigmas", sigmas)
+        noise = _clean(1.0 - values if inverts_sigmas(scheduler) else values)
+        return _without_repeats(schedule, 1.0 - np.where(np.abs(noise - 1.0) < 1e-6, 1.0, noise))
+    if kind == "ve":
+        asked.set_sigmas(steps)
+        values = float64_of("scheduler.discrete_sigmas", asked.discrete_sigmas)[::-1]
+        return _without_repeats(schedule, np.append(values, 0.0))
+    if kind == "edm":
         values = _clean(float64_of("scheduler.sigmas", sigmas))
         return _without_repeats(VE(float(values[values > 0].min()), float(values.max())), values)
-    if betas is None:
-        raise ValueError(
-            f"scheduler: must have a table of betas, flow-matching sigmas or EDM's sigma_data, got {asked!r:.80}"
-        )
-    table = float64_of("scheduler.betas", betas)
-    schedule = DiscreteVP(table, final=final_of_scheduler(scheduler))
-    last, timesteps = len(table) - 1, float64_of("scheduler.timesteps", asked.timesteps)
+    assert isinstance(schedule, DiscreteVP)
+    last, timesteps = schedule.count - 1, float64_of("scheduler.timesteps", asked.timesteps)
     if sigmas is None:
         falling = np.unique(timesteps)[::-1] if np.all(np.diff(timesteps) <= 0) else timesteps
-        return _at_indices(schedule, falling, len(table))
+        return _at_indices(schedule, falling, schedule.count)
     values = float64_of("scheduler.sigmas", sigmas)
-    # A sigma of 2^12 and more stands for the infinite one of a zero terminal SNR.
-    index = last * schedule.time(np.where(values >= 0.999 * HIGHEST, np.inf, values))
+    most = float(schedule.rho(1.0))
+    if values.max() > (1.0 + 1e-4) * most:
+        raise ValueError(
+            f"scheduler: its sigmas must be within those of its betas, up to {most:g}, got {values.max():g}; the "
+            "network is not trained with more noise"
+        )
+    if np.isinf(most):  # A sigma of 2^12 and more stands for the infinite one of a zero terminal SNR.
+        values = np.where(values >= 0.999 * HIGHEST, np.inf, values)
+    index = last * schedule.time(values)
     whole = np.rint(index)
     index = np.where((np.abs(index - whole) < NEAR) & (values > 0), whole, index)
     times = np.where(values > 0, index / last, schedule.time_range[0])
     return _without_repeats(schedule, times)
 
 
-def is_flow_matching(scheduler: Any) -> bool:
-    """Whether a diffusers scheduler has the path x = (1 - sigma) x0 + sigma noise."""
-    named = any("FlowMatch" in kind.__name__ for kind in type(scheduler).__mro__)
-    return named or bool(scheduler.config.get("use_flow_sigmas"))
-
-
 def _clean(sigmas: Array) -> Array:
     """Sigmas with what rounding has left below zero set to zero."""
     return np.where(np.abs(sigmas) < 1e-7, 0.0, sigmas)
-
-
-def final_of_scheduler(scheduler: Any) -> str:
-    """Where a diffusers scheduler with a table of betas ends: "zero" or "first", as ``DiscreteVP(final=...)`` has it.
-
-    It is what the scheduler's config says, by ``final_sigmas_type`` ("zero" or "sigma_min") or ``set_alpha_to_one``.
-    Where it says neither, a copy of the scheduler is asked for its last sigma. One without sigmas (DDPM) ends clean.
-    """
-    config = scheduler.config
-    for key, words in (
-        ("final_sigmas_type", {"zero": "zero", "sigma_min": "first"}),
-        ("set_alpha_to_one", {True: "zero", False: "first"}),
-    ):
-        if config.get(key) in words:
-            return words[config.get(key)]
-    if getattr(scheduler, "sigmas", None) is None or not callable(getattr(scheduler, "set_timesteps", None)):
-        return "zero"
-    asked = copy.deepcopy(scheduler)
-    asked.set_timesteps(2)
-    return "first" if float(asked.sigmas[-1]) > 0 else "zero"
 
 
 def floor_timesteps(count: int) -> Callable[[float], float]:

@@ -9,7 +9,7 @@ from row_shorthand import columns
 
 from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import BACKENDS, can_run
-from ccfast.engine.clipping import dynamic_threshold
+from ccfast.engine.clipping import DynamicThreshold, dynamic_threshold
 from ccfast.operators import AveragePooling, Inpainting
 from ccfast.schedules import EDM, VE, VP, Flow
 from ccfast.solvers import BDIA, DDIM, DDNM, DPS, Conjugate, DPMSolverPP, PiGDM
@@ -17,7 +17,7 @@ from ccfast.testing import relative_error
 
 SHAPE = (1, 6, 8)
 OPERATOR = AveragePooling(SHAPE, 2)
-CLIPS = [(-0.5, 0.4), "dynamic"]
+CLIPS = [(-0.5, 0.4), "dynamic", DynamicThreshold(0.9, sample_max_value=1.3)]
 SCHEDULES = {
     "vp": (VP(), 0.8, 0.05),
     "ve": (VE(0.01, 50), 5.0, 0.1),
@@ -49,8 +49,9 @@ def denoiser(schedule, prediction):
 
 def limit(x0, clip):
     """The threshold as published, with torch's quantile."""
-    if clip == "dynamic":
-        s = torch.quantile(x0.flatten(1).abs(), 0.995, dim=1).clamp_min(1.0)[:, None, None, None]
+    if not isinstance(clip, tuple):
+        ratio, most = (0.995, None) if clip == "dynamic" else (clip.ratio, clip.sample_max_value)
+        s = torch.quantile(x0.flatten(1).abs(), ratio, dim=1).clamp(1.0, most)[:, None, None, None]
         return torch.maximum(torch.minimum(x0, s), -s) / s
     return x0.clamp(*clip)
 
@@ -163,6 +164,35 @@ def test_the_threshold_is_the_quantile(count):
     between = (x.flatten(1).abs().gather(1, place) * share).sum(1)
     assert between[1:] == pytest.approx(torch.where(expected > 1, expected, 0.0)[1:], rel=1e-12)
     assert float(between[0]) == 0.0
+
+
+@pytest.mark.parametrize("most", [0.7, 1.0, 1.5, 100.0])
+@pytest.mark.parametrize("ratio", [0.5, 0.995, 1.0])
+def test_the_threshold_has_a_largest_value(ratio, most):
+    """diffusers' ``sample_max_value``: the quantile is clamped to [1, most], and moves with nothing at either end."""
+    x = 2.0 * normal(4, 1, 1, 200) * torch.tensor([0.1, 0.5, 1.0, 4.0])[:, None, None, None]
+    threshold, _, share = dynamic_threshold(x, DynamicThreshold(ratio, most))
+    quantile = torch.quantile(x.flatten(1).abs(), ratio, dim=1)
+    assert threshold == pytest.approx(torch.clamp(quantile, min=1.0, max=most), rel=1e-12)
+    assert torch.equal(share.sum(1) > 0.5, (quantile > 1.0) & (quantile < most))
+
+
+def test_the_denoiser_s_own_clip_holds_unless_another_is_given():
+    y, x = OPERATOR.forward(normal(2, *SHAPE, seed=1)), normal(2, *SHAPE)
+    own = denoiser(VP(), "epsilon")
+    clipping = Denoiser(own.network, VP(), "epsilon", time_map=float, clip=(-0.5, 0.4))
+    assert clipping.clip == (-0.5, 0.4)
+    assert torch.equal(clipping(x, 0.5), own(x, 0.5).clamp(-0.5, 0.4))
+    make = lambda which, **kwargs: Sampler(which, OPERATOR, DDNM(), start=0.8, **kwargs)(y, x_init=x, seed=0)  # noqa: E731
+    assert torch.equal(make(clipping), make(own, clip=(-0.5, 0.4)))
+    assert torch.equal(make(clipping, clip=None), make(own))
+    assert torch.equal(make(clipping, clip="dynamic"), make(own, clip="dynamic"))
+    with pytest.raises(ValueError, match="clip: must be None, 'dynamic' or"):
+        Denoiser(own.network, VP(), clip="auto")
+    with pytest.raises(ValueError, match=r"ratio: must lie in \(0, 1\], got 0"):
+        DynamicThreshold(0)
+    with pytest.raises(ValueError, match="sample_max_value: must be a number > 0, got -1"):
+        DynamicThreshold(sample_max_value=-1)
 
 
 def test_a_clipped_run_can_be_taken_back():

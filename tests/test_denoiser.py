@@ -34,6 +34,7 @@ def test_every_parametrisation_returns_sample_and_noise(schedule, t, prediction)
         "sample": x0,
         "v_prediction": mu * eps - sigma * x0,
         "velocity": x0 - eps,
+        "score": -eps / sigma,
     }
     if prediction == "edm":
         data = schedule.sigma_data

@@ -18,8 +18,9 @@ import ccfast
 ROOT = Path(__file__).parents[1]
 
 ROOMS = (
-    ("schedules", "operators"),
-    ("times", "kernels"),
+    ("_clip", "schedules", "operators"),
+    ("_scheduler", "kernels"),
+    ("times",),
     ("denoiser",),
     ("testing",),
     ("engine",),

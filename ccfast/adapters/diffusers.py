@@ -5,60 +5,97 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..denoiser import Denoiser
-from ..schedules import DiscreteVP, Flow
-from ..times import final_of_scheduler
+from ._diffusers_networks import Called, config_of, convention_of
+from ._diffusers_schedulers import trained_with
 
 __all__ = ["from_diffusers"]
 
-PREDICTIONS = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v_prediction"}
-
-
-class Called(nn.Module):
-    """The network called with ``return_dict=False``, which avoids graph breaks, and its output times ``sign``."""
-
-    def __init__(self, network: nn.Module, sign: float) -> None:
-        super().__init__()
-        self.network, self.sign = network, sign
-
-    def forward(self, x: Tensor, t: Tensor, **kwargs: Any) -> Tensor:
-        output = self.network(x, t, return_dict=False, **kwargs)[0]
-        return output if self.sign == 1.0 else self.sign * output
-
 
 def from_diffusers(
-    network: nn.Module, scheduler: Any, name: str | None = None, network_kwargs: Mapping[str, Any] | None = None
+    network: nn.Module,
+    scheduler: Any,
+    name: str | None = None,
+    network_kwargs: Mapping[str, Any] | None = None,
+    *,
+    time_argument: str | None = None,
+    time_scale: float | None = None,
+    guidance: float | None = None,
+    negative_kwargs: Mapping[str, Any] | None = None,
 ) -> Denoiser:
-    """A diffusers network as a Denoiser.
+    """A diffusers network as a Denoiser, by the scheduler that it was trained with.
 
-    ``UNet2DModel`` and ``UNet2DConditionModel`` take (sample, timestep, ...); DiT-like transformers take the image
-    first and the time as ``timestep``, which is how they are called here. Text or class conditions go into
-    ``network_kwargs`` (``encoder_hidden_states``, ``class_labels``). A pipeline is
-    ``from_diffusers(pipe.unet, pipe.scheduler)``.
+    A pipeline is ``from_diffusers(pipe.unet, pipe.scheduler)``, or ``pipe.transformer``. The network is called as its
+    pipeline does: the time by the name of the argument and on the pipeline's scale (timestep/1000 for Flux), Flux and
+    QwenImage with packed tokens, so that x is (B, C, H, W) here. Text and class conditions go into ``network_kwargs``.
 
-        scheduler.config                              schedule, prediction
-        beta table, prediction_type epsilon,          DiscreteVP(betas), the same; network time: the index. It ends
-            sample or v_prediction                        where the scheduler does (``times.final_of_scheduler``)
-        flow matching (``FlowMatch...``):             Flow; diffusers' velocity is noise - data, ours data - noise, and
-            x = (1 - s) x0 + s n                      its time is N s with s = 1 - t
+        scheduler                                     schedule, prediction
+        a table of betas, with prediction_type        DiscreteVP of its alphas_cumprod, the same. It ends where the
+            epsilon, sample or v_prediction               scheduler does (``set_alpha_to_one``, ``final_sigmas_type``)
+        flow matching (``FlowMatch...``), and         Flow; diffusers' velocity is noise - data and ours data - noise,
+            flow_prediction with use_flow_sigmas          but for ``invert_sigmas``
+        EDM (``sigma_data``), and Euler with          EDM, "edm"; with v_prediction the output changes its sign
+            continuous timesteps
+        ``ScoreSdeVeScheduler``                       VE, "score"
+
+    ``clip_sample``, ``clip_sample_range``, ``thresholding``, ``dynamic_thresholding_ratio`` and ``sample_max_value``
+    become the clip of the Denoiser, which samplers apply unless they are given another one.
+
+    Args:
+        network: A network of diffusers, or any that is called as network(x, timestep, ...) or has an argument of the
+            name ``time_argument``.
+        scheduler: The scheduler with the path and the prediction type of the training; its timesteps do not matter.
+        name: The name of the denoiser, by which presets are found.
+        network_kwargs: Further arguments of every call, such as ``encoder_hidden_states`` or ``class_labels``. Tensors
+            have a row for each image, or one for all.
+        time_argument: The name of the network's time argument. None: that of its class or signature.
+        time_scale: The network's time divided by the scheduler's timestep. None: that of the class's pipeline, and 1
+            for networks that are not of diffusers.
+        guidance: The scale of classifier-free guidance with ``negative_kwargs``,
+            F_negative + guidance (F - F_negative), two calls for each evaluation; without ``negative_kwargs`` the
+            embedded guidance of a distilled network (``guidance_embeds`` in its config).
+        negative_kwargs: What replaces ``network_kwargs`` in the unconditional call.
 
     Raises:
-        ValueError: the scheduler is of neither kind (networks of EDM and VE go through ``from_edm``), or its prediction
-            type is another.
+        TypeError: ``network`` or ``scheduler`` is something else, such as a pipeline.
+        ValueError: The scheduler, the class of the network or a combination of arguments is not supported; the message
+            names what is.
     """
-    config = scheduler.config
-    count = int(config.get("num_train_timesteps", 1000))
-    if "FlowMatch" in type(scheduler).__name__:
-        return Denoiser(Called(network, -1.0), Flow(), "velocity", lambda t: count * (1.0 - t), name, network_kwargs)
-    betas, prediction = getattr(scheduler, "betas", None), config.get("prediction_type", "epsilon")
-    if betas is None or config.get("sigma_data") is not None:
+    trained = trained_with(scheduler)
+    convention = convention_of(network, time_argument, time_scale)
+    config = config_of(network)
+    kwargs = dict(network_kwargs or {})
+    embedded = bool(config.get("guidance_embeds")) and convention.packed is not None
+    if guidance is not None and not float("-inf") < float(guidance) < float("inf"):
+        raise ValueError(f"guidance: must be a finite number or None, got {guidance!r}")
+    if negative_kwargs is not None:
+        if guidance is None:
+            raise ValueError("guidance: must be a number where negative_kwargs are given, got None")
+        if embedded and "guidance" not in kwargs:
+            raise ValueError(
+                f"guidance: is that of negative_kwargs here, and {type(network).__name__} has an embedded guidance, "
+                "too; give that as network_kwargs={'guidance': tensor of one number}"
+            )
+        kwargs["negative_kwargs"] = dict(negative_kwargs)
+    elif guidance is not None and not embedded:
         raise ValueError(
-            "scheduler: must have a table of betas or be a flow-matching one, got "
-            f"{type(scheduler).__name__}; EDM-like networks go through from_edm"
+            f"guidance: needs negative_kwargs, the arguments of the unconditional call, since {type(network).__name__} "
+            f"has no embedded guidance, got guidance={guidance!r} alone"
         )
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"scheduler: prediction_type must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-    schedule = DiscreteVP(betas, final=final_of_scheduler(scheduler))
-    return Denoiser(Called(network, 1.0), schedule, PREDICTIONS[prediction], name=name, network_kwargs=network_kwargs)
+    elif embedded and guidance is None and "guidance" not in kwargs:
+        raise ValueError(
+            f"guidance: must be given, since {type(network).__name__} has an embedded guidance (guidance_embeds); its "
+            "pipeline's default is 3.5, got None"
+        )
+    scale = convention.scale(config, trained.times.count)
+    return Denoiser(
+        Called(network, convention, trained.sign, None if guidance is None else float(guidance)),
+        trained.schedule,
+        trained.prediction,
+        trained.times.scaled(scale, convention.backwards),
+        name,
+        kwargs,
+        trained.clip,
+    )

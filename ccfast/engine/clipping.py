@@ -14,20 +14,16 @@ so that the derivative of an estimate that is clipped is zero.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._clip import Clip, DynamicThreshold, check_clip, dynamic_threshold
 from ..kernels.reference import per_image
-from .plan import Clip, Step
+from .plan import Step
 
-__all__ = ["Clipped", "check_clip", "clipped"]
-
-RATIO = 0.995
-"""The part of the values that dynamic thresholding leaves as they are (Saharia et al., arXiv 2205.11487)."""
+__all__ = ["Clipped", "DynamicThreshold", "check_clip", "clipped", "dynamic_threshold"]
 
 
 class Clipped(NamedTuple):
@@ -66,18 +62,6 @@ class Clipped(NamedTuple):
         return h - (step.p / (step.q * step.c_in)) * (r - pulled).to(h.dtype)
 
 
-def check_clip(clip: object) -> Clip:
-    """Return None, "dynamic", or a pair of finite ascending numbers as floats. Anything else is a ValueError."""
-    if clip is None or (isinstance(clip, str) and clip == "dynamic"):
-        return clip
-    if isinstance(clip, Sequence) and not isinstance(clip, str) and len(clip) == 2:
-        low, high = clip
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in clip)
-        if numbers and low < high:
-            return float(low), float(high)
-    raise ValueError(f"clip: must be None, 'dynamic' or two finite numbers (low, high) with low < high, got {clip!r}")
-
-
 def clipped(clip: Clip, step: Step, x: Tensor, output: Tensor) -> Clipped:
     """Clip the estimate of a state x and the network's output F there. Nothing here waits for the device."""
     wide = torch.promote_types(torch.promote_types(output.dtype, x.dtype), torch.float32)
@@ -86,7 +70,7 @@ def clipped(clip: Clip, step: Step, x: Tensor, output: Tensor) -> Clipped:
         target = x0hat.clamp(*clip)
         inside = (x0hat > clip[0]) & (x0hat < clip[1])
         return Clipped(changed(output, target - x0hat, step.q), inside)
-    threshold, place, share = dynamic_threshold(x0hat)
+    threshold, place, share = dynamic_threshold(x0hat, clip)
     each = per_image(threshold, x0hat)
     target = torch.minimum(torch.maximum(x0hat, -each), each) / each
     return Clipped(changed(output, target - x0hat, step.q), x0hat.abs() < each, threshold, place, share, x0hat)
@@ -95,17 +79,3 @@ def clipped(clip: Clip, step: Step, x: Tensor, output: Tensor) -> Clipped:
 def changed(output: Tensor, difference: Tensor, q: float) -> Tensor:
     """F plus the change of x0hat over q. Elements that are not clipped keep their bits."""
     return torch.where(difference == 0, output, (output.to(difference.dtype) + difference / q).to(output.dtype))
-
-
-def dynamic_threshold(x0hat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The threshold max(1, q) of every image, with q the ``RATIO`` quantile of |x0hat|, and its places and shares."""
-    size = x0hat.flatten(1).abs()
-    last = size.shape[1] - 1
-    low = min(math.floor(RATIO * last), max(last - 1, 0))
-    fraction = RATIO * last - low
-    values, index = size.topk(size.shape[1] - low, dim=1)
-    place = torch.stack([index[:, -1], index[:, -2 if last else -1]], dim=1)
-    below, beyond = values[:, -1], values[:, -2 if last else -1]
-    quantile = (1.0 - fraction) * below + fraction * beyond
-    above = (quantile > 1.0).to(x0hat.dtype)
-    return quantile.clamp_min(1.0), place, torch.stack([(1.0 - fraction) * above, fraction * above], dim=1)

@@ -20,11 +20,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from .._clip import Clip
 from ..kernels.row import Key
 from ..schedules import Array
 from .spectrum import Spectrum
@@ -32,7 +33,7 @@ from .spectrum import Spectrum
 if TYPE_CHECKING:
     from .registers import Registers
 
-__all__ = ["DEPTH", "Clip", "Number", "Plan", "Rule", "Step", "Term"]
+__all__ = ["DEPTH", "Number", "Plan", "Rule", "Step", "Term"]
 
 AGED, PRESENT = ("x", "F", "r", "h"), ("ybar", "z", "G")
 """The registers whose earlier values can be read, and those of which only the present value can."""
@@ -44,10 +45,6 @@ DEPTH = 3
 
 Number = float | Array | Tensor
 """A coefficient is a number, an array of the plan, or a tensor that a rule has computed on the device."""
-
-
-Clip = tuple[float, float] | Literal["dynamic"] | None
-"""The clipping of x0hat: to (low, high), by dynamic thresholding, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +276,11 @@ class Plan:
         if self.noise_std:
             lines[0] += f", noise_std {self.noise_std:g}"
         if self.clip is not None:
-            how = "by dynamic thresholding" if self.clip == "dynamic" else f"to {self.clip[0]:g} .. {self.clip[1]:g}"
+            how = (
+                f"to {self.clip[0]:g} .. {self.clip[1]:g}"
+                if isinstance(self.clip, tuple)
+                else "by dynamic thresholding"
+            )
             lines[0] += f", x0hat clipped {how} by the reference"
         columns: dict[tuple[Key, bool], str] = {}
         for step in self.steps:
