@@ -39,7 +39,7 @@ def float64_of(name: str, values: Any) -> Array:
     Raises:
         TypeError: they are not real numbers (text, None, complex numbers, lists of unequal lengths).
     """
-    if hasattr(values, "detach"):  # a torch tensor, or a list of them below
+    if hasattr(values, "detach"):  # It is a torch tensor; lists of them follow below.
         values = values.detach().cpu()
         values = values.tolist() if values.is_complex() else values.double().numpy()
     try:

@@ -20,7 +20,7 @@ __all__ = ["LIBRARY", "TOLERANCE", "Gaussian", "GaussianMixture", "relative_erro
 TOLERANCE: dict[torch.dtype, float] = {
     torch.float64: 1e-12,
     torch.float32: 1e-6,
-    torch.bfloat16: 2**-8,  # one unit in the last place
+    torch.bfloat16: 2**-8,  # It is half a unit in the last place.
     torch.float16: 2**-11,
 }
 """The relative error that one operation may have, by dtype. A whole run in float32 may have ten times as much."""

@@ -19,7 +19,7 @@ LARGEST = 1e37
 """Sums up to this size fit into float32 with a margin."""
 
 HALVES = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
-"""The half-precision dtypes and their units in the last place."""
+"""The half-precision dtypes, and the relative error of rounding to them."""
 
 
 @dataclass

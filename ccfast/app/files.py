@@ -97,7 +97,7 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[Job], None]) -> int:
         try:
             work(job)
         except (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError) as error:
-            # torch raises RuntimeError when memory runs out. Others are mistakes in ccfast and keep their traceback.
+            # PyTorch raises RuntimeError when memory runs out. Others are mistakes in ccfast and keep their traceback.
             failed += 1
             tqdm.write(f"ccfast: error: {job.source}: {str(error) or type(error).__name__}", file=sys.stderr)
         else:

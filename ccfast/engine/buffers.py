@@ -106,7 +106,8 @@ class Buffers:
             for age in range(self.depth.get(name, 0), 0, -1):
                 if (name, age - 1) in registers:
                     registers[name, age] = registers[name, age - 1]
-            registers.pop((name, 0), None)  # or it would live through the next evaluation, where memory peaks
+            # A register that stayed here would live through the next evaluation, where memory use is highest.
+            registers.pop((name, 0), None)
 
     @property
     def bytes(self) -> int:

@@ -41,7 +41,7 @@ def product(first: Operator, then: Operator, cutoff: float) -> Operator | None:
 
 
 def masks(first: Diagonal, then: Diagonal) -> Diagonal:
-    # one mask for all images broadcasts against one for each image
+    # A mask for all images broadcasts against one for each image.
     values = first.singular_values * then.singular_values
     member = Inpainting if ((values == 0) | (values == 1)).all() else SoftMask
     return member(values, None if first.any_channels else first.shape)
@@ -71,7 +71,8 @@ def spectrum(operator: Spectral) -> tuple[Tensor, int]:
     if isinstance(operator, FourierBlur):
         return operator.response, 1
     taps = torch.zeros(2 * operator.factor - 1, dtype=torch.float64)
-    taps[operator.factor - 1 :] = 1 / operator.factor  # the tile is the pixel itself and those after it
+    # The tile is the pixel itself and those after it.
+    taps[operator.factor - 1 :] = 1 / operator.factor
     kernel = taps if len(sides) == 1 else torch.outer(taps, taps)
     pooling = FourierDownsampling(operator.shape, kernel, operator.factor, 0.0)
     return pooling.response.reshape(1, 1, *sides), pooling.factor

@@ -159,9 +159,9 @@ def border_index(index: np.ndarray, n: int, boundary: str) -> np.ndarray:
         return index.clip(0, n - 1)
     if boundary == "circular":
         return index % n
-    if boundary == "reflect":  # d c b a | a b c d | d c b a, of period 2 n
+    if boundary == "reflect":  # It continues as d c b a | a b c d | d c b a.
         index = index % (2 * n)
         return np.minimum(index, 2 * n - 1 - index)
-    period = max(2 * n - 2, 1)  # mirror: d c b | a b c d | c b a
+    period = max(2 * n - 2, 1)  # "mirror" continues as d c b | a b c d | c b a.
     index = index % period
     return np.minimum(index, period - index) if n > 1 else index

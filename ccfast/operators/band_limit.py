@@ -37,7 +37,8 @@ class BandLimit(FourierBlur):
         for n in shape[1:]:
             square = square[..., None] + (torch.fft.fftfreq(n, dtype=torch.float64) * rate).square()
         frequency = square.sqrt()
-        slack = 1e-12 * rate  # a bound that is a frequency of the signal belongs to the band whatever its last digit is
+        # A bound that is a frequency of the signal belongs to the band, whatever its last digit is.
+        slack = 1e-12 * rate
         kept = ((frequency >= low - slack) & (frequency <= high + slack)).to(torch.float64)[None]
         if not kept.any():
             raise ValueError(
@@ -45,5 +46,5 @@ class BandLimit(FourierBlur):
                 f"up to {rate / 2:g} in the last dimension), got {low} and {high}"
             )
         super().__init__(shape, impulse_kernel(kept[None])[0], cutoff=0.5, normalize=False)
-        # the transforms of the kernel and back left rounding errors, which are taken out
+        # The transforms of the kernel and back leave rounding errors, which are taken out here.
         self.response, self.singular_values = kept[None].to(torch.complex128), kept

@@ -42,7 +42,7 @@ class Bicubic(Separable):
         name = type(self).__name__
         shape = check_shape(name, shape)
         self.factor = factor = check_factor(name, factor, shape)
-        # the middle of a block is a pixel for odd factors, and lies between two for even ones
+        # The middle of a block is a pixel for odd factors, and lies between two for even ones.
         count = 4 * factor - factor % 2
         kernel = cubic((np.arange(count) - (count - 1) / 2) / factor)
         taps = (kernel / kernel.sum()).tobytes()

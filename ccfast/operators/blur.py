@@ -98,7 +98,7 @@ def outer_factors(kernel: Tensor, rounding: float) -> tuple[Tensor, ...] | None:
     if kernel.ndim == 1:
         return (kernel,)
     u, s, vt = np.linalg.svd(kernel.numpy(), full_matrices=False)
-    own = max(kernel.shape) * np.finfo(np.float64).eps  # the SVD rounds by this
+    own = max(kernel.shape) * np.finfo(np.float64).eps  # The SVD rounds by this.
     if len(s) > 1 and s[1] > (4 * rounding + own) * s[0]:
         return None
     column, row = u[:, 0] * np.sign(u[:, 0].sum() or 1.0), vt[0] * np.sign(u[:, 0].sum() or 1.0)
@@ -143,8 +143,10 @@ class CanvasBlur(Krylov):
         self.kernel, self.boundary = kernel if self.batch is not None else kernel[None], boundary
         self.before = (0,) * len(sides) if valid else center
         self.transformed = tuple(fast_length(n) for n in self.canvas)
-        self.sources: list[Tensor] = []  # the pixel that every place of the canvas shows, on each axis
-        self.shown: list[Tensor] = []  # which pixel (column) every place outside the image (row) shows: zeros and ones
+        # On each axis, this holds the pixel that every place of the canvas shows.
+        self.sources: list[Tensor] = []
+        # On each axis, a one marks the pixel (column) that a place outside the image (row) shows.
+        self.shown: list[Tensor] = []
         if boundary not in ("valid", "zero"):
             for n, side, first in zip(sides, self.canvas, self.before, strict=True):
                 sources = border_index(np.arange(side) - first, n, boundary)

@@ -47,7 +47,7 @@ def check_adjoint(
     left, right = (hx * y).sum(1), (x * hty).sum(1)
     scale = hx.norm(dim=1) * y.norm(dim=1) + x.norm(dim=1) * hty.norm(dim=1)
     tolerance = 100 * torch.finfo(dtype).eps if tolerance is None else tolerance
-    wrong = ~((left - right).abs() <= tolerance * scale)  # written so that NaN counts as wrong
+    wrong = ~((left - right).abs() <= tolerance * scale)  # In this form NaN counts as wrong.
     if wrong.any():
         worst = int(((left - right).abs() / scale).nan_to_num(torch.inf).argmax())
         raise ValueError(

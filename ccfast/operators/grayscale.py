@@ -53,7 +53,7 @@ class Grayscale(Operator):
         return self.constant("direction", lambda: (self.weights / self.gain).reshape(column), like)
 
     def down(self, x: Tensor) -> Tensor:
-        # a sum stays in float32 whatever the tf32 settings are, which a matrix product does not
+        # A sum stays in float32 whatever the tf32 settings are, which a matrix product does not.
         return (wide(x) * self._direction(x)).sum(1, keepdim=True).to(x.dtype)
 
     def lift(self, c: Tensor) -> Tensor:

@@ -233,9 +233,10 @@ def _misfit(want: int | None, got: int) -> bool:
 def made_constant(key: ConstantKey, make: Callable[[], Tensor]) -> Tensor:
     """What ``Operator.constant`` keeps under a key: indices as they are, other tensors in the dtype of the key."""
     _, real, device = key
-    with torch.inference_mode(False):  # a tensor made in inference mode could not serve a later backward
+    with torch.inference_mode(False):  # One made in inference mode could not serve a later backward.
         value = make()
-        if not torch.compiler.is_compiling() and value.is_inference():  # torch.compile cannot ask this, and need not
+        # Code under torch.compile cannot ask this, and need not.
+        if not torch.compiler.is_compiling() and value.is_inference():
             value = value.clone()
         dtype = complex_dtype(real) if value.is_complex() else real if value.is_floating_point() else value.dtype
         return value.to(dtype=dtype, device=device)
@@ -323,7 +324,7 @@ def check_cutoff(name: str, cutoff: float) -> float:
 def check_array(name: str, argument: str, value: Any) -> Tensor:
     """A list, array or tensor of finite numbers as a float64 tensor of its own on the CPU; or TypeError, ValueError."""
     try:
-        # numpy takes views that run backwards, and lists of floats without loss of digits
+        # NumPy takes views that run backwards, and lists of floats without loss of digits.
         array = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: {argument} must be an array of numbers, got {type(value).__name__}") from error

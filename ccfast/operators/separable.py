@@ -47,7 +47,7 @@ def correlation_matrix(kernel: np.ndarray, n: int, center: int, stride: int, bou
     rows, taps = np.broadcast_to(rows, columns.shape), np.broadcast_to(kernel, columns.shape)
     matrix = np.zeros((count, n + 1), dtype=np.float64)
     np.add.at(matrix, (rows, columns if boundary == "valid" else border_index(columns, n, boundary)), taps)
-    return np.ascontiguousarray(matrix[:, :n])  # the last column stands for the zeros outside
+    return np.ascontiguousarray(matrix[:, :n])  # The last column stands for the zeros outside.
 
 
 @lru_cache(maxsize=16)

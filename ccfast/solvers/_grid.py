@@ -62,7 +62,7 @@ class Grid:
         """
         if self.schedule.frozen != "velocity":
             return replace(self, sigma_to=fraction * self.sigma_to), np.ones_like(self.t)
-        rho_to = fraction * self.sigma_to / self.mu_to  # mu + sigma stays 1
+        rho_to = fraction * self.sigma_to / self.mu_to  # mu + sigma stays 1.
         return replace(self, mu_to=1.0 / (1.0 + rho_to), sigma_to=rho_to / (1.0 + rho_to)), self.mu_to * (1.0 + rho_to)
 
     @property

@@ -47,5 +47,6 @@ class DDNM(Solver):
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         if grid.noise_std:
             return DDRM(self.eta, 1.0).steps(grid, operator)
-        kept = np.sqrt(1.0 - self.eta**2) * (grid.data_scale - grid.mu_to)  # of r in eps, which is zero but on a flow
+        # On a flow eps depends on r with this coefficient, which is zero elsewhere.
+        kept = np.sqrt(1.0 - self.eta**2) * (grid.data_scale - grid.mu_to)
         return grid.ddim(self.eta * grid.sigma_to).add("r", grid.mu_to + kept).steps()

@@ -57,7 +57,7 @@ class DDRM(Solver):
         fresh = self.eta * sigma
 
         def evaluate(s: Array) -> dict[str, Array]:
-            noise = grid.noise_std / s  # of the mode of H+ y
+            noise = grid.noise_std / s  # It is the noise of H+ y's mode.
             measured = sigma >= mu * noise
             variance = np.where(measured, sigma**2 - (mu * self.eta_b * noise) ** 2, fresh**2)
             assert np.all(variance >= 0), "DDRM: sigma' >= mu' sigma_y/s and eta_b <= 1 leave a variance >= 0"

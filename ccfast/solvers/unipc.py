@@ -56,7 +56,8 @@ class UniPC(Solver):
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         knots, orders = lambdas(grid), usable_orders(grid, self.order, self.lower_order_final)
-        weights = np.zeros((self.order + 1, len(orders)))  # of the estimates of j steps ago
+        # Row j holds the weights of the estimates of j steps ago.
+        weights = np.zeros((self.order + 1, len(orders)))
         for k, order in enumerate(orders):
             h = knots[k + 1] - knots[k]
             if not np.isfinite(h):

@@ -67,7 +67,7 @@ class Graph:
 
     def __init__(self, program: Program, operator: Operator, request: Request) -> None:
         self.program, self.shape, self.dtype = program, operator.image_shape(request.y), request.y.dtype
-        self.keep = program.network.held()  # their addresses are in the graph, and their identities in its key
+        self.keep = program.network.held()  # Their addresses are in the graph, their identities in its key.
         self.operator = stand_in(operator) if operator.exchangeable else operator
         self.present: tuple[Program, Operator] = (program, operator)
         self.buffers = Buffers(program, self.shape, self.dtype)
@@ -138,7 +138,7 @@ class Store:
             graph = Graph(program, operator, request)
             graph.load(*graph.present, request)
             eager = [self._seconds(graph.work) for _ in range(WARMUPS)]
-            torch.clear_autocast_cache()  # a replay casts the weights as they are then
+            torch.clear_autocast_cache()  # A replay casts the weights as they are then.
             try:
                 graph.recording = self.capture.record(graph.work)
             except Exception as error:
@@ -146,7 +146,7 @@ class Store:
                 graph.close()
                 raise RefusedError(f"capture failed: {first_line(error)}") from error
             finally:
-                torch.clear_autocast_cache()  # what was cast lies in the memory of the graph
+                torch.clear_autocast_cache()  # The cached casts lie in the graph's memory.
             graph.bytes = graph.recording.bytes + graph.buffers.bytes
             if graph.bytes > self.capture.limit:
                 sizes = f"it takes {graph.bytes >> 20} MiB, the limit is {self.capture.limit >> 20} MiB"

@@ -145,7 +145,7 @@ class StepRule:
         dv = (self._widths[:, None] * weights).ravel()
         x = coordinate(grid, self.rho)
         x_start, x_end = coordinate(grid, np.array([min(start, highest), end]))
-        step = x * (1.0 - x) if is_flow(grid) else x  # dX/d ln rho
+        step = x * (1.0 - x) if is_flow(grid) else x  # It is dX/d ln rho.
         scale = 1.0 if is_flow(grid) else grid.mu_to[k]
         theta, change, offset = np.zeros_like(x), np.zeros_like(x), 0.0
         if guidance.order == 2 and k:

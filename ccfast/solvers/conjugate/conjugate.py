@@ -122,12 +122,12 @@ class Conjugate(Solver):
         on_device = self.centred == "rayleigh"
         for (register, age), c in null_and_range.items():
             null, on_range = c.T
-            if register == "r":  # residuals have no part in the null space
+            if register == "r":  # Residuals have no part in the null space.
                 null = np.zeros_like(null)
             elif register == "h" and on_device:
                 null = np.where(shared, 0.0, null)
             rows.add(register, null, age)
-            if not grid.noise_std and not on_device:  # the coefficients of the range are numbers
+            if not grid.noise_std and not on_device:  # The range's coefficients are numbers.
                 rows.add(register, on_range - null, age, projected=register != "r")
         rows.scale(scale).add("z", fresh)
         if grid.noise_std:

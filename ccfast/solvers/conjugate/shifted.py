@@ -30,7 +30,7 @@ class ShiftedConjugate(Solver):
     jacobian: str = "exact"
     product: str = "reverse"
 
-    takes_noise = True  # as Conjugate does; the rule below says that lam is what stands against it
+    takes_noise = True  # A noisy run is refused below, in a sentence about ``lam``.
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         if grid.noise_std:
