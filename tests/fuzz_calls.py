@@ -19,7 +19,7 @@ LARGEST = 1e37
 """Sums up to this size fit into float32 with a margin."""
 
 HALVES = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
-"""The half-precision dtypes, and the relative error of rounding to them."""
+"""The half-precision dtypes, and bounds of the relative error of rounding to them."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ def wrong_values(op: str, got: Tensor, want: Want) -> str | None:
     """A description of how an output differs from what it must hold, or None.
 
     The bound is relative to the sum of magnitudes. It covers 24 terms in float32 or the longer sums of a projection,
-    and for half precision a unit in the last place.
+    and for half precision the rounding of the result.
     """
     bound = (4e-6 if op in ("lincomb", "mask", "fourier_pack", "fourier_multiply", "normal") else 2e-5) * want.size
     certain = want.certain & (want.size < LARGEST)
