@@ -10,11 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import adapters, errors, metrics, operators, presets, priors, schedules, solvers, testing, times
+    from . import adapters, errors, metrics, operators, presets, priors, schedules, solvers, testing, times, tuning
     from .config import show_config
     from .denoiser import Denoiser
     from .priors import load_prior
     from .sampler import Sampler
+    from .tuning import tune
 
 __version__ = "0.1.0"
 
@@ -33,9 +34,17 @@ __all__ = [
     "solvers",
     "testing",
     "times",
+    "tune",
+    "tuning",
 ]
 
-_HOMES = {"Denoiser": "denoiser", "Sampler": "sampler", "load_prior": "priors", "show_config": "config"}
+_HOMES = {
+    "Denoiser": "denoiser",
+    "Sampler": "sampler",
+    "load_prior": "priors",
+    "show_config": "config",
+    "tune": "tuning.tuner",
+}
 """Name -> the module that defines it. Every other public name is a module itself."""
 
 

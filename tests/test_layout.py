@@ -30,6 +30,7 @@ ROOMS = (
     ("_arguments",),
     ("sampler",),
     ("adapters", "priors", "metrics", "config"),
+    ("tuning",),
     ("app",),
 )
 """The folders of ``ccfast/`` and the modules beside them. A room may import from itself and from the rows above it."""

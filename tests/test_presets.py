@@ -14,8 +14,9 @@ from ccfast.operators import AveragePooling, Bicubic, FourierBlur, GaussianBlur,
 from ccfast.priors import PRIORS, heldout, load_prior
 from ccfast.schedules import VP
 from ccfast.solvers import Conjugate
-from training import preset_search, preset_sweep
-from training.preset_search import GRIDS, NAMES, Candidate, Task
+from ccfast.tuning import search as preset_search
+from ccfast.tuning.search import GRIDS, NAMES, Candidate, Task
+from training import preset_sweep
 
 ENTRIES = [
     {"prior": "p", "operator": "AveragePooling", "kind": "block", "strength": 16.0, "steps": 5, "w": 30.0},

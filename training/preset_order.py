@@ -34,10 +34,10 @@ from ccfast.operators import Operator
 from ccfast.presets import ENTRIES_FILE, LIMITED, NOISELESS, conjugate, distance, strength
 from ccfast.solvers.conjugate import STABILITY_LIMIT
 from ccfast.times import uniform
+from ccfast.tuning.search import GRIDS, NAMES, REFRESHED, relaxation, score
 
 from .crops import SIZE, training_crops
 from .patches import parse_with_photographs
-from .preset_search import GRIDS, NAMES, REFRESHED, relaxation, score
 from .preset_sweep import NOISE, ORDER, OTHER_STRENGTHS, STEPS, TASKS
 
 __all__ = ["UNTIL", "order"]
@@ -130,7 +130,7 @@ def order(prior: str, photos: Path, out: Path, count: int, tasks: list[str], noi
         trials, chosen, floor = Trials(denoiser, task, noise_std, crops), None, -1e9
         operator = parse_operator(task, (3, SIZE, SIZE))
         for steps in sorted(STEPS):
-            key = dict(zip(ORDER, (prior, task, noise_std, steps), strict=True))
+            key: Entry = dict(zip(ORDER, (prior, task, noise_std, steps), strict=True))
             best, value, own = choose(trials, list(candidates(entries, key, chosen, operator)), steps, floor)
             chosen = {
                 **key,

@@ -1,7 +1,7 @@
 """Find the presets: ``python -m training.preset_sweep photo --photos FOLDER``.
 
 For every task, number of steps and level of noise, the sweep restores crops of *training* photographs
-(``training.crops``) and keeps the w, mode, start and end with the largest score (``training.preset_search``). The first
+(``training.crops``) and keeps the w, mode, start and end with the largest score (``ccfast.tuning.search``). The first
 task of an operator class is searched from a coarse grid, every other one from the nearest entry that is there (see
 ``guess``). The tasks of ``OTHER_STRENGTHS``, and the larger noise, are searched at five steps only.
 
@@ -24,10 +24,10 @@ import ccfast
 from ccfast.app.degradations import parse_operator
 from ccfast.operators import Operator
 from ccfast.presets import ENTRIES_FILE, distance, strength
+from ccfast.tuning.search import GRIDS, NAMES, REFRESHED, Candidate, Grid, Task, search
 
 from .crops import SIZE, training_crops
 from .patches import parse_with_photographs
-from .preset_search import GRIDS, NAMES, REFRESHED, Candidate, Grid, Task, search
 
 TASKS = (
     "inpaint:0.5",

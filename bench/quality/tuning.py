@@ -2,7 +2,7 @@
 
 It goes coordinate by coordinate, in the same way for all samplers. First it tries every start of ``STARTS`` with the
 method's third candidate, then the other five candidates of ``methods`` at the best start, then the other ends of
-``ENDS``. The score is that of the presets (``training.preset_search.score``), as the mean over two crops of 64 x 64
+``ENDS``. The score is that of the presets (``ccfast.tuning.search.score``), as the mean over two crops of 64 x 64
 from two photographs. A hidden box has as many pixels there as in the report, and so is a larger part of the crop.
 """
 
@@ -16,8 +16,8 @@ from torch import Tensor
 import ccfast
 from ccfast.app.degradations import parse_operator
 from ccfast.operators import Operator
+from ccfast.tuning.search import score
 from training.crops import training_crops
-from training.preset_search import score
 
 from .methods import Method
 

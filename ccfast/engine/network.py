@@ -161,8 +161,9 @@ class NetworkRun:
         if numbers is not None:
             faults.check_random_numbers(self.denoiser, numbers)
             self._watches = False
-        plain = type(output) is Tensor and output.shape == x.shape and output.is_floating_point() and not whole
-        return output if plain else self.denoiser.trim(output, x, whole)
+        if type(output) is Tensor and output.shape == x.shape and output.is_floating_point() and not whole:
+            return output
+        return self.denoiser.trim(output, x, whole)
 
     def eager(self, x: Tensor, t: Tensor) -> Tensor:
         """Evaluate the network without torch.compile, for tracing and dual numbers."""

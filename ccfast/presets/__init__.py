@@ -19,7 +19,7 @@ from torch.nn import functional
 from ..operators import Inpainting, Operator
 from ..solvers import Conjugate
 
-__all__ = ["GENERAL", "LIMITED", "MODES", "NOISELESS", "Preset", "conjugate", "lookup", "strength"]
+__all__ = ["GENERAL", "LIMITED", "MODES", "NOISELESS", "Preset", "conjugate", "load", "lookup", "strength"]
 
 ENTRIES_FILE = Path(__file__).parent / "presets.json"
 
@@ -116,5 +116,44 @@ def distance(a: float, b: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def read_entries() -> list[dict]:
+def shipped_entries() -> list[dict]:
     return json.loads(ENTRIES_FILE.read_text())["entries"]
+
+
+def read_entries() -> list[dict]:
+    """The entries of the files that were loaded, the last one first, and those of the package."""
+    return [*_loaded, *shipped_entries()]
+
+
+def load(path: str | Path) -> int:
+    """Add the entries of a file that ``ccfast.tune`` wrote to those that are looked up; returns their number.
+
+    They are found by the name of the denoiser. Of two entries that are equally near, the one loaded last is taken.
+
+    Raises:
+        ValueError: The file does not hold entries of presets.
+    """
+    try:
+        entries = json.loads(Path(path).read_text())["entries"]
+        for entry in entries:
+            conjugate(entry["w"], entry["mode"])
+            if wrong := [name for name, kinds in FIELDS.items() if not isinstance(entry[name], kinds)]:
+                raise ValueError(f"{wrong[0]} is {entry[wrong[0]]!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path: must be a file of presets that ccfast.tune wrote, got {path} ({error})") from error
+    _loaded[:0] = entries
+    return len(entries)
+
+
+_loaded: list[dict] = []
+FIELDS = {
+    "prior": str,
+    "operator": str,
+    "kind": str,
+    "noise_std": int | float,
+    "strength": int | float,
+    "start": int | float,
+    "end": int | float,
+    "steps": int,
+}
+"""The types of the parts of an entry beside w and mode."""

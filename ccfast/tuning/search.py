@@ -1,7 +1,8 @@
 """The search for the parameters of one preset, which walks over a grid of (mode, w, start) from a good guess.
 
-Its objective, ``score``, weighs fidelity against perception: PSNR alone would pick the smallest start, which is H+ y
-lightly denoised. Gradients measure edges and the Laplacian texture, of which a posterior mean has too little.
+Of its objectives, ``fidelity`` is the PSNR, and ``score`` weighs fidelity against perception: PSNR alone picks the
+smallest start, which is H+ y lightly denoised. Gradients measure edges and the Laplacian texture, of which a posterior
+mean has too little.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccfast.denoiser import Denoiser
-from ccfast.metrics import gmsd, gradient_energy, laplacian_energy, psnr
-from ccfast.operators import Operator
-from ccfast.presets import MODES, NOISELESS, conjugate
-from ccfast.sampler import Sampler
-from ccfast.schedules import Schedule
-from ccfast.solvers import Conjugate
-from ccfast.solvers.conjugate import STABILITY_LIMIT
-from ccfast.times import uniform
+from ..denoiser import Denoiser
+from ..metrics import gmsd, gradient_energy, laplacian_energy, psnr
+from ..operators import Operator
+from ..presets import MODES, NOISELESS, conjugate
+from ..sampler import Sampler
+from ..schedules import VP, Schedule
+from ..solvers import Conjugate
+from ..solvers.conjugate import STABILITY_LIMIT
+from ..times import uniform
 
-__all__ = ["GRIDS", "NAMES", "REFRESHED", "Candidate", "Grid", "Task", "score", "search"]
+__all__ = ["GRIDS", "NAMES", "REFRESHED", "Candidate", "Grid", "Task", "fidelity", "grid_of", "score", "search"]
 
 NAMES = tuple(MODES)
 REFRESHED = NAMES.index("auto_refresh")
@@ -85,6 +86,24 @@ GRIDS = {
 }
 
 
+STARTS = GRIDS["photo"].starts
+"""The starts of VP, whose ratios of noise to signal are those of the starts on every schedule."""
+
+
+def grid_of(schedule: Schedule) -> Grid:
+    """The grid for a network of this schedule: the ratios of noise to signal of ``STARTS``, as far as it has them."""
+    limits = np.sort(schedule.rho(np.array(schedule.time_range, dtype=np.float64)))
+    levels = np.unique(np.clip(VP().rho(np.array(STARTS)), *limits))
+    clean = [float(t) for t in schedule.time_range if float(schedule.rho(t)) == 0.0]
+    bounded = schedule.unit_variance or schedule.frozen == "velocity"  # The limit of stability is known there.
+    return Grid(
+        weights=("bayes", 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
+        starts=tuple(float(t) for t in schedule.time(levels[levels > 0])),
+        ends=tuple(dict.fromkeys([float(schedule.default_end), *clean])),
+        modes=tuple(mode for mode in NAMES if bounded or mode not in NOISELESS),
+    )
+
+
 def relaxation(schedule: Schedule, w: float, times: np.ndarray) -> float:
     """The largest exponent by which the residual decays in a step: w (B - B')/2, or w int t (1 - t) dt for a flow."""
     primitive = -0.5 * schedule.clock(times) if schedule.unit_variance else times**2 / 2 - times**3 / 3
@@ -100,6 +119,7 @@ class Task:
     truth: Tensor
     steps: int
     noise_std: float
+    objective: Callable[[Tensor, Tensor], float] | None = None
 
     def score(self, solver: Conjugate, start: float, end: float, every: int = 1) -> float:
         """The score of a solver on every ``every``-th image, which is -inf where a result is not finite."""
@@ -108,7 +128,12 @@ class Task:
         sampler = Sampler(
             self.denoiser, self.operator, solver, self.steps, start, end, noise_std=self.noise_std, check_finite=False
         )
-        return score(sampler(y[::every], seed=0), self.truth[::every])
+        return (self.objective or score)(sampler(y[::every], seed=0), self.truth[::every])
+
+
+def fidelity(restored: Tensor, truth: Tensor) -> float:
+    """The mean over images of the PSNR of values in [-1, 1], in dB."""
+    return float(psnr(restored.clamp(-1, 1), truth).mean()) if torch.isfinite(restored).all() else -np.inf
 
 
 def score(restored: Tensor, truth: Tensor) -> float:
@@ -130,6 +155,7 @@ def search(
     rounds: int,
     report: Callable[[int], object],
     known: Sequence[Candidate] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
@@ -142,6 +168,7 @@ def search(
     Args:
         report: is called with the number of runs that were done since the last call.
         known: candidates that an earlier search found, which are tried as well.
+        stop: is asked before every run but the first of a stage, and ends the search when it answers True.
     """
     schedule, seen = task.denoiser.schedule, dict[Candidate, float]()
     if task.noise_std:
@@ -155,6 +182,8 @@ def search(
 
     def visit(candidates: Iterable[Candidate]) -> list[Candidate]:
         for candidate in candidates:
+            if seen and stop():
+                break
             if candidate not in seen and grid.valid(candidate, schedule, task.steps):
                 seen[candidate] = run(candidate, grid.ends[0], 3)
         return sorted(seen, key=lambda c: -seen[c])
@@ -169,9 +198,12 @@ def search(
     for _ in range(rounds):
         best = visit(near for centre in best[:2] for near in around(centre))
     finalists = best[: 3 if guess is None else 2]
-    value, end, candidate = max(
-        (run(candidate, end, 1), end, candidate) for candidate, end in itertools.product(finalists, grid.ends)
-    )
+    results: list[tuple[float, float, Candidate]] = []
+    for candidate, end in itertools.product(finalists, grid.ends):
+        if results and stop():
+            break
+        results.append((run(candidate, end, 1), end, candidate))
+    value, end, candidate = max(results)
     return candidate, end, value
 
 
