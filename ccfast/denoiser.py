@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ._clip import Clip, check_clip, limited
+from ._guidance import UNCONDITIONAL, Guided
 from .schedules import EDM, Array, Schedule, float64_of
 
 __all__ = ["PREDICTIONS", "Denoiser"]
@@ -213,6 +214,61 @@ class Denoiser:
         exact = torch.promote_types(x.dtype, torch.float32)  # Half precision does not hold whole times above 256.
         time = torch.full((x.shape[0],), self.network_times(np.array([t]))[0], dtype=exact, device=x.device)
         return limited(float(c.p[0]) * x + float(c.q[0]) * self.predict(float(c.c_in[0]) * x, time), self.clip)
+
+    def guided(
+        self,
+        scale: float,
+        unconditional: Mapping[str, Any],
+        rescale: float = 0.0,
+        interval: tuple[float, float] | None = None,
+        together: bool = True,
+    ) -> Denoiser:
+        """The Denoiser with classifier-free guidance, F = F_u + scale (F_c - F_u) (arXiv 2207.12598).
+
+        F_c is evaluated with ``network_kwargs`` and the ``condition`` of a call, F_u with ``unconditional`` in place of
+        the arguments that it names. Derivatives are those of F. A call may give ``condition={"unconditional": ...}``.
+
+            guided = denoiser.guided(5.0, {"encoder_hidden_states": empty})
+            Sampler(guided, operator)(y, condition={"encoder_hidden_states": text})
+
+        Args:
+            scale: The scale; 1 is the network with its condition, 0 that without.
+            unconditional: Keyword arguments of the evaluation without a condition. Tensors have one row, or one for
+                each image.
+            rescale: The fraction in [0, 1] by which F gets the standard deviation of F_c in every image (2305.08891).
+            interval: The schedule times between which guidance acts (2404.07724); outside F is F_c. None: always.
+            together: Whether both evaluations are one of twice as many images, or two.
+
+        Raises:
+            TypeError, ValueError: An argument breaks its rule.
+        """
+        if not isinstance(unconditional, Mapping) or not all(isinstance(name, str) for name in unconditional):
+            raise TypeError(
+                f"unconditional: must be a mapping from names of arguments to values, got {unconditional!r}"
+            )
+        if not isinstance(scale, int | float) or not np.isfinite(scale):
+            raise ValueError(f"scale: must be a finite number, got {scale!r}")
+        if not isinstance(rescale, int | float) or not 0.0 <= rescale <= 1.0:
+            raise ValueError(f"rescale: must lie in [0, 1], got {rescale!r}")
+        if not isinstance(together, bool):
+            raise ValueError(f"together: must be True or False, got {together!r}")
+        span = None
+        if interval is not None:
+            times = self.network_times(self.schedule.within_range(np.sort(float64_of("interval", interval))))
+            if len(times) != 2:
+                raise ValueError(f"interval: must be two schedule times, got {interval!r}")
+            span = float(times.min()), float(times.max())
+        network = Guided(self.network, self._both, float(scale), float(rescale), span, together)
+        kwargs = {**self.network_kwargs, UNCONDITIONAL: dict(unconditional)}
+        return Denoiser(network, self.schedule, self.prediction, self.time_map, self.name, kwargs, self.clip)
+
+    def _both(self, output: object, x: Tensor) -> Tensor:
+        """A network's output for x as a tensor, with the channels of a learned variance where it has them."""
+        if not isinstance(output, Tensor):
+            output = self._only_tensor(output)
+        if output.ndim == x.ndim and output.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
+            return output
+        return self.trim(output, x)
 
     def __repr__(self) -> str:
         return self.name or f"Denoiser({type(self.network).__name__}, {self.schedule!r}, {self.prediction!r})"

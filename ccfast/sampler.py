@@ -7,10 +7,10 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from .engine import backends
 from .engine.ambient import settled
 from .engine.buffers import Buffers
 from .engine.clipping import check_clip
-from .engine.conditions import Batch
+from .engine.conditions import NOTHING, Batch, check_condition
 from .engine.graphs.policy import Graphs
 from .engine.graphs.store import store_of
 from .engine.memory import MemoryEstimate, estimate_memory
@@ -53,6 +53,15 @@ __all__ = ["Sampler"]
 
 MOST_LEVELS = 64
 """Levels of noise whose plans a sampler keeps."""
+
+
+class Given(NamedTuple):
+    """The checked arguments of a call beside its measurements and its operator."""
+
+    draws: Draws
+    states: tuple[Tensor, ...] = ()
+    callback: Callback | None = None
+    condition: Mapping[str, Any] = NOTHING
 
 
 class Sampler:
@@ -182,6 +191,7 @@ class Sampler:
         operator: Operator | None = None,
         callback: Callback | None = None,
         noise_std: float | Sequence[float] | Tensor | None = None,
+        condition: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Restore a batch of measurements.
 
@@ -199,6 +209,9 @@ class Sampler:
                 leads to is returned.
             noise_std: the noise of this call's measurements, one level or one for each image, in place of the
                 sampler's. A level is planned when it comes for the first time, and images of one level run as a batch.
+            condition: keyword arguments of the network for this call, beside the denoiser's ``network_kwargs`` and in
+                place of those with the same names: labels, embeddings, pictures. A tensor, also one in a mapping, list
+                or tuple, has one row, or one for each image.
 
         Returns:
             (B, *shape), a tensor of the caller's own, in the dtype and on the device of y.
@@ -215,9 +228,11 @@ class Sampler:
         states = ()
         if x_init is not None:
             states = self._door.states("x_init", x_init, operator.image_shape(y), y.dtype)
+        condition = NOTHING if condition is None else check_condition(condition, len(y), self.device)
+        given = Given(draws, states, callback, condition)
         if noise_std is None:
-            return self._settled(self._run(self._program, y, operator, draws, states, callback))
-        return self._settled(self._run_levels(noise_of_images(noise_std, len(y)), y, operator, draws, states, callback))
+            return self._settled(self._run(self._program, y, operator, given))
+        return self._settled(self._run_levels(noise_of_images(noise_std, len(y)), y, operator, given))
 
     def sample(
         self,
@@ -227,6 +242,7 @@ class Sampler:
         *,
         operator: Operator | None = None,
         together: int = 1,
+        condition: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """n samples for every measurement, (n, B, *shape); their mean estimates the posterior mean.
 
@@ -234,29 +250,32 @@ class Sampler:
 
         Args:
             together: how many of the n are run as one batch; more is faster on a large GPU and takes more memory.
+            condition: keyword arguments of the network, as in a call; the samples of an image share its rows.
         """
         for name, count in (("n", n), ("together", together)):
             if not is_integer(count) or count < 1:
                 raise ValueError(f"{name}: must be an integer >= 1, got {count!r}")
         operator = self._door.operator_of(operator)
         self._door.check_measurement(y, operator)
-        own = per_image_draws(seed, y.shape[0])
+        own, condition = per_image_draws(seed, y.shape[0]), check_condition(condition, len(y), self.device)
         drawn = []
         for first in range(0, n, together):
             count = min(together, n - first)
             repeated = y.repeat(count, *(1 for _ in y.shape[1:]))
             batch = Batch(len(repeated), count)
-            x = self._run(self._program, repeated, operator.repeat(count), own.repeated(first, count), batch=batch)
+            given = Given(own.repeated(first, count), condition=condition)
+            x = self._run(self._program, repeated, operator.repeat(count), given, batch)
             drawn.append(x.unflatten(0, (count, y.shape[0])))
         return self._settled(torch.cat(drawn).transpose(0, 1)).transpose(0, 1)
 
-    def invert(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def invert(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> tuple[Tensor, Tensor]:
         """The states at the first two times from which the sampler comes to x.
 
         ``sampler(y, x_init=sampler.invert(x))`` is x to rounding, for a solver that can be run backwards (BDIA).
 
         Args:
             x: (B, *shape), a state at the last time, float32 or float64.
+            condition: keyword arguments of the network, as in a call.
 
         Raises:
             ValueError: the solver has no exact inverse.
@@ -267,19 +286,20 @@ class Sampler:
         with settled(self.device):
             program = Program(plan, self._network, self._program.backend, self.operator)
             self._network.prepare()
-            return take_back(program, self.operator, x)
+            return take_back(program, self.operator, x, check_condition(condition, len(x), self.device))
 
-    def warmup(self, batch: int = 1) -> float:
+    def warmup(self, batch: int = 1, condition: Mapping[str, Any] | None = None) -> float:
         """Run once on a zero measurement of the given batch, compiling what compiles lazily and capturing the graph.
 
-        Returns the seconds. The run is not counted in ``stats``.
+        A network that needs a ``condition`` gets this one. Returns the seconds. The run is not counted in ``stats``.
         """
         self._door.check_batch(batch)
         y = torch.zeros((batch, *self.operator.measurement_shape), dtype=torch.float32, device=self.device)
         with self._lock:
             before = dict(self._stats)
         started = time.perf_counter()
-        self._run(self._program, y, self.operator, per_image_draws(0, batch), now=True)
+        given = Given(per_image_draws(0, batch), condition=check_condition(condition, batch, self.device))
+        self._run(self._program, y, self.operator, given, now=True)
         if y.is_cuda:
             torch.cuda.synchronize(y.device)
         seconds = time.perf_counter() - started
@@ -294,11 +314,12 @@ class Sampler:
             totals = dict(self._stats)
         return {**totals, "backend": self.backend, "kernels": self.plan.kernels, "graph": self._graphs.stats()}
 
-    def memory_estimate(self, batch: int = 1) -> MemoryEstimate:
+    def memory_estimate(self, batch: int = 1, condition: Mapping[str, Any] | None = None) -> MemoryEstimate:
         """Bytes that a call needs for a batch of this size, without running it; see ``MemoryEstimate``."""
         self._door.check_batch(batch)
+        condition = check_condition(condition, batch, self.device)
         with settled(self.device):
-            return estimate_memory(self._program, self.operator, batch)
+            return estimate_memory(self._program, self.operator, batch, condition)
 
     # ------------------------------------------------------------------------------------ one run
     def _run(
@@ -306,9 +327,7 @@ class Sampler:
         program: Program,
         y: Tensor,
         operator: Operator,
-        draws: Draws,
-        states: tuple[Tensor, ...] = (),
-        callback: Callback | None = None,
+        given: Given,
         batch: Batch | None = None,
         now: bool = False,
     ) -> Tensor:
@@ -319,15 +338,15 @@ class Sampler:
         started = time.perf_counter()
         with settled(self.device):
             self._network.prepare()
-            words = draws.words(self.device)
-            request = Request(y, words, states, batch or Batch(len(y)), self.hard_consistency)
-            first = max(0, len(states) - 1)
-            x, steps = self._graphs.run(program, operator, request, callback is not None, now), 0
+            words, batch = given.draws.words(self.device), batch or Batch(len(y))
+            request = Request(y, words, given.states, batch, self.hard_consistency, given.condition)
+            first = max(0, len(given.states) - 1)
+            x, steps = self._graphs.run(program, operator, request, given.callback is not None, now), 0
             if x is not None:
                 steps = len(program.needs) - first
             else:
                 with self._borrow(program, shape, y.dtype) as buffers:
-                    x, steps = restore(program, buffers, operator, request, callback)
+                    x, steps = restore(program, buffers, operator, request, given.callback)
         with self._lock:
             self._stats["calls"] += 1
             self._stats["images"] += y.shape[0]
@@ -342,23 +361,20 @@ class Sampler:
         levels: list[float],
         y: Tensor,
         operator: Operator,
-        draws: Draws,
-        states: tuple[Tensor, ...],
-        callback: Callback | None,
+        given: Given,
     ) -> Tensor:
         """A run for each level of noise, of the images that have it."""
         places: dict[float, list[int]] = {}
         for place, level in enumerate(levels):
             places.setdefault(level, []).append(place)
-        if callback is not None and len(places) > 1:
+        if given.callback is not None and len(places) > 1:
             raise ValueError(f"callback: sees one batch, so that noise_std must be one level, got {sorted(places)}")
         x = y.new_empty(operator.image_shape(y))
         for level, chosen in places.items():
             index = torch.tensor(chosen, device=y.device)
-            own = tuple(state[index] for state in states)
+            own = given._replace(draws=given.draws.take(chosen), states=tuple(state[index] for state in given.states))
             batch = Batch(len(chosen), places=tuple(chosen), given=len(y))
-            program = self._program_at(level)
-            x[index] = self._run(program, y[index], operator.take(index), draws.take(chosen), own, callback, batch)
+            x[index] = self._run(self._program_at(level), y[index], operator.take(index), own, batch)
         return x
 
     def _program_at(self, level: float) -> Program:

@@ -18,7 +18,7 @@ import ccfast
 ROOT = Path(__file__).parents[1]
 
 ROOMS = (
-    ("_clip", "schedules", "operators"),
+    ("_clip", "_guidance", "schedules", "operators"),
     ("_scheduler", "kernels"),
     ("times",),
     ("denoiser",),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..operators import Operator
 from .buffers import Buffers
-from .conditions import Batch
+from .conditions import NOTHING, Batch
 from .program import Program
 
 __all__ = ["MemoryEstimate", "estimate_memory"]
@@ -32,7 +33,9 @@ class MemoryEstimate(NamedTuple):
         return sum(self)
 
 
-def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryEstimate:
+def estimate_memory(
+    program: Program, operator: Operator, batch: int, condition: Mapping[str, Any] = NOTHING
+) -> MemoryEstimate:
     """Trace the network once on tensors without storage, and count what autograd would keep.
 
     Raises:
@@ -61,7 +64,7 @@ def estimate_memory(program: Program, operator: Operator, batch: int) -> MemoryE
             leaf = source.requires_grad_()
             try:
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
-                    output = network.on(Batch(batch)).eager(leaf, buffers.given[0])
+                    output = network.on(Batch(batch), condition).eager(leaf, buffers.given[0])
             except Exception as error:
                 raise RuntimeError(
                     f"memory_estimate: network {network.denoiser!r} cannot be traced without values: {error}"

@@ -7,14 +7,15 @@ used, so that a run sees whatever their owner has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..denoiser import Denoiser
 from . import network_faults as faults
-from .conditions import Batch, spread
+from .conditions import NOTHING, Batch, spread
 from .identity import identity_of
 
 __all__ = ["Network", "NetworkRun", "same_device"]
@@ -111,9 +112,9 @@ class Network:
             self._compiled = made = (network, torch.compile(network))
         return made[1]
 
-    def on(self, batch: Batch) -> NetworkRun:
-        """The network for one run on a batch."""
-        return NetworkRun(self, batch)
+    def on(self, batch: Batch, condition: Mapping[str, Any] = NOTHING) -> NetworkRun:
+        """The network for one run on a batch, with the keyword arguments ``condition`` beside the denoiser's own."""
+        return NetworkRun(self, batch, condition)
 
     def held(self) -> tuple[object, ...]:
         """The objects that a captured run depends on: the function that is called, and its keyword arguments."""
@@ -133,11 +134,11 @@ class NetworkRun:
     next call.
     """
 
-    def __init__(self, network: Network, batch: Batch) -> None:
+    def __init__(self, network: Network, batch: Batch, condition: Mapping[str, Any] = NOTHING) -> None:
         self.network, self.denoiser, self.autocast = network, network.denoiser, network.autocast
         self._batch, self._function = batch, network.function()
-        kwargs = network.denoiser.network_kwargs
-        self._kwargs = spread(kwargs, batch) if kwargs else {}
+        self._given = {**network.denoiser.network_kwargs, **condition}
+        self._kwargs = spread(self._given, batch) if self._given else {}
         self._watches = network.in_train_mode  # The first evaluation shows whether it draws random numbers.
 
     def __call__(self, x: Tensor, t: Tensor, whole: bool = False) -> Tensor:
@@ -183,7 +184,7 @@ class NetworkRun:
             network.integer_times = True
             return True
         network.integer_times &= not faults.wants_integers(error)  # The tensor that it names was not the times.
-        better = faults.explained(error, self.denoiser, self._batch, t)
+        better = faults.explained(error, self.denoiser, self._given, self._batch, t)
         if better is not None:
             raise better from error
         error.add_note(f"raised by network {self.denoiser!r} on x {tuple(x.shape)} {x.dtype}, t {t.dtype}")

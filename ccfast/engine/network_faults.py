@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .._guidance import Guided
 from ..denoiser import Denoiser
 from .conditions import Batch, sizes
 
@@ -51,6 +53,8 @@ def check_mode(denoiser: Denoiser) -> bool:
     """
     network = denoiser.network
     modules = [network] if isinstance(network, nn.Module) else modules_behind(network)
+    if isinstance(network, Guided) and not isinstance(network.network, nn.Module):
+        modules += modules_behind(network.network)
     training: list[nn.Module] = []
     for module in modules:
         training += _training(module)
@@ -166,7 +170,9 @@ def wants_integers(error: Exception) -> bool:
     return any(word in str(error) for word in INTEGERS)
 
 
-def explained(error: Exception, denoiser: Denoiser, batch: Batch, t: Tensor) -> Exception | None:
+def explained(
+    error: Exception, denoiser: Denoiser, kwargs: Mapping[str, Any], batch: Batch, t: Tensor
+) -> Exception | None:
     """An error with a cure, in place of one that a network raised, or None where no cure is known."""
     text = str(error)
     if wants_integers(error) and bool((t != t.round()).any()):
@@ -190,7 +196,7 @@ def explained(error: Exception, denoiser: Denoiser, batch: Batch, t: Tensor) -> 
             f"network {denoiser!r}: a part of it has no forward-mode derivative (jvp): {text}; take product='reverse' "
             "or 'finite_difference'"
         )
-    odd = {name: n for name, n in sizes(denoiser.network_kwargs).items() if n not in (1, batch.measurements)}
+    odd = {name: n for name, n in sizes(kwargs).items() if n not in (1, batch.measurements)}
     if odd and isinstance(error, RuntimeError | ValueError | IndexError):
         got = ", ".join(f"{name} with {n}" for name, n in odd.items())
         return ValueError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..operators import Operator
 from ..operators.conjugate_gradients import damped
 from .bound import PREPARE, Bound
 from .buffers import Buffers
-from .conditions import Batch
+from .conditions import NOTHING, Batch
 from .program import Callback, Program
 from .registers import Registers
 
@@ -60,6 +61,7 @@ class Request(NamedTuple):
         states: Nothing, or the given state at the first time, or the given states at the first two times.
         batch: Which of the caller's measurements y holds.
         hard_consistency: Whether the run ends with x + H+ (y - H x).
+        condition: Keyword arguments of the network, beside the denoiser's own.
     """
 
     y: Tensor
@@ -67,6 +69,7 @@ class Request(NamedTuple):
     states: tuple[Tensor, ...] = ()
     batch: Batch = Batch(0)
     hard_consistency: bool = False
+    condition: Mapping[str, Any] = NOTHING
 
 
 def restore(
@@ -103,7 +106,7 @@ def restore(
         draw(buffers.spare, 0)
         numbers = buffers.table and buffers.table.start
         by.update(bound.start, [buffers.spare, mean], buffers.state, buffers.input, program.c_in[0], numbers)
-    network = program.network.on(request.batch)
+    network = program.network.on(request.batch, request.condition)
     steps = program.run(network, buffers, bound, registers, draw, callback, max(0, len(states) - 1))
     x = buffers.state.clone()
     if request.hard_consistency:
@@ -118,7 +121,9 @@ def prepare(program: Program, bound: Bound, buffers: Buffers, registers: Registe
     by.update(PREPARE, [buffers.state], buffers.spare, buffers.input, program.c_in[first], numbers)
 
 
-def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, Tensor]:
+def take_back(
+    program: Program, operator: Operator, x: Tensor, condition: Mapping[str, Any] = NOTHING
+) -> tuple[Tensor, Tensor]:
     """Run a program without noise from the state x, and return the states at its last two times, the last one first."""
     bound, buffers = program.bind(operator, x), Buffers(program, tuple(x.shape), x.dtype)
     buffers.load(bound)
@@ -126,7 +131,7 @@ def take_back(program: Program, operator: Operator, x: Tensor) -> tuple[Tensor, 
     buffers.state.copy_(x)
     registers = Registers(operator, x, program.backend.bind(operator), reference.bind(operator))
     prepare(program, bound, buffers, registers, 0)
-    network = program.network.on(Batch(len(x)))
+    network = program.network.on(Batch(len(x)), condition)
     program.run(network, buffers, bound, registers, lambda out, step: out)
     return buffers.state, buffers.states[1]
 

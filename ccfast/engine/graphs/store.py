@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ...operators import Operator
 from ..buffers import Buffers
+from ..conditions import leaves, mapped, shape_of
 from ..program import Program
 from ..restoration import Request, restore
 from .capture import Capture, CudaCapture, Recording
@@ -50,7 +51,13 @@ def graph_key(program: Program, operator: Operator, request: Request) -> tuple[H
         signature(operator) if operator.exchangeable else id(operator),
         (tuple(y.shape), y.dtype, y.device),
         (len(request.states), request.batch, request.hard_consistency),
+        shape_of(request.condition),
     )
+
+
+def inputs(request: Request) -> tuple[Tensor, ...]:
+    """The tensors of a request, which a graph holds copies of."""
+    return request.y, request.words, *request.states, *leaves(request.condition)
 
 
 class Graph:
@@ -73,6 +80,7 @@ class Graph:
         self.buffers = Buffers(program, self.shape, self.dtype)
         y, words = torch.empty_like(request.y), torch.empty_like(request.words)
         self.request = request._replace(y=y, words=words, states=tuple(map(torch.empty_like, request.states)))
+        self.request = self.request._replace(condition=mapped(request.condition, torch.empty_like))
         self.out = torch.empty(0)
         self.recording: Recording | None = None
         self.programs, self.exchanged = WeakSet([program]), False
@@ -85,7 +93,7 @@ class Graph:
 
     def load(self, program: Program, operator: Operator, request: Request) -> None:
         """Overwrite what a replay reads. A MismatchError says that the constants of the operator do not fit."""
-        for own, given in zip((*self.request[:2], *self.request.states), (*request[:2], *request.states), strict=True):
+        for own, given in zip(inputs(self.request), inputs(request), strict=True):
             own.copy_(given)
         if self.present == (program, operator):
             return
