@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Clip", "DynamicThreshold", "check_clip", "dynamic_threshold", "limited"]
+__all__ = ["Clip", "DynamicThreshold", "EstimateOnly", "check_clip", "dynamic_threshold", "limited", "limits_of"]
 
 RATIO = 0.995
 """The part of the values that dynamic thresholding leaves as they are (Saharia et al., arXiv 2205.11487)."""
@@ -41,13 +41,36 @@ class DynamicThreshold:
             raise ValueError(f"sample_max_value: must be a number > 0, got {self.sample_max_value!r}")
 
 
-Clip = tuple[float, float] | Literal["dynamic"] | DynamicThreshold | None
+@dataclass(frozen=True)
+class EstimateOnly:
+    """A clip that leaves eps in steps of DDIM as the network has it, x' = mu' C(x0hat) + sigma' eps.
+
+    That is what diffusers' DDIM does (``use_clipped_model_output=False``). With any other clip, and in any other
+    solver, eps follows from the clipped estimate, eps = (x - mu C(x0hat))/sigma.
+
+    Args:
+        limits: (low, high), "dynamic" or a ``DynamicThreshold``.
+    """
+
+    limits: tuple[float, float] | Literal["dynamic"] | DynamicThreshold
+
+    def __post_init__(self) -> None:
+        if self.limits is None or isinstance(self.limits, EstimateOnly):
+            raise ValueError(f"limits: must be (low, high), 'dynamic' or a DynamicThreshold, got {self.limits!r}")
+        object.__setattr__(self, "limits", check_clip(self.limits))
+
+
+Clip = tuple[float, float] | Literal["dynamic"] | DynamicThreshold | EstimateOnly | None
 """The clipping of x0hat: to (low, high), by dynamic thresholding ("dynamic" has its default values), or none."""
 
 
 def check_clip(clip: object) -> Clip:
     """Return a clip with its limits as floats. Anything else is a ValueError."""
-    if clip is None or isinstance(clip, DynamicThreshold) or (isinstance(clip, str) and clip == "dynamic"):
+    if (
+        clip is None
+        or isinstance(clip, DynamicThreshold | EstimateOnly)
+        or (isinstance(clip, str) and clip == "dynamic")
+    ):
         return clip
     if isinstance(clip, Sequence) and not isinstance(clip, str) and len(clip) == 2:
         low, high = clip
@@ -55,13 +78,19 @@ def check_clip(clip: object) -> Clip:
         if numbers and low < high:
             return float(low), float(high)
     raise ValueError(
-        "clip: must be None, 'dynamic' or two finite numbers (low, high) with low < high, or a DynamicThreshold, got "
-        f"{clip!r}"
+        "clip: must be None, 'dynamic' or two finite numbers (low, high) with low < high, or a DynamicThreshold or "
+        f"EstimateOnly, got {clip!r}"
     )
+
+
+def limits_of(clip: Clip) -> tuple[float, float] | Literal["dynamic"] | DynamicThreshold | None:
+    """What a clip does to x0hat, whatever it does to eps."""
+    return clip.limits if isinstance(clip, EstimateOnly) else clip
 
 
 def limited(x0hat: Tensor, clip: Clip) -> Tensor:
     """The clipped estimate of images (B, ...)."""
+    clip = limits_of(clip)
     if clip is None:
         return x0hat
     if isinstance(clip, tuple):
@@ -75,7 +104,8 @@ def dynamic_threshold(x0hat: Tensor, clip: Clip = "dynamic") -> tuple[Tensor, Te
 
     The shares are the derivative of s with respect to the values at these places, and zero where s is a limit.
     """
-    rule = clip if isinstance(clip, DynamicThreshold) else DynamicThreshold()
+    limits = limits_of(clip)
+    rule = limits if isinstance(limits, DynamicThreshold) else DynamicThreshold()
     size = x0hat.flatten(1).abs()
     last = size.shape[1] - 1
     low = min(math.floor(rule.ratio * last), max(last - 1, 0))

@@ -130,12 +130,16 @@ def table_of(scheduler: Any) -> Array:
     """The betas whose products are the scheduler's ``alphas_cumprod``, float64.
 
     These and not its ``betas``, since it computes with them: they are rounded to single precision, and end at 2^-24
-    where a zero terminal SNR would divide by zero.
+    where a zero terminal SNR would divide by zero. The few products before that which are smaller still are raised
+    above it, so that the noise grows.
     """
     betas, products = float64_of("scheduler.betas", scheduler.betas), getattr(scheduler, "alphas_cumprod", None)
     if products is None:
         return betas
     products = float64_of("scheduler.alphas_cumprod", products)
+    if products[-1] > 0:
+        before = np.arange(len(products))[::-1]
+        products = np.maximum(products, products[-1] * (1.0 + 1e-3 * before))
     return (1.0 - products / np.append(1.0, products[:-1])).clip(0.0, 1.0)
 
 

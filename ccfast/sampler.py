@@ -102,8 +102,8 @@ class Sampler:
         clip: clip every x0hat of the loop: None, to (low, high), or "dynamic", which divides what lies beyond the 0.995
             quantile of |x0hat|, at least 1, by that quantile (arXiv 2205.11487); a ``DynamicThreshold`` of
             ``ccfast.engine.clipping`` has other values. "auto": the denoiser's own, which ``from_diffusers`` reads off
-            the scheduler. eps follows from what is clipped, and products with the Jacobian are those of the clipped
-            estimate.
+            the scheduler. eps follows from what is clipped (but with ``EstimateOnly`` in DDIM), and products with the
+            Jacobian are those of the clipped estimate.
         check_finite: check y before and the result after the loop (the loop itself never waits for the device), and
             warn where their values can hardly be meant.
         nan: "raise" a ``ccfast.errors.NonFiniteError`` for images that are not finite, which names them and holds the

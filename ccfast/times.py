@@ -270,7 +270,7 @@ def _at_indices(schedule: Schedule, indices: Array, count: int) -> Array:
 def _without_repeats(schedule: Schedule, times: Array) -> Array:
     """The times without those that have as much noise as the one before."""
     noise = schedule.std(times)
-    kept = np.append(True, np.diff(noise) != 0)
+    kept = np.append(True, np.abs(np.diff(noise)) > 1e-6 * noise[:-1])
     return schedule.check_times(times[kept])
 
 

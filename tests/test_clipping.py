@@ -9,7 +9,8 @@ from row_shorthand import columns
 
 from ccfast import Denoiser, Sampler
 from ccfast.engine.backends import BACKENDS, can_run
-from ccfast.engine.clipping import DynamicThreshold, dynamic_threshold
+from ccfast.engine.clipping import DynamicThreshold, EstimateOnly, dynamic_threshold
+from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, Inpainting
 from ccfast.schedules import EDM, VE, VP, Flow
 from ccfast.solvers import BDIA, DDIM, DDNM, DPS, Conjugate, DPMSolverPP, PiGDM
@@ -191,8 +192,35 @@ def test_the_denoiser_s_own_clip_holds_unless_another_is_given():
         Denoiser(own.network, VP(), clip="auto")
     with pytest.raises(ValueError, match=r"ratio: must lie in \(0, 1\], got 0"):
         DynamicThreshold(0)
+    with pytest.raises(ValueError, match="limits: must be .*, got None"):
+        EstimateOnly(None)
     with pytest.raises(ValueError, match="sample_max_value: must be a number > 0, got -1"):
         DynamicThreshold(sample_max_value=-1)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+@pytest.mark.parametrize("clip", CLIPS, ids=str)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_eps_can_stay_that_of_the_network(name, prediction, clip, eta, monkeypatch):
+    """x' = mu' C(x0hat) + direction eps, as diffusers' DDIM has it; the callback sees C(x0hat)."""
+    schedule, start, end = SCHEDULES[name]
+    times = np.linspace(start, end, 6)
+    mu, sigma = schedule.mean(times), schedule.std(times)
+    y, x = OPERATOR.forward(normal(2, *SHAPE, seed=1)), 2.0 * normal(2, *SHAPE) * sigma[0]
+    monkeypatch.setattr(reference, "normal", lambda out, *words: out.copy_(normal(*out.shape, seed=7)))
+    arguments, seen = (denoiser(schedule, prediction), OPERATOR, DDIM(eta)), []
+    sampler = Sampler(*arguments, times=times, clip=EstimateOnly(clip), backend="reference")
+    got = sampler(y, x_init=x, callback=lambda k, x0: seen.append(x0))
+    other = Sampler(*arguments, times=times, clip=clip, backend="reference")(y, x_init=x)
+    for k in range(5):
+        raw = estimate(x, mu[k], sigma[k])
+        s = eta * sigma[k + 1] * np.sqrt(1 - (sigma[k + 1] / mu[k + 1] * mu[k] / sigma[k]) ** 2)
+        eps, z = (x - mu[k] * raw) / sigma[k], normal(2, *SHAPE, seed=7)
+        x = mu[k + 1] * limit(raw, clip) + np.sqrt(sigma[k + 1] ** 2 - s**2) * eps + s * z
+        assert relative_error(seen[k], limit(raw, clip)) < 1e-10
+    assert relative_error(got, x) < 1e-10
+    assert relative_error(got, other) > 1e-3
 
 
 def test_a_clipped_run_can_be_taken_back():

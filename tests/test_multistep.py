@@ -309,7 +309,7 @@ def test_a_flow_may_start_from_pure_noise(mixture):
         (lambda: DPMSolverPP(4), "order: must be 1, 2 or 3, got 4"),
         (lambda: DPMSolverPP(3, sde=True), "order: must be 1 or 2 with sde=True, got 3"),
         (lambda: DEIS(4), "order: must be 0, 1, 2 or 3, got 4"),
-        (lambda: DEIS(1, "lambda"), "basis: must be 't' or 'rho', got 'lambda'"),
+        (lambda: DEIS(1, "lambda"), "basis: must be 't', 'rho' or 'log_rho', got 'lambda'"),
         (lambda: UniPC(0), "order: must be 1, 2 or 3, got 0"),
         (lambda: UniPC(lower_order_final=1), "lower_order_final: must be True or False, got 1"),
         (lambda: DEIS(lower_order_final="no"), "lower_order_final: must be True or False, got 'no'"),

@@ -29,6 +29,9 @@ ELSEWHERE = {
     "DDPM()": "test_ddpm.py",
     "DDPM(variance='large')": "test_ddpm.py",
     "DPMSolverPP(order=3)": "test_multistep.py::test_rows_of_dpm_solver_pp",
+    "DPMSolverPP(order=3, curvature=0.5)": "test_diffusers_runs.py",
+    "Heun()": "test_diffusers_runs.py",
+    "DEIS(order=1, basis='log_rho')": "test_diffusers_runs.py",
     "UniPC()": "test_multistep.py::test_one_row_of_unipc_is_predictor_and_corrector",
     "UniPC(order=3)": "test_multistep.py::test_one_row_of_unipc_is_predictor_and_corrector",
 }

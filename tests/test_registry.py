@@ -97,6 +97,7 @@ def slope(solver, span):
         times = np.linspace(*span, steps + 1)
         denoiser = Denoiser(lambda x, t: x, schedule, "sample", time_map=float)
         plan = solver.plan(denoiser, AveragePooling(SHAPE, 2), times)
+        times = plan.times  # Those of a solver with two evaluations in a step repeat.
         marginal = schedule.mean(times) ** 2 * v + schedule.std(times) ** 2
         gain = schedule.mean(times) * v / marginal  # It gives x0hat = gain x.
         # The states and estimates of this step and of three before it are linear in the first state and in the noise.
@@ -105,7 +106,7 @@ def slope(solver, span):
         covariance = np.zeros((4, 4))
         covariance[0, 0] = marginal[0]
         drawn = plan.numbers("z")
-        for k in range(steps):
+        for k in range(len(plan.steps)):
             row = [maps["x", j][k] + maps["F", j][k] * gain[k - j] if j <= k else 0.0 for j in depth]
             step = np.vstack([row, np.eye(3, 4)])
             covariance = step @ covariance @ step.T

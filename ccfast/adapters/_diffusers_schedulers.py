@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._clip import Clip, DynamicThreshold
+from .._clip import Clip, DynamicThreshold, EstimateOnly
 from .._scheduler import inverts_sigmas, kind_of, schedule_of
 from ..schedules import Array, DiscreteVP, Schedule, float64_of
 
@@ -26,6 +26,10 @@ PREDICTIONS = {
 
 DOES_NOT_CLIP = ("TCDScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 """Schedulers that have ``clip_sample`` or ``thresholding`` in their config and never read them."""
+
+
+KEEPS_NOISE = ("DDIMScheduler", "DDIMParallelScheduler", "RePaintScheduler")
+"""Schedulers whose steps clip x0hat and keep the eps of the network."""
 
 
 class Trained(NamedTuple):
@@ -185,18 +189,19 @@ def clip_of(scheduler: Any) -> Clip:
     ``thresholding`` has ``dynamic_thresholding_ratio`` and ``sample_max_value``, which is 1 by default, so that it
     clips to [-1, 1]; ``clip_sample`` has ``clip_sample_range``.
     """
-    config = scheduler.config
-    if any(base.__name__ in DOES_NOT_CLIP for base in type(scheduler).__mro__):
+    config, names = scheduler.config, [base.__name__ for base in type(scheduler).__mro__]
+    if any(name in DOES_NOT_CLIP for name in names):
         return None
+    limits: tuple[float, float] | DynamicThreshold | None = None
     if config.get("thresholding"):
         rule = DynamicThreshold(
             float(config.get("dynamic_thresholding_ratio", 0.995)), float(config.get("sample_max_value", 1.0))
         )
-        return (-1.0, 1.0) if rule.sample_max_value == 1.0 else rule
-    if config.get("clip_sample"):
+        limits = (-1.0, 1.0) if rule.sample_max_value == 1.0 else rule
+    elif config.get("clip_sample"):
         limit = float(config.get("clip_sample_range", 1.0))
-        return -limit, limit
-    return None
+        limits = -limit, limit
+    return EstimateOnly(limits) if limits is not None and any(name in KEEPS_NOISE for name in names) else limits
 
 
 def _asked(scheduler: Any, kind: str, schedule: Schedule) -> tuple[Array, Array]:

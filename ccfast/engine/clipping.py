@@ -9,7 +9,8 @@ with the residual follows from that of the network: with D = dC/dx0hat and c = c
 
     (dF_c/d(c x))^T r = (dF/d(c x))^T D^T r - p/(q c) (r - D^T r)
 
-so that the derivative of an estimate that is clipped is zero.
+so that the derivative of an estimate that is clipped is zero. A step whose eps stays that of the network
+(``EstimateOnly``) has its ``clip_q`` in place of q in F_c.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._clip import Clip, DynamicThreshold, check_clip, dynamic_threshold
+from .._clip import Clip, DynamicThreshold, EstimateOnly, check_clip, dynamic_threshold, limits_of
 from ..kernels.reference import per_image
 from .plan import Step
 
-__all__ = ["Clipped", "DynamicThreshold", "check_clip", "clipped", "dynamic_threshold"]
+__all__ = ["Clipped", "DynamicThreshold", "EstimateOnly", "check_clip", "clipped", "dynamic_threshold"]
 
 
 class Clipped(NamedTuple):
@@ -36,6 +37,7 @@ class Clipped(NamedTuple):
         place: The indices of two elements of every image, (B, 2), between whose magnitudes the threshold lies.
         share: The weights of these two in the threshold, (B, 2), which are zero where the threshold is 1.
         x0hat: The estimate before it was clipped.
+        estimate: The estimate after it was clipped, where it is not p x + q F_c.
     """
 
     output: Tensor
@@ -44,6 +46,7 @@ class Clipped(NamedTuple):
     place: Tensor | None = None
     share: Tensor | None = None
     x0hat: Tensor | None = None
+    estimate: Tensor | None = None
 
     def pulled(self, r: Tensor) -> Tensor:
         """D^T r, a new tensor."""
@@ -66,14 +69,19 @@ def clipped(clip: Clip, step: Step, x: Tensor, output: Tensor) -> Clipped:
     """Clip the estimate of a state x and the network's output F there. Nothing here waits for the device."""
     wide = torch.promote_types(torch.promote_types(output.dtype, x.dtype), torch.float32)
     x0hat = step.p * x.to(wide) + step.q * output.to(wide)
-    if isinstance(clip, tuple):
-        target = x0hat.clamp(*clip)
-        inside = (x0hat > clip[0]) & (x0hat < clip[1])
-        return Clipped(changed(output, target - x0hat, step.q), inside)
+    limits, q = limits_of(clip), step.q
+    alone = isinstance(clip, EstimateOnly) and step.clip_q is not None
+    if alone and step.clip_q is not None:
+        q = step.clip_q
+    if isinstance(limits, tuple):
+        target = x0hat.clamp(*limits)
+        inside = (x0hat > limits[0]) & (x0hat < limits[1])
+        return Clipped(changed(output, target - x0hat, q), inside, estimate=target if alone else None)
     threshold, place, share = dynamic_threshold(x0hat, clip)
     each = per_image(threshold, x0hat)
     target = torch.minimum(torch.maximum(x0hat, -each), each) / each
-    return Clipped(changed(output, target - x0hat, step.q), x0hat.abs() < each, threshold, place, share, x0hat)
+    output, estimate = changed(output, target - x0hat, q), target if alone else None
+    return Clipped(output, x0hat.abs() < each, threshold, place, share, x0hat, estimate)
 
 
 def changed(output: Tensor, difference: Tensor, q: float) -> Tensor:

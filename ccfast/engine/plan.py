@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from .._clip import Clip
+from .._clip import Clip, limits_of
 from ..kernels.row import Key
 from ..schedules import Array
 from .spectrum import Spectrum
@@ -122,6 +122,7 @@ class Step:
         row: The terms of x'.
         weight: The weight of the residual, r = V diag(weight) V^T (H+ y - x0hat).
         rules: The rules, in the order in which they act.
+        clip_q: The number in place of q by which a change of x0hat is divided where eps shall not follow from it.
     """
 
     time: float
@@ -132,6 +133,7 @@ class Step:
     row: tuple[Term, ...]
     weight: float | Array | Spectrum = 1.0
     rules: tuple[Rule, ...] = ()
+    clip_q: float | None = None
 
     @property
     def reads(self) -> frozenset[Key]:
@@ -276,11 +278,8 @@ class Plan:
         if self.noise_std:
             lines[0] += f", noise_std {self.noise_std:g}"
         if self.clip is not None:
-            how = (
-                f"to {self.clip[0]:g} .. {self.clip[1]:g}"
-                if isinstance(self.clip, tuple)
-                else "by dynamic thresholding"
-            )
+            limits = limits_of(self.clip)
+            how = f"to {limits[0]:g} .. {limits[1]:g}" if isinstance(limits, tuple) else "by dynamic thresholding"
             lines[0] += f", x0hat clipped {how} by the reference"
         columns: dict[tuple[Key, bool], str] = {}
         for step in self.steps:

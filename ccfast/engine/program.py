@@ -187,7 +187,11 @@ class Program:
             terms: list[Term] = []
             for rule in need.rules:
                 terms += rule.fill(step, registers)
-            stop = callback is not None and is_true(callback(k, registers.estimate(step)))
+            stop = False
+            if callback is not None:
+                alone = None if within is None else within.estimate
+                estimate = registers.estimate(step) if alone is None else alone.to(b.state.dtype)
+                stop = is_true(callback(k, estimate))
             row = bound.row_with(k, terms) if terms else bound.rows[k]
             numbers = table and table.update[k]
             by = ops if chosen[k].update else plain

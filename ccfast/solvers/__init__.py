@@ -11,6 +11,7 @@ from .deis import DEIS
 from .diffpir import DiffPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
+from .heun import Heun
 from .lml import LML
 from .pigdm import PiGDM
 from .red_diff import REDDiff
@@ -31,6 +32,7 @@ __all__ = [
     "Conjugate",
     "DPMSolverPP",
     "DiffPIR",
+    "Heun",
     "PiGDM",
     "REDDiff",
     "Solver",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ..engine.plan import Step
 from ..operators import Operator
@@ -30,4 +32,10 @@ class DDIM(Solver):
         check_fraction("eta", self.eta)
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
-        return grid.ddim(grid.ddim_noise(self.eta)).steps()
+        noise = grid.ddim_noise(self.eta)
+        steps = grid.ddim(noise).steps()
+        # A change d of x0hat alone moves x' by mu' d, and F' = F + d/clip_q by (mu' q + direction f) d/clip_q.
+        direction = np.sqrt(np.maximum(grid.sigma_to**2 - np.square(noise), 0.0))
+        with np.errstate(invalid="ignore"):
+            clip_q = grid.q + direction * grid.f / grid.mu_to
+        return tuple(replace(step, clip_q=q) for step, q in zip(steps, clip_q.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""DEIS (Zhang, Chen, arXiv 2204.13902): eps extrapolated by a polynomial in t or rho, integrated exactly."""
+"""DEIS (Zhang, Chen, arXiv 2204.13902): eps extrapolated by a polynomial in t, rho or ln rho, integrated exactly."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["DEIS"]
 class DEIS(Solver):
     """x' = (mu'/mu) x + sum_j C_j eps_j,   C_j = mu' int_rho^rho' l_j d rho,   j = 0 .. order
 
-    with eps_j of j steps ago and l_j the Lagrange polynomials through the last order + 1 times in t (tAB) or rho
-    (rhoAB), by Gauss-Legendre in ln rho. Order 0 is DDIM. The local error of order k is that of a method of order
+    with eps_j of j steps ago and l_j the Lagrange polynomials through the last order + 1 times in t (tAB), rho (rhoAB)
+    or ln rho, by Gauss-Legendre in ln rho. Order 0 is DDIM. The local error of order k is that of a method of order
     k + 1, and so is the error of a whole run whose first steps, which are of lower order, are short; on the default
     grid those steps limit it to order 2. The steps after the first state do not see the measurement, as those of DDIM.
 
     Args:
         order: degree of the polynomial, 0 to 3.
-        basis: "t" or "rho".
+        basis: "t", "rho" or "log_rho"; diffusers has the last, with ``solver_order`` = order + 1.
         lower_order_final: a run of fewer than 15 steps takes at most one estimate in its last step, two in the step
             before, and so on, as the public schedulers do; False: the plain multistep method.
     """
@@ -43,18 +43,20 @@ class DEIS(Solver):
         check_lower(self.lower_order_final)
         if self.order not in (0, 1, 2, 3):
             raise ValueError(f"order: must be 0, 1, 2 or 3, got {self.order!r}")
-        if self.basis not in ("t", "rho"):
-            raise ValueError(f"basis: must be 't' or 'rho', got {self.basis!r}")
+        if self.basis not in ("t", "rho", "log_rho"):
+            raise ValueError(f"basis: must be 't', 'rho' or 'log_rho', got {self.basis!r}")
 
     def steps(self, grid: Grid, operator: Operator) -> tuple[Step, ...]:
         schedule = grid.schedule
         rho = schedule.rho(grid.times)
-        knots = grid.times if self.basis == "t" else rho
+        with np.errstate(divide="ignore"):
+            knots = {"t": grid.times, "rho": rho, "log_rho": np.log(rho)}[self.basis]
         count = len(grid.t)
+        logarithm = self.basis == "log_rho"
         lowered = self.lower_order_final and count < FEW
         weights = np.zeros((self.order + 1, count))
         # No polynomial in rho passes through the infinite rho of a start where mu = 0.
-        first = int(self.basis == "rho" and np.isinf(rho[0]))
+        first = int(self.basis != "t" and np.isinf(rho[0]))
         for k in range(count):
             estimates = min(k + 1 - first, self.order + 1, count - k if lowered else count)
             if estimates < 2:  # DDIM
@@ -65,7 +67,7 @@ class DEIS(Solver):
 
             def integrand(u: Array, nodes: Array = nodes) -> Array:
                 at = np.exp(u)
-                return lagrange(nodes, schedule.time(at) if self.basis == "t" else at) * at
+                return lagrange(nodes, schedule.time(at) if self.basis == "t" else u if logarithm else at) * at
 
             weights[: len(nodes), k] = -integrate(integrand, low, high, panel=0.5)
         weights[0] = -weights[1:].sum(axis=0)  # This is what is added to DDIM, which takes mu' (rho' - rho) eps_0.

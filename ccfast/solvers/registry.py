@@ -21,6 +21,7 @@ from .deis import DEIS
 from .diffpir import DiffPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
+from .heun import Heun
 from .lml import LML
 from .pigdm import PiGDM
 from .red_diff import REDDiff
@@ -143,6 +144,37 @@ REGISTRY = (
         measurement=False,
         history=1,
         matches="diffusers (sde-dpmsolver++, midpoint), every step",
+    ),
+    Entry(
+        DPMSolverPP(order=3, curvature=0.5),
+        "2211.01095",
+        "2",
+        "0",
+        "start",
+        measurement=False,
+        history=2,
+        matches="diffusers (dpmsolver++, solver_order=3), runs to 1e-5",
+    ),
+    Entry(
+        Heun(),
+        "2206.00364",
+        "2",
+        "0",
+        "start",
+        measurement=False,
+        evaluations=2,
+        history=1,
+        matches="diffusers, runs to 1e-5",
+    ),
+    Entry(
+        DEIS(order=1, basis="log_rho"),
+        "2204.13902",
+        "2",
+        "0",
+        "start",
+        measurement=False,
+        history=1,
+        matches="diffusers (solver_order=2), runs to 1e-5",
     ),
     Entry(DEIS(), "2204.13902", "2", "0", "start", measurement=False, history=3),
     Entry(DEIS(order=2, basis="rho"), "2204.13902", "2", "0", "start", measurement=False, history=2),
