@@ -270,7 +270,7 @@ def _at_indices(schedule: Schedule, indices: Array, count: int) -> Array:
 def _without_repeats(schedule: Schedule, times: Array) -> Array:
     """The times without those that have as much noise as the one before."""
     noise = schedule.std(times)
-    kept = np.append(True, np.abs(np.diff(noise)) > 1e-6 * noise[:-1])
+    kept = np.append(True, np.diff(noise) != 0)
     return schedule.check_times(times[kept])
 
 
@@ -323,6 +323,8 @@ def from_scheduler(scheduler: Any, steps: int, **options: Any) -> Array:
         return _without_repeats(schedule, np.append(values, 0.0))
     if kind == "edm":
         values = _clean(float64_of("scheduler.sigmas", sigmas))
+        # A last sigma that repeats may differ from the one before by rounding.
+        values = values[np.append(True, np.abs(np.diff(values)) > 1e-6 * values[:-1])]
         return _without_repeats(VE(float(values[values > 0].min()), float(values.max())), values)
     assert isinstance(schedule, DiscreteVP)
     last, timesteps = schedule.count - 1, float64_of("scheduler.timesteps", asked.timesteps)

@@ -192,7 +192,7 @@ def test_the_denoiser_s_own_clip_holds_unless_another_is_given():
         Denoiser(own.network, VP(), clip="auto")
     with pytest.raises(ValueError, match=r"ratio: must lie in \(0, 1\], got 0"):
         DynamicThreshold(0)
-    with pytest.raises(ValueError, match="limits: must be .*, got None"):
+    with pytest.raises(ValueError, match=r"limits: must be .*, got None"):
         EstimateOnly(None)
     with pytest.raises(ValueError, match="sample_max_value: must be a number > 0, got -1"):
         DynamicThreshold(sample_max_value=-1)

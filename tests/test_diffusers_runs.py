@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ class Row:
 
 
 MULTISTEP = [*SPACINGS, *GRIDS, *BETAS, {"final_sigmas_type": "sigma_min"}, ZERO_SNR]
+SOME = [SPACINGS[1], GRIDS[0], GRIDS[2], ZERO_SNR]
 FLOW = [{}, {"flow_shift": 3.0}]
 REPEATS = DEIS(1, "log_rho", lower_order_final=False)
 """Grids whose last sigma repeats are a step shorter here, so that the order of another step would be lowered."""
@@ -88,25 +90,25 @@ ROWS = {
     "DDPM": Row("DDPM", DDPM(), [*SPACINGS, *CLIPS, {"clip_sample": False}]),
     # With trailing timesteps their last step, to alphabar = 1, adds the noise of a whole step.
     "DDPM, large": Row("DDPM", DDPM("large"), SPACINGS[::2], {"variance_type": "fixed_large"}),
-    "DPM-Solver++ 1": Row("DPMSolverMultistep", DPMSolverPP(1), MULTISTEP, {"solver_order": 1}),
+    "DPM-Solver++ 1": Row("DPMSolverMultistep", DPMSolverPP(1), SOME, {"solver_order": 1}),
     "DPM-Solver++ 2": Row("DPMSolverMultistep", DPMSolverPP(), [*MULTISTEP, *CLIPS, {"use_lu_lambdas": True}]),
     "DPM-Solver++ 3": Row("DPMSolverMultistep", DPMSolverPP(3, curvature=0.5), MULTISTEP, {"solver_order": 3}),
     "DPM-Solver++ SDE 1": Row(
         "DPMSolverMultistep",
         DPMSolverPP(1, sde=True),
-        [*SPACINGS, *GRIDS],
+        SOME[:2],
         {"algorithm_type": "sde-dpmsolver++", "solver_order": 1},
     ),
     "DPM-Solver++ SDE 2": Row(
-        "DPMSolverMultistep", DPMSolverPP(sde=True), [*SPACINGS, *GRIDS], {"algorithm_type": "sde-dpmsolver++"}
+        "DPMSolverMultistep", DPMSolverPP(sde=True), [*SPACINGS[:2], *GRIDS], {"algorithm_type": "sde-dpmsolver++"}
     ),
     "DPM-Solver++, flow": Row(
         "DPMSolverMultistep", DPMSolverPP(), FLOW, {"use_flow_sigmas": True}, ("flow_prediction", "epsilon", "sample")
     ),
     "DPM-Solver++, one step": Row("DPMSolverSinglestep", DPMSolverPP(1), GRIDS, {"solver_order": 1}),
     "UniPC": Row("UniPCMultistep", UniPC(), [*MULTISTEP, *CLIPS]),
-    "UniPC 1": Row("UniPCMultistep", UniPC(1), MULTISTEP, {"solver_order": 1}),
-    "UniPC 3": Row("UniPCMultistep", UniPC(3), MULTISTEP, {"solver_order": 3}),
+    "UniPC 1": Row("UniPCMultistep", UniPC(1), SOME, {"solver_order": 1}),
+    "UniPC 3": Row("UniPCMultistep", UniPC(3), SOME, {"solver_order": 3}),
     # B = -h of bh1 is infinite in their step to sigma = 0.
     "UniPC bh1": Row(
         "UniPCMultistep", UniPC(variant="bh1"), SPACINGS, {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}
@@ -183,6 +185,7 @@ def made(row: Row, config: dict[str, Any], prediction: str):
     return getattr(D, f"{row.name}Scheduler")(**(config | named))
 
 
+@cache
 def noises(count: int) -> list[torch.Tensor]:
     """The unit noise of each step of a sampler, for one image and ``SEED``."""
     words = [torch.tensor([value]) for value in (SEED, 0, 0)]
@@ -191,7 +194,7 @@ def noises(count: int) -> list[torch.Tensor]:
 
 def theirs(scheduler, x: torch.Tensor, monkeypatch, **options: Any) -> torch.Tensor:
     """The loop of a pipeline, with the noise of the sampler."""
-    state, drawn = x, iter(noises(len(scheduler.timesteps)))
+    state, drawn = x, iter(noises(2 * STEPS))
     module = inspect.getmodule(type(scheduler))
     if hasattr(module, "randn_tensor"):
         monkeypatch.setattr(module, "randn_tensor", lambda *args, **kwargs: next(drawn))
