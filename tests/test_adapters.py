@@ -116,6 +116,24 @@ def test_edm_and_k_diffusion_are_inverse_to_each_other(prior):
         assert relative_error(adapted(x, 0.7), exact(prior, x, 0.7)) < 1e-9
 
 
+def test_other_packages_see_the_clipped_estimate(prior):
+    """And a network in half precision is told whole times."""
+    seen = []
+
+    def network(x, t):
+        seen.append(t.tolist())
+        return 3.0 * torch.tanh(x)
+
+    for clip in ((-0.5, 0.7), "dynamic"):
+        denoiser = ccfast.Denoiser(network, DiscreteVP(BETAS), "sample", clip=clip)
+        sigma = float(denoiser.schedule.rho(421 / 999))
+        got = denoise_at(denoiser)(states(), sigma)
+        assert relative_error(got, denoiser(states() * float(denoiser.schedule.mean(421 / 999)), 421 / 999)) < 1e-12
+        assert float(got.abs().max()) <= 1.0
+        denoise_at(denoiser)(states().bfloat16(), sigma)
+    assert seen == [[421.0, 421.0]] * len(seen)
+
+
 def test_edm_takes_the_range_from_the_network_where_it_is_finite(prior):
     model = SimpleNamespace(sigma_min=0, sigma_max=float("inf"), sigma_data=0.7)
     model = type("Net", (), {**vars(model), "__call__": lambda self, x, sigma: x})()

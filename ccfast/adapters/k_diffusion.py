@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._clip import limited
 from ..denoiser import Denoiser
 
 __all__ = ["DenoiseAt", "denoise_at"]
@@ -40,10 +41,11 @@ class DenoiseAt(nn.Module):
 
         c = denoiser.coefficients(t)
         state = like(schedule.mean(t)).reshape(column) * x
-        output = denoiser.network(
-            like(c.c_in).reshape(column) * state, like(denoiser.network_times(t)), **denoiser.network_kwargs, **extra
-        )
-        return like(c.p).reshape(column) * state + like(c.q).reshape(column) * denoiser.trim(output, x)
+        exact = torch.promote_types(x.dtype, torch.float32)  # Half precision does not hold whole times above 256.
+        times = torch.as_tensor(denoiser.network_times(t), dtype=exact, device=x.device)
+        output = denoiser.network(like(c.c_in).reshape(column) * state, times, **denoiser.network_kwargs, **extra)
+        x0hat = like(c.p).reshape(column) * state + like(c.q).reshape(column) * denoiser.trim(output, x)
+        return limited(x0hat, denoiser.clip)
 
 
 def denoise_at(denoiser: Denoiser) -> DenoiseAt:
