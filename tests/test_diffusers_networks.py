@@ -88,6 +88,19 @@ def packed(network, x, t, **kwargs):
     return image
 
 
+def flux2(network, x, t, encoder_hidden_states):
+    """Flux2Pipeline's _pack_latents and its places of four numbers, for every image."""
+    batch, _, height, width = x.shape
+    tokens = torch.stack([x[:, :, i, j] for i in range(height) for j in range(width)], dim=1)
+    places = torch.tensor([[0.0, i, j, 0] for i in range(height) for j in range(width)]).repeat(batch, 1, 1)
+    words = torch.tensor([[0.0, 0, 0, k] for k in range(encoder_hidden_states.shape[1])]).repeat(batch, 1, 1)
+    output = network(
+        tokens, encoder_hidden_states, timestep=t / 1000, img_ids=places, txt_ids=words,
+        guidance=torch.full((batch,), 4.0), return_dict=False,
+    )[0]  # fmt: skip
+    return output.transpose(1, 2).reshape(x.shape)
+
+
 def unet(**config):
     return D.UNet2DModel(
         sample_size=16, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
@@ -204,6 +217,17 @@ ROWS = {
         flow=True,
         call=lambda network, x, t, **kwargs: packed(network, x, t, guidance=torch.full((B,), 3.5), **kwargs),
         options={"guidance": 3.5},
+    ),
+    "Flux2Transformer2DModel": Row(
+        lambda: D.Flux2Transformer2DModel(
+            in_channels=8, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=8, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 4, 4),
+        ),
+        {"encoder_hidden_states": text(8)},
+        shape=(8, 3, 5),
+        flow=True,
+        call=flux2,
+        options={"guidance": 4.0},
     ),
     "ChromaTransformer2DModel": Row(
         lambda: D.ChromaTransformer2DModel(

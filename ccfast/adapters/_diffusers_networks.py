@@ -22,7 +22,8 @@ class Convention:
     Attributes:
         time: The name of the time argument; None: the time stands second.
         scale: The factor between the scheduler's timesteps and the network's time, from the network's config and N.
-        packed: "flux" or "qwen" where the network takes tokens of 2 x 2 pixels and is told where they lie.
+        packed: Where the network takes tokens and is told where they lie: "flux" or "qwen" for tokens of 2 x 2 pixels,
+            "flux2" for tokens of one pixel.
         backwards: Whether the network is told N - timestep and returns the negative of its output.
     """
 
@@ -60,6 +61,7 @@ CONVENTIONS = {
     "PRXTransformer2DModel": Convention(scale=of_training),
     "Lumina2Transformer2DModel": Convention(scale=of_training, backwards=True),
     "FluxTransformer2DModel": Convention(scale=thousandth, packed="flux"),
+    "Flux2Transformer2DModel": Convention(scale=thousandth, packed="flux2"),
     "ChromaTransformer2DModel": Convention(scale=thousandth, packed="flux"),
     "QwenImageTransformer2DModel": Convention(scale=thousandth, packed="qwen"),
 }
@@ -169,25 +171,30 @@ class Called(nn.Module):
         return first(self.network(x, **{self.time: t}, **kwargs))
 
     def evaluate_packed(self, x: Tensor, t: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        """A call with tokens of 2 x 2 pixels, and with the places of the tokens."""
+        """A call with the tokens of an image, and with the places of the tokens."""
         config, (batch, channels, height, width) = config_of(self.network), x.shape
-        wanted = config.get("in_channels")
-        if height % 2 or width % 2 or (wanted is not None and wanted != 4 * channels):
+        wanted, side = config.get("in_channels"), 1 if self.packed == "flux2" else 2
+        if height % side or width % side or (wanted is not None and wanted != side**2 * channels):
             raise ValueError(
-                f"x: must have even sides and {wanted // 4 if wanted else 'as many'} channels, since four pixels are "
-                f"one token of {type(bare(self.network)).__name__}, got {tuple(x.shape)}"
+                f"x: must have {'even sides and ' * (side == 2)}{wanted // side**2 if wanted else 'as many'} channels, "
+                f"since {side**2} pixels are one token of {type(bare(self.network)).__name__}, got {tuple(x.shape)}"
             )
         places: dict[str, Any] = {}
+        text = kwargs.get("encoder_hidden_states")
+        length = text.shape[1] if isinstance(text, Tensor) else 0
         if self.packed == "qwen":
             places["img_shapes"] = [[(1, height // 2, width // 2)]] * batch
-        else:
-            places["img_ids"], text = image_places(x), kwargs.get("encoder_hidden_states")
-            if isinstance(text, Tensor):
-                places["txt_ids"] = x.new_zeros(text.shape[1], 3)
+        elif self.packed == "flux":
+            places |= {"img_ids": image_places(x, side), "txt_ids": x.new_zeros(length, 3)}
+        else:  # (0, row, column, 0) and (0, 0, 0, number) for every image
+            image = nn.functional.pad(image_places(x, side), (0, 1))
+            numbers = torch.arange(length, device=x.device, dtype=x.dtype)[:, None]
+            places["img_ids"] = image.expand(batch, -1, -1)
+            places["txt_ids"] = nn.functional.pad(numbers, (3, 0)).expand(batch, -1, -1)
         if config.get("guidance_embeds") and self.guidance is not None:
             places["guidance"] = torch.full((batch,), self.guidance, dtype=torch.float32, device=x.device)
-        tokens = self.network(pack(x), **{self.time or "timestep": t}, **(places | kwargs))
-        return unpack(first(tokens), height, width)
+        tokens = self.network(pack(x, side), **{self.time or "timestep": t}, **(places | kwargs))
+        return unpack(first(tokens), height, width, side)
 
 
 def first(output: Any) -> Tensor:
@@ -197,23 +204,24 @@ def first(output: Any) -> Tensor:
     return output[0]
 
 
-def pack(x: Tensor) -> Tensor:
-    """Images (B, C, H, W) as tokens of 2 x 2 pixels, channel by channel, (B, H/2 W/2, 4 C)."""
+def pack(x: Tensor, side: int = 2) -> Tensor:
+    """Images (B, C, H, W) as tokens of side x side pixels, channel by channel, (B, H W/side^2, side^2 C)."""
     batch, channels, height, width = x.shape
-    tiles = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
-    return tiles.reshape(batch, (height // 2) * (width // 2), 4 * channels)
+    tiles = x.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
+    return tiles.reshape(batch, (height // side) * (width // side), side**2 * channels)
 
 
-def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+def unpack(tokens: Tensor, height: int, width: int, side: int = 2) -> Tensor:
     """The images of ``pack``'s tokens."""
-    batch, _, channels = tokens.shape
-    tiles = tokens.reshape(batch, height // 2, width // 2, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
-    return tiles.reshape(batch, channels // 4, height, width)
+    batch, _, size = tokens.shape
+    channels = size // side**2
+    tiles = tokens.reshape(batch, height // side, width // side, channels, side, side).permute(0, 3, 1, 4, 2, 5)
+    return tiles.reshape(batch, channels, height, width)
 
 
-def image_places(x: Tensor) -> Tensor:
-    """(0, row, column) of every token of an image, (H/2 W/2, 3)."""
-    height, width = x.shape[-2] // 2, x.shape[-1] // 2
+def image_places(x: Tensor, side: int = 2) -> Tensor:
+    """(0, row, column) of every token of an image, (H W/side^2, 3)."""
+    height, width = x.shape[-2] // side, x.shape[-1] // side
     places = torch.zeros(height, width, 3, device=x.device, dtype=x.dtype)
     places[..., 1] = torch.arange(height, device=x.device)[:, None]
     places[..., 2] = torch.arange(width, device=x.device)
