@@ -164,6 +164,16 @@ def test_products_are_the_scheduler_s_own():
     assert not np.allclose(schedule.mean(t / 999), DiscreteVP(scheduler.betas).mean(t / 999), rtol=0.1)
 
 
+@pytest.mark.parametrize("count", [2, 6, 40])
+def test_tables_of_few_timesteps(count):
+    betas = np.linspace(0.01, 0.3, count).tolist()
+    for name in ("DDPM", "DDIM", "EulerDiscrete", "UniPCMultistep", "HeunDiscrete", "PNDM"):
+        scheduler = getattr(D, f"{name}Scheduler")(num_train_timesteps=count, trained_betas=betas)
+        denoiser = from_diffusers(network, scheduler)
+        assert denoiser.schedule.count == count
+        assert [denoiser.time_map(t) for t in (0.0, 1.0)] == [0.0, count - 1.0]
+
+
 def test_zero_terminal_snr_is_exact_where_the_scheduler_s_is():
     rescaled = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
     for name, mean in (("DDIM", 0.0), ("DDPM", 0.0), ("EulerDiscrete", 2.0**-12), ("DPMSolverMultistep", 2.0**-12)):

@@ -206,17 +206,15 @@ def clip_of(scheduler: Any) -> Clip:
 
 def _asked(scheduler: Any, kind: str, schedule: Schedule) -> tuple[Array, Array]:
     """Times of the schedule and timesteps of a copy of the scheduler, for two numbers of steps."""
-    if not callable(getattr(scheduler, "set_timesteps", None)):
+    if getattr(scheduler, "sigmas", None) is None or not callable(getattr(scheduler, "set_timesteps", None)):
         return np.zeros(0), np.zeros(0)
     t, timesteps = [], []
-    for steps in (5, 7):
+    count = schedule.count if isinstance(schedule, DiscreteVP) else 7
+    for steps in {min(5, count), min(7, count)}:
         asked = copy.deepcopy(scheduler)
         asked.set_timesteps(steps)
-        sigmas = getattr(asked, "sigmas", None)
-        if sigmas is None:
-            return np.zeros(0), np.zeros(0)
         given = float64_of("scheduler.timesteps", asked.timesteps)
-        values = float64_of("scheduler.sigmas", sigmas)[: len(given)]
+        values = float64_of("scheduler.sigmas", asked.sigmas)[: len(given)]
         if hasattr(asked, "sigmas_interpol"):  # Between the steps of KDPM2 there are evaluations at other sigmas.
             given, values = given[::2], values[::2]
         noisy = values > 0
