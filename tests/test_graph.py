@@ -252,6 +252,21 @@ def test_other_operators_have_graphs_of_their_own():
     assert graph_stats(sampler)["device"]["captured"] == 2
 
 
+@pytest.mark.filterwarnings("ignore:result. images:RuntimeWarning")
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_graph_serves_another_plan_beside_an_image_that_is_not_finite(value):
+    operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
+    shift = torch.tensor([0.0, value]).reshape(2, 1, 1, 1)
+    denoiser = Denoiser(network, VP(), network_kwargs={"shift": shift})
+    samplers = [make(operator, Conjugate(w), True, store, denoiser, nan="return") for w in (2.0, 3.0)]
+    for sampler in samplers:
+        x, want = (run(measured(operator), seed=0) for run in (sampler, eager(sampler)))
+        assert torch.equal(x[0], want[0])
+        assert not x[1].isfinite().any()
+        assert graph_stats(sampler)["eager"] == {}
+    assert store.captured == 1
+
+
 def test_what_asks_for_another_graph():
     operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
     denoiser = Denoiser(network, VP(), network_kwargs={"shift": torch.tensor(1e-4)})

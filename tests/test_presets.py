@@ -116,11 +116,11 @@ def test_the_committed_table():
     """Every prior, task, number of steps and noise has an entry, which a Sampler finds."""
     entries = json.loads(presets.ENTRIES_FILE.read_text())["entries"]
     keys = [tuple(entry[name] for name in preset_sweep.ORDER) for entry in entries]
+    words = (*preset_sweep.TASKS, *preset_sweep.OTHER_STRENGTHS)
     assert keys == sorted(
-        [(prior, task, noise_std, n) for prior in PRIORS for task in preset_sweep.TASKS
+        [(prior, task, noise_std, n) for prior in PRIORS for task in words
          for noise_std in (0.0, preset_sweep.NOISE[0]) for n in preset_sweep.STEPS]
         + [(prior, task, preset_sweep.NOISE[1], 5) for prior in PRIORS for task in preset_sweep.TASKS]
-        + [(prior, task, 0.0, 5) for prior in PRIORS for task in preset_sweep.OTHER_STRENGTHS]
     )  # fmt: skip
     for entry in entries:
         grid = GRIDS[entry["prior"]]
