@@ -2,9 +2,9 @@
 
 ``training.preset_sweep`` finds entries one by one. An entry may lose to that of fewer steps, and some combinations have
 none. This goes over the entries of a task and a level of noise from few steps to many. An entry whose score is that of
-the entry for fewer steps at least is left as it is, unless its mode has a limit of stability: how near it is depends on
-the picture. In place of any other, and where there is none, these candidates are compared on crops of *training*
-photographs:
+the entry for fewer steps at least is left as it is, unless it loses PSNR by more steps, or its mode has a limit of
+stability, since how near it is depends on the picture. In place of any other, and where there is none, these candidates
+are compared on crops of *training* photographs:
 
 - the entry of the sweep, where there is one, and that at five steps without noise;
 - what was chosen for fewer steps;
@@ -43,8 +43,8 @@ from .preset_sweep import NOISE, ORDER, OTHER_STRENGTHS, STEPS, TASKS
 
 __all__ = ["UNTIL", "order"]
 
-UNTIL = {3: 4, 5: 9, 10: 19}
-"""The largest number of steps that the entries of a number of steps serve, for all but the last."""
+UNTIL = {3: 4, 5: 9, 10: 19, 20: 30}
+"""The largest number of steps that the entries of a number of steps are tried with."""
 SLACK = 0.2
 """The decibels of PSNR that a choice may lose, about the spread between seeds on so many crops."""
 ROUNDING = 0.05
@@ -85,6 +85,10 @@ class Trials:
         x = sampler(self.y, seed=0)
         return score(x, self.truth), float(psnr(x.clamp(-1, 1), self.truth).mean()) if x.isfinite().all() else -1e9
 
+    def steady(self, entry: Entry, steps: int, own: float) -> bool:
+        """Whether the PSNR of an entry, ``own`` at its number of steps, does not fall by more steps."""
+        return self.measure(entry, UNTIL[steps])[1] >= own - SLACK
+
 
 def settings(entry: Entry) -> tuple[Any, ...]:
     return entry["w"], entry["mode"], entry["start"], entry["end"]
@@ -113,7 +117,7 @@ def choose(trials: Trials, tried: list[Entry], steps: int, floor: float) -> tupl
     found = [(*trials.measure(entry, steps), entry) for entry in tried]
     found.sort(key=lambda row: (row[1] < floor, -row[0]))
     for value, own, entry in found:
-        if own < floor or steps not in UNTIL or trials.measure(entry, UNTIL[steps])[1] >= own - SLACK:
+        if own >= floor and trials.steady(entry, steps, own):
             return entry, value, own
     value, own, entry = max(found, key=lambda row: row[1])
     return entry, value, own
@@ -129,8 +133,10 @@ def order(prior: str, photos: Path, out: Path, count: int, tasks: list[str], noi
             key: Entry = dict(zip(ORDER, (prior, task, noise_std, steps), strict=True))
             found = next((e for e in entries if all(e[name] == key[name] for name in ORDER)), None)
             if found and found["mode"] not in LIMITED and found["score"] >= swept - ROUNDING:
-                chosen, swept, floor = found, found["score"], trials.measure(found, steps)[1] - SLACK
-                continue
+                own = trials.measure(found, steps)[1]
+                if trials.steady(found, steps, own):
+                    chosen, swept, floor = found, found["score"], own - SLACK
+                    continue
             best, value, own = choose(trials, list(candidates(entries, key, chosen, operator)), steps, floor)
             chosen = {
                 **key,

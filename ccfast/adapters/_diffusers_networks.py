@@ -137,12 +137,7 @@ def takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
 class Called(nn.Module):
     """A network of diffusers as a Denoiser calls it, network(x, t, **kwargs), which returns the output alone.
 
-    The output is guided where ``guidance`` is a number and the keyword arguments have ``negative_kwargs``,
-
-        F = F_negative + guidance (F_positive - F_negative),
-
-    in two calls, on the channels of x; a learned variance is that of the positive call. ``return_dict=False`` avoids
-    graph breaks.
+    A distilled network is told ``guidance``. ``return_dict=False`` avoids graph breaks.
     """
 
     def __init__(self, network: Any, convention: Convention, sign: float, guidance: float | None = None) -> None:
@@ -153,12 +148,8 @@ class Called(nn.Module):
         known = "return_dict" in parameters or takes_any(parameters)
         self.options: dict[str, Any] = {"return_dict": False} if known else {}
 
-    def forward(self, x: Tensor, t: Tensor, negative_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, **kwargs: Any) -> Tensor:
         output = self.evaluate(x, t, kwargs)
-        if negative_kwargs is not None and self.guidance is not None:
-            other, channels = self.evaluate(x, t, {**kwargs, **negative_kwargs}), x.shape[1]
-            guided = torch.lerp(other[:, :channels], output[:, :channels], self.guidance)
-            output = guided if output.shape[1] == channels else torch.cat([guided, output[:, channels:]], dim=1)
         return output if self.sign == 1.0 else self.sign * output
 
     def evaluate(self, x: Tensor, t: Tensor, kwargs: Mapping[str, Any]) -> Tensor:

@@ -54,8 +54,8 @@ def from_diffusers(
         time_scale: The network's time divided by the scheduler's timestep. None: that of the class's pipeline, and 1
             for networks that are not of diffusers.
         guidance: The scale of classifier-free guidance with ``negative_kwargs``,
-            F_negative + guidance (F - F_negative), two calls for each evaluation; without ``negative_kwargs`` the
-            embedded guidance of a distilled network (``guidance_embeds`` in its config).
+            F_negative + guidance (F - F_negative), two calls for each evaluation (``Denoiser.guided``); without
+            ``negative_kwargs`` the embedded guidance of a distilled network (``guidance_embeds`` in its config).
         negative_kwargs: What replaces ``network_kwargs`` in the unconditional call.
 
     Raises:
@@ -78,7 +78,6 @@ def from_diffusers(
                 f"guidance: is that of negative_kwargs here, and {type(network).__name__} has an embedded guidance, "
                 "too; give that as network_kwargs={'guidance': tensor of one number}"
             )
-        kwargs["negative_kwargs"] = dict(negative_kwargs)
     elif guidance is not None and not embedded:
         raise ValueError(
             f"guidance: needs negative_kwargs, the arguments of the unconditional call, since {type(network).__name__} "
@@ -90,8 +89,9 @@ def from_diffusers(
             "pipeline's default is 3.5, got None"
         )
     scale = convention.scale(config, trained.times.count)
-    return Denoiser(
-        Called(network, convention, trained.sign, None if guidance is None else float(guidance)),
+    told = float(guidance) if guidance is not None and negative_kwargs is None else None
+    denoiser = Denoiser(
+        Called(network, convention, trained.sign, told),
         trained.schedule,
         trained.prediction,
         trained.times.scaled(scale, convention.backwards),
@@ -99,3 +99,6 @@ def from_diffusers(
         kwargs,
         trained.clip,
     )
+    if guidance is None or negative_kwargs is None:
+        return denoiser
+    return denoiser.guided(float(guidance), negative_kwargs, together=False)
