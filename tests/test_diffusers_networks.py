@@ -480,7 +480,6 @@ class Pipeline:
             "guidance: is that of negative_kwargs here",
         ),
     ],
-    ids=str,
 )
 def test_refusals(network, arguments, error, message):
     with pytest.raises(error, match=message):
