@@ -39,7 +39,7 @@ def everyone(case: Case) -> Iterator[tuple[str, Restore]]:
     yield from peer_ccfast.peers(case)
     for package in PACKAGES:
         if find_spec(package):
-            yield from import_module(f".{package}", __package__).peers(case)
+            yield from import_module(f".peer_{package}", __package__).peers(case)
 
 
 def case_of(denoiser: ccfast.Denoiser, task: tuple[str, float], truth: torch.Tensor) -> Case:
