@@ -44,9 +44,10 @@ def conjugate(
 def pigdm(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:
     """Published: the constant weight 1 with ancestral noise; the explicit ODE is the rival of the conjugate papers."""
     return (
-        PiGDM(1.0, "constant", eta=1.0),
         PiGDM(1.0, "constant", eta=0.0),
-        *(PiGDM(w, eta=eta) for w in (3.0, 10.0) for eta in (0.0, 1.0)),
+        PiGDM(2.0, "constant", eta=1.0),
+        PiGDM(1.0, "constant", eta=1.0),
+        *(PiGDM(w, "ode", eta=eta) for w, eta in ((3.0, 1.0), (10.0, 0.0), (10.0, 1.0))),
     )
 
 
@@ -57,7 +58,7 @@ def ddrm(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:
 
 def ddnm(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:
     """Published: 0.85."""
-    return tuple(DDNM(eta=eta) for eta in (0.0, 0.3, 0.5, 0.7, 0.85, 1.0))
+    return tuple(DDNM(eta=eta) for eta in (0.0, 0.5, 0.85, 0.3, 0.7, 1.0))
 
 
 def dps(steps: int, noise: float, pixels: int) -> tuple[Solver, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,21 +11,19 @@ from torch import Tensor
 from torch.nn import functional
 
 import ccfast
+from bench.quality.methods import BASELINES
 from bench.quality_targets.scores import RESULTS
 from ccfast.operators import Inpainting, Operator
-from ccfast.solvers import DDNM, PiGDM, Solver
 
-__all__ = ["SOLVERS", "STEPS", "TUNED", "harmonic_fill", "methods", "wiener"]
+__all__ = ["RIVALS", "STEPS", "TUNED", "harmonic_fill", "methods", "wiener"]
 
 STEPS = 20
 """The number of network evaluations of the samplers that ours is compared with."""
 TUNED = RESULTS / "tuned_baselines.json"
 """The file of their parameters, which ``bench.quality_targets.tune_baselines`` chooses on training photographs."""
 
-SOLVERS: dict[str, Callable[[dict], Solver]] = {
-    "PiGDM": lambda chosen: PiGDM(chosen["w"]),
-    "DDNM": lambda _: DDNM(eta=0.0),
-}
+RIVALS = {method.name: method for method in BASELINES if method.name in ("PiGDM", "DDNM")}
+"""The samplers that ours is compared with, each with candidates of its parameters that hold the published choice."""
 
 Method = Callable[[Tensor], Tensor]
 
@@ -56,9 +55,10 @@ def methods(denoiser: ccfast.Denoiser, task: str, operator: Operator, samples: i
     default = ccfast.Sampler(denoiser, operator)
     yield "ccfast, 5 steps", lambda y: default(y, seed=0)
     yield f"ccfast, 5 steps, mean of {samples}", lambda y: mean(default, y, samples)
-    for name, make in SOLVERS.items():
-        parameters = chosen[str(denoiser.name)][task][name]
-        sampler = ccfast.Sampler(denoiser, operator, make(parameters), steps=STEPS, start=parameters["start"])
+    for name, rival in RIVALS.items():
+        found = chosen[str(denoiser.name)][task][name]
+        solver = rival.candidates(STEPS, 0.0, math.prod(operator.shape))[found["place"]]
+        sampler = ccfast.Sampler(denoiser, operator, solver, STEPS, found["start"], found["end"])
         yield f"{name}, {STEPS} steps", lambda y, sampler=sampler: sampler(y, seed=0)
 
 

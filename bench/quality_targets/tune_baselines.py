@@ -1,8 +1,10 @@
 """The parameters of the baselines: ``python -m bench.quality_targets.tune_baselines photo --photos FOLDER``.
 
-The start of PiGDM and DDNM and the weight of PiGDM are chosen by the score of the presets' sweep, the ratio of the
-Wiener filter by PSNR, all on three of the crops of *training* photographs that the presets are found on. They are
-written into bench/results/tuned_baselines.json.
+PiGDM and DDNM are tuned by the sweep that the report's photographs have (``bench.quality.tuning``), over the same
+candidates, among them the published ones. Of a rival without a VJP, whose runs are short, the best candidate and the
+deterministic one are also tried from every other start of the presets' grid. The ratio of the Wiener filter is chosen
+by PSNR. All of it happens on crops of *training* photographs. The choices are written into
+bench/results/tuned_baselines.json.
 """
 
 from __future__ import annotations
@@ -10,20 +12,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 from pathlib import Path
 
 from torch import Tensor
 from tqdm import tqdm
 
 import ccfast
-from bench.quality_targets.baselines import SOLVERS, STEPS, TUNED, wiener
+from bench.quality.tuning import TrainingSet, tune
+from bench.quality_targets.baselines import RIVALS, STEPS, TUNED, wiener
 from bench.quality_targets.scores import TASKS
 from ccfast.app.degradations import parse_operator
 from ccfast.metrics import psnr
+from ccfast.tuning.search import GRIDS, score
 from training.crops import training_crops
-from training.preset_search import GRIDS, score
 
-WEIGHTS = {"PiGDM": (0.5, 1.0, 2.0, 4.0), "DDNM": (1.0,)}
 RATIOS = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BLURS = ("blur:3.0",)
 
@@ -35,32 +38,32 @@ def best_wiener(task: str, truth: Tensor) -> dict[str, float]:
     return {"ratio": ratio, "psnr": round(value, 3)}
 
 
-def best_start(denoiser: ccfast.Denoiser, task: str, name: str, truth: Tensor) -> dict[str, float]:
-    operator = parse_operator(task, tuple(truth.shape[1:]))
-    y = operator.forward(truth)
-
-    def run(w: float, start: float) -> float:
-        solver = SOLVERS[name]({"w": w})
-        sampler = ccfast.Sampler(denoiser, operator, solver, STEPS, start, check_finite=False)
-        return score(sampler(y, seed=0), truth)
-
-    trials = list(itertools.product(WEIGHTS[name], GRIDS[str(denoiser.name)].starts[::2]))
-    value, w, start = max((run(w, start), w, start) for w, start in tqdm(trials, desc=f"{task} {name}", leave=False))
-    return {"w": w, "start": start, "score": round(value, 3)}
+def best_rival(denoiser: ccfast.Denoiser, task: str, name: str, training: TrainingSet) -> dict[str, float | str]:
+    """The place of the best candidate, with its solver in words, its start, end and score."""
+    place, start, end, value = tune(denoiser, RIVALS[name], (task, 0.0), STEPS, training)
+    solvers = RIVALS[name].candidates(STEPS, 0.0, math.prod(training.truth.shape[1:]))
+    operator, y = training.problem((task, 0.0))
+    further = () if RIVALS[name].vjp else GRIDS[str(denoiser.name)].starts[::2]
+    for other, begin in itertools.product({place, 0}, further):
+        sampler = ccfast.Sampler(denoiser, operator, solvers[other], STEPS, begin, end, check_finite=False)
+        found = float(score(sampler(y, seed=1000), training.truth))
+        value, place, start = max((value, place, start), (found, other, begin))
+    solver = solvers[place]
+    return {"place": place, "solver": repr(solver), "start": start, "end": end, "score": round(value, 3)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior", choices=tuple(ccfast.priors.PRIORS))
     parser.add_argument("--photos", type=Path, required=True, help="folder of the unpacked packages")
-    parser.add_argument("--count", type=int, default=3, help="number of crops")
+    parser.add_argument("--methods", nargs="+", default=list(RIVALS), choices=list(RIVALS))
     arguments = parser.parse_args()
-    denoiser, truth = ccfast.load_prior(arguments.prior), training_crops(arguments.photos, arguments.count)
+    denoiser, training = ccfast.load_prior(arguments.prior), TrainingSet(arguments.photos)
     chosen = json.loads(TUNED.read_text()) if TUNED.exists() else {}
-    chosen["wiener"] = {task: best_wiener(task, truth) for task in BLURS}
+    chosen["wiener"] = {task: best_wiener(task, training_crops(arguments.photos, 3)) for task in BLURS}
     for task in TASKS:
-        row = {name: best_start(denoiser, task, name, truth) for name in SOLVERS}
-        chosen.setdefault(arguments.prior, {})[task] = row
+        row = {name: best_rival(denoiser, task, name, training) for name in arguments.methods}
+        chosen.setdefault(arguments.prior, {}).setdefault(task, {}).update(row)
         TUNED.write_text(json.dumps(chosen, indent=1, sort_keys=True) + "\n")
         tqdm.write(f"{task} {json.dumps(row)}")
 
