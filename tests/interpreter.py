@@ -26,7 +26,7 @@ def pytest_pyfunc_call(pyfuncitem):
         return None
     outcome, text = outcomes(pyfuncitem.session).get(pyfuncitem.nodeid, ("failed", "the child did not run it"))
     if outcome == "skipped":
-        pytest.skip(text)  # The child's reason is passed on.
+        pytest.skip(text)  # The child skipped the test, and its reason is passed on.
     if outcome != "passed":
         pytest.fail(text, pytrace=False)
     return True

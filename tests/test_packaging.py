@@ -83,8 +83,7 @@ def build(unpacked, tmp_path):
 
 def tracked() -> list[str]:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
-        # An unpacked source distribution has no list of files to compare with.
-        pytest.skip("needs a git checkout")
+        pytest.skip("needs a git checkout")  # An unpacked source distribution has no list of files to compare with.
     return subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split(
         "\n"
     )[:-1]
@@ -244,7 +243,7 @@ def test_reasons_are_told(monkeypatch, tmp_path):
 def test_native_code_is_here():
     """Where there is a compiler an installation falls back without an error; the suite must not run on the fallback."""
     if shutil.which(os.environ.get("CXX", "g++").split()[0]) is None:
-        pytest.skip("no C++ compiler")  # Then the fallback is right.
+        pytest.skip("no C++ compiler")  # Without one an installation has to fall back.
     assert native.REASON is None
 
 

@@ -107,7 +107,7 @@ def test_a_table_ends_at_the_estimate(name):
         sampler = Sampler(Denoiser(lambda s, t: x.to(s) + 0 * s, schedule, "sample"), OPERATOR, solver, **options)
         result = sampler(OPERATOR.forward(x), seed=0)
     except (ValueError, TypeError) as refused:
-        pytest.skip(str(refused))  # An error that says why is right, too.
+        pytest.skip(str(refused))  # A solver may refuse a "sample" network; the error is its reason.
     # These solvers end at a state of their own, or their long last step leaves fresh noise or a part of the state.
     if name.startswith(("LML", "REDDiff", "BDIA")) or (name.startswith("Conjugate") and (solver.eta or solver.lam)):
         assert torch.isfinite(result).all()

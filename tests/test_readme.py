@@ -121,7 +121,7 @@ def test_the_readme_is_short_and_has_the_two_commands():
 def test_a_block_of_code_runs_as_it_stands(block, tmp_path):
     """A block runs in a process and an empty folder of its own, as a reader would paste it, without the extras."""
     if lacking := missing(block.code):
-        pytest.skip(f"needs {', '.join(lacking)}")  # The block itself names the package it needs.
+        pytest.skip(f"needs {', '.join(lacking)}")  # The block imports an extra that is not installed.
     imported = re.findall(r"^\s*(?:import|from)\s+(\w+)", block.code, re.M)
     hidden = [name for name in EXTRAS if name not in imported]
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n{block.code}"

@@ -21,21 +21,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 import ccfast
 from ccfast.app.degradations import parse_operator
-from ccfast.metrics import psnr
 from ccfast.operators import Operator
 from ccfast.presets import ENTRIES_FILE, LIMITED, conjugate, distance, strength
-from ccfast.tuning.search import GRIDS, NAMES, REFRESHED, score
+from ccfast.tuning.search import GRIDS, NAMES, REFRESHED, Task, fidelity, score
 
 from .crops import SIZE, training_crops
 from .patches import parse_with_photographs
@@ -55,39 +55,27 @@ SIDE = 64
 Entry = dict[str, Any]
 
 
-class Trials:
-    """Restorations of the crops for one task and noise.
+def task_of(denoiser: ccfast.Denoiser, word: str, noise_std: float, crops: Tensor) -> Task:
+    """The task of a word of ``ccfast.app.degradations`` on the middle of crops (B, 3, SIZE, SIZE).
 
-    Args:
-        denoiser: The prior.
-        task: A word of ``ccfast.app.degradations``. A hidden box gets as many pixels as it has in a crop of ``SIZE``.
-        noise_std: The standard deviation of the measurement's noise.
-        crops: The crops (B, 3, SIZE, SIZE), of which the middle is used.
+    A hidden box gets as many pixels as it has in a crop of ``SIZE``.
     """
+    edge = (crops.shape[-1] - SIDE) // 2
+    truth = crops[..., edge : edge + SIDE, edge : edge + SIDE].contiguous()
+    if word.startswith("box:"):
+        word = f"box:{float(word[4:]) * crops.shape[-1] / SIDE:g}"
+    return Task(denoiser, parse_operator(word, tuple(truth.shape[1:])), truth, STEPS[0], noise_std)
 
-    def __init__(self, denoiser: ccfast.Denoiser, task: str, noise_std: float, crops: Tensor) -> None:
-        edge = (crops.shape[-1] - SIDE) // 2
-        self.truth = crops[..., edge : edge + SIDE, edge : edge + SIDE].contiguous()
-        if task.startswith("box:"):
-            task = f"box:{float(task[4:]) * crops.shape[-1] / SIDE:g}"
-        self.denoiser, self.noise_std = denoiser, noise_std
-        self.operator = parse_operator(task, tuple(self.truth.shape[1:]))
-        y = self.operator.forward(self.truth)
-        self.y = y + noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
 
-    def measure(self, entry: Entry, steps: int) -> tuple[float, float]:
-        """The score and the PSNR of an entry at a number of steps."""
-        solver = conjugate(entry["w"], entry["mode"])
-        sampler = ccfast.Sampler(
-            self.denoiser, self.operator, solver, steps, entry["start"], entry["end"], noise_std=self.noise_std,
-            check_finite=False,
-        )  # fmt: skip
-        x = sampler(self.y, seed=0)
-        return score(x, self.truth), float(psnr(x.clamp(-1, 1), self.truth).mean()) if x.isfinite().all() else -1e9
+def measure(task: Task, entry: Entry, steps: int) -> tuple[float, float]:
+    """The score and the PSNR of an entry at a number of steps."""
+    x = replace(task, steps=steps).restored(conjugate(entry["w"], entry["mode"]), entry["start"], entry["end"])
+    return score(x, task.truth), fidelity(x, task.truth)
 
-    def steady(self, entry: Entry, steps: int, own: float) -> bool:
-        """Whether the PSNR of an entry, ``own`` at its number of steps, does not fall by more steps."""
-        return self.measure(entry, UNTIL[steps])[1] >= own - SLACK
+
+def steady(task: Task, entry: Entry, steps: int, own: float) -> bool:
+    """Whether the PSNR of an entry, ``own`` at its number of steps, does not fall by more steps."""
+    return measure(task, entry, UNTIL[steps])[1] >= own - SLACK
 
 
 def settings(entry: Entry) -> tuple[Any, ...]:
@@ -112,12 +100,12 @@ def candidates(entries: list[Entry], key: Entry, chosen: Entry | None, operator:
             yield entry
 
 
-def choose(trials: Trials, tried: list[Entry], steps: int, floor: float) -> tuple[Entry, float, float]:
+def choose(task: Task, tried: list[Entry], steps: int, floor: float) -> tuple[Entry, float, float]:
     """The best candidate with its score and PSNR, among those that keep ``floor`` and do not lose by more steps."""
-    found = [(*trials.measure(entry, steps), entry) for entry in tried]
+    found = [(*measure(task, entry, steps), entry) for entry in tried]
     found.sort(key=lambda row: (row[1] < floor, -row[0]))
     for value, own, entry in found:
-        if own >= floor and trials.steady(entry, steps, own):
+        if own >= floor and steady(task, entry, steps, own):
             return entry, value, own
     value, own, entry = max(found, key=lambda row: row[1])
     return entry, value, own
@@ -126,18 +114,18 @@ def choose(trials: Trials, tried: list[Entry], steps: int, floor: float) -> tupl
 def order(prior: str, photos: Path, out: Path, count: int, tasks: list[str], noise: list[float]) -> None:
     entries: list[Entry] = json.loads(out.read_text())["entries"]
     denoiser, crops = ccfast.load_prior(prior), training_crops(photos, count)
-    for noise_std, task in itertools.product(noise, tasks):
-        trials, chosen, floor, swept = Trials(denoiser, task, noise_std, crops), None, -1e9, -1e9
-        operator = parse_operator(task, (3, SIZE, SIZE))
+    for noise_std, word in itertools.product(noise, tasks):
+        task, chosen, floor, swept = task_of(denoiser, word, noise_std, crops), None, -math.inf, -math.inf
+        operator = parse_operator(word, (3, SIZE, SIZE))
         for steps in sorted(STEPS):
-            key: Entry = dict(zip(ORDER, (prior, task, noise_std, steps), strict=True))
+            key: Entry = dict(zip(ORDER, (prior, word, noise_std, steps), strict=True))
             found = next((e for e in entries if all(e[name] == key[name] for name in ORDER)), None)
             if found and found["mode"] not in LIMITED and found["score"] >= swept - ROUNDING:
-                own = trials.measure(found, steps)[1]
-                if trials.steady(found, steps, own):
+                own = measure(task, found, steps)[1]
+                if steady(task, found, steps, own):
                     chosen, swept, floor = found, found["score"], own - SLACK
                     continue
-            best, value, own = choose(trials, list(candidates(entries, key, chosen, operator)), steps, floor)
+            best, value, own = choose(task, list(candidates(entries, key, chosen, operator)), steps, floor)
             chosen = {
                 **key,
                 "operator": type(operator).__name__,

@@ -16,12 +16,13 @@ from torch import Tensor
 import ccfast
 from ccfast.app.degradations import parse_operator
 from ccfast.operators import Operator
+from ccfast.solvers import Solver
 from ccfast.tuning.search import score
 from training.crops import training_crops
 
 from .methods import Method
 
-__all__ = ["ENDS", "SIZE", "STARTS", "Task", "TrainingSet", "measure", "tune"]
+__all__ = ["ENDS", "SIZE", "STARTS", "Task", "TrainingSet", "measure", "score_of", "tune"]
 
 STARTS = {"diffusion": (0.95, 0.5, 0.3, 0.15), "flow": (0.05, 0.5, 0.65, 0.8)}
 """The schedule times of the first state, from pure noise to H+ y with little noise, by the kind of the path."""
@@ -60,6 +61,15 @@ class TrainingSet:
         return measure((word, noise), self.truth, seed=1000)
 
 
+def score_of(
+    training: TrainingSet, denoiser: ccfast.Denoiser, solver: Solver, task: Task, steps: int, start: float, end: float
+) -> float:
+    """The score of a solver from ``start`` to ``end`` on the training set."""
+    operator, y = training.problem(task)
+    sampler = ccfast.Sampler(denoiser, operator, solver, steps, start, end, noise_std=task[1], check_finite=False)
+    return float(score(sampler(y, seed=1000), training.truth))
+
+
 def tune(
     denoiser: ccfast.Denoiser, method: Method, task: Task, steps: int, training: TrainingSet
 ) -> tuple[int, float, float, float]:
@@ -68,14 +78,10 @@ def tune(
     Raises:
         ValueError: every trial fails.
     """
-    operator, y = training.problem(task)
     solvers = method.candidates(steps, task[1], training.truth[0].numel())
 
     def value(place: int, start: float, end: float) -> float:
-        sampler = ccfast.Sampler(
-            denoiser, operator, solvers[place], steps, start, end, noise_std=task[1], check_finite=False
-        )
-        return float(score(sampler(y, seed=1000), training.truth))
+        return score_of(training, denoiser, solvers[place], task, steps, start, end)
 
     path = "flow" if denoiser.schedule.frozen == "velocity" else "diffusion"
     end, *others = ENDS[path]

@@ -19,12 +19,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ccfast
-from bench.quality.tuning import TrainingSet, tune
+from bench.quality.tuning import TrainingSet, score_of, tune
 from bench.quality_targets.baselines import RIVALS, STEPS, TUNED, wiener
 from bench.quality_targets.scores import TASKS
 from ccfast.app.degradations import parse_operator
 from ccfast.metrics import psnr
-from ccfast.tuning.search import GRIDS, score
+from ccfast.tuning.search import GRIDS
 from training.crops import training_crops
 
 RATIOS = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -42,11 +42,9 @@ def best_rival(denoiser: ccfast.Denoiser, task: str, name: str, training: Traini
     """The place of the best candidate, with its solver in words, its start, end and score."""
     place, start, end, value = tune(denoiser, RIVALS[name], (task, 0.0), STEPS, training)
     solvers = RIVALS[name].candidates(STEPS, 0.0, math.prod(training.truth.shape[1:]))
-    operator, y = training.problem((task, 0.0))
     further = () if RIVALS[name].vjp else GRIDS[str(denoiser.name)].starts[::2]
     for other, begin in itertools.product({place, 0}, further):
-        sampler = ccfast.Sampler(denoiser, operator, solvers[other], STEPS, begin, end, check_finite=False)
-        found = float(score(sampler(y, seed=1000), training.truth))
+        found = score_of(training, denoiser, solvers[other], (task, 0.0), STEPS, begin, end)
         value, place, start = max((value, place, start), (found, other, begin))
     solver = solvers[place]
     return {"place": place, "solver": repr(solver), "start": start, "end": end, "score": round(value, 3)}

@@ -122,13 +122,17 @@ class Task:
     objective: Callable[[Tensor, Tensor], float] | None = None
 
     def score(self, solver: Conjugate, start: float, end: float, every: int = 1) -> float:
-        """The score of a solver on every ``every``-th image, which is -inf where a result is not finite."""
+        """The objective of a solver on every ``every``-th image, ``score`` where the task has none."""
+        return (self.objective or score)(self.restored(solver, start, end, every), self.truth[::every])
+
+    def restored(self, solver: Conjugate, start: float, end: float, every: int = 1) -> Tensor:
+        """Every ``every``-th image, restored from its measurement."""
         y = self.operator.forward(self.truth)
-        y += self.noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+        y = y + self.noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
         sampler = Sampler(
             self.denoiser, self.operator, solver, self.steps, start, end, noise_std=self.noise_std, check_finite=False
         )
-        return (self.objective or score)(sampler(y[::every], seed=0), self.truth[::every])
+        return sampler(y[::every], seed=0)
 
 
 def fidelity(restored: Tensor, truth: Tensor) -> float:
