@@ -60,7 +60,7 @@ ccfast/kernels:
 sanitize:  ## run the CPU kernels, and the CUDA kernels in an emulator, under ASan + UBSan and TSan; needs g++ only
 	tests/sanitize.sh
 
-fuzz: .venv/installed  ## call the CPU ops at random for FUZZ_SECONDS (60) from FUZZ_SEED (0) on, under ASan + UBSan
+fuzz: .venv/installed  ## call the CPU ops at random, FUZZ_CALLS (20000) times from FUZZ_SEED (0) on, under ASan + UBSan
 	$(BIN)/python tests/fuzz.py
 
 .venv/installed: pyproject.toml setup.py $(wildcard csrc/*.* csrc/cpu/*.* csrc/cuda/*.*)

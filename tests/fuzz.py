@@ -1,12 +1,13 @@
 """Random calls of every op, right and wrong, in a build of the ops under ASan and UBSan. ``make fuzz``
 
-    python tests/fuzz.py [--seconds 60] [--seed 0]        # makes one call a seed, from this seed on
-    python tests/fuzz.py --seed 1234 --seconds 0          # repeats the call of this seed
+    python tests/fuzz.py [--calls 20000] [--seed 0]      # makes one call a seed, from this seed on
+    python tests/fuzz.py --seed 1234 --calls 1            # repeats the call of this seed, and prints it
 
 Half of the calls are at an edge: freed storage, shared memory, other shapes, dtypes and devices, counts and numbers out
 of range. A call that is right must write what the definition in float64 says, and change nothing else. A wrong one
 must be refused by a Python exception whose sentence names an argument. The parent builds the library with g++ and runs
-the calls in a child, under the preloaded sanitizer; where that ends with a report, it prints the seed.
+the calls in a child, under the preloaded sanitizer; where that ends with a report, it prints the seed. The number of
+calls is fixed, not the time, so that a fast machine makes the calls that a slow one makes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +63,7 @@ def runtime(name: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def parent(seconds: float, seed: int) -> int:
+def parent(calls: int, seed: int) -> int:
     library = build()
     # The sanitizer looks for __cxa_throw when it starts, so libstdc++, which defines it, must be preloaded as well.
     preload = [runtime(name) for name in ("libasan.so", "libstdc++.so.6")]
@@ -77,7 +77,7 @@ def parent(seconds: float, seed: int) -> int:
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         command = [sys.executable, __file__, "--library", library, "--current", current.name]
-        done = subprocess.run([*command, "--seconds", str(seconds), "--seed", str(seed)], env=environment, cwd=ROOT)
+        done = subprocess.run([*command, "--calls", str(calls), "--seed", str(seed)], env=environment, cwd=ROOT)
         last = Path(current.name).read_text()
     if done.returncode not in (0, 1):
         print(f"the process ended with {done.returncode} in the call of seed {last}", file=sys.stderr)
@@ -150,28 +150,25 @@ def trial(call, verdict: str) -> str | None:
     return None
 
 
-def child(seconds: float, seed: int, library: str, current: str) -> int:
+def child(calls: int, seed: int, library: str, current: str) -> int:
     load(library)
     torch.set_num_threads(2)
     warnings.simplefilter("ignore")  # Casts to a wrong dtype warn about lost values.
-    counts, end, first = {}, time.monotonic() + seconds, seed
+    counts, first = {}, seed
     with open(current, "r+b", buffering=0) as place:
-        while True:
+        for seed in range(first, first + calls):
             place.seek(0)
             place.write(f"{seed:<20}".encode())
             call, verdict = make(seed)
-            if not seconds:
+            if calls == 1:
                 print(call, flush=True)
             problem = trial(call, verdict)
             if problem:
-                print(f"seed {seed}: {problem}\n{call}\nagain: python tests/fuzz.py --seed {seed} --seconds 0")
+                print(f"seed {seed}: {problem}\n{call}\nagain: python tests/fuzz.py --seed {seed} --calls 1")
                 return 1
             counts[call.op, verdict] = counts.get((call.op, verdict), 0) + 1
-            seed += 1
-            if time.monotonic() >= end:
-                break
     ops = sorted({op for op, _ in counts})
-    print(f"fuzz: seeds {first} to {seed - 1}: " + ", ".join(
+    print(f"fuzz: seeds {first} to {first + calls - 1}: " + ", ".join(
         f"{op} {sum(n for (o, v), n in counts.items() if o == op and v == 'accept')} right and "
         f"{sum(n for (o, v), n in counts.items() if o == op and v == 'refuse')} wrong" for op in ops))  # fmt: skip
     return 0
@@ -179,14 +176,14 @@ def child(seconds: float, seed: int, library: str, current: str) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=float(os.environ.get("FUZZ_SECONDS", "60")))
+    parser.add_argument("--calls", type=int, default=int(os.environ.get("FUZZ_CALLS", "20000")))
     parser.add_argument("--seed", type=int, default=int(os.environ.get("FUZZ_SEED", "0")), help="the first one")
     parser.add_argument("--library", help=argparse.SUPPRESS)
     parser.add_argument("--current", help=argparse.SUPPRESS)
     given = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
     sys.exit(
-        child(given.seconds, given.seed, given.library, given.current)
+        child(given.calls, given.seed, given.library, given.current)
         if given.library
-        else parent(given.seconds, given.seed)
+        else parent(given.calls, given.seed)
     )

@@ -362,7 +362,7 @@ def pack(rng: random.Random) -> Call:
             return {}
         packed = [_packed(part, given["groups"], given["spectrum"].shape) for part in (want.value, want.size)]
         certain = _packed(want.certain.double(), given["groups"], given["spectrum"].shape)
-        lone = (shape[0] * shape[1] // given["groups"]) % 2
+        lone = (want.value.shape[0] * want.value.shape[1] // given["groups"]) % 2
         sure = (certain.real > 0) & ((certain.imag > 0) | bool(lone))
         return {"spectrum": Want(packed[0], packed[1].real + packed[1].imag, sure)}
 

@@ -114,6 +114,8 @@ def of_another_shape(rng: random.Random, call: Call, name: str, place: int | Non
         return ACCEPT if changed.ndim and len(changed) == len(old) else REFUSE
     if name == "scratch":
         return ACCEPT if changed.numel() == old.numel() else REFUSE
+    if call.op == "fourier_pack" and name == "terms":
+        return ACCEPT if pack_fits(call) else REFUSE
     return ACCEPT if name in fits and fits[name](tuple(changed.shape), call) else REFUSE
 
 
@@ -144,6 +146,20 @@ def mask_fits(sizes: tuple[int, ...], call: Call) -> bool:
 def constant_fits(sizes: tuple[int, ...], call: Call) -> bool:
     shape = tuple(call.arguments["spectrum"].shape)
     return len(sizes) == 3 and sizes[0] in (1, call.arguments["groups"]) and sizes[1:] == shape[1:]
+
+
+def pack_fits(call: Call) -> bool:
+    """Whether the terms have one shape whose planes fill the spectrum; 2k - 1 and 2k planes take k complex ones."""
+    given = call.arguments
+    (shape, *others), groups = [tuple(term.shape) for term in given["terms"]], given["groups"]
+    if any(other != shape for other in others) or len(shape) not in (3, 4) or not shape[0] or not groups:
+        return False
+    if not all(scale_fits(tuple(scale.shape), call) for scale in given.get("scales") or ()):
+        return False
+    planes = shape[0] * shape[1]
+    pairs = groups * ((planes // groups + 1) // 2)
+    fits = planes % groups == 0 and groups % shape[0] == 0
+    return fits and tuple(given["spectrum"].shape) == (pairs, *(1, *shape[2:])[-2:])
 
 
 @of_a_tensor(2)
