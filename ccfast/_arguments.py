@@ -21,6 +21,7 @@ from .engine.restoration import Draws
 from .operators import Operator
 from .schedules import Array, Schedule, count_of
 from .solvers import Solver
+from .solvers.solver import check_fraction
 from .times import default_grid
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "check_flag",
     "check_kinds",
     "check_noise",
+    "check_start_noise",
     "extent",
     "is_integer",
     "noise_of_images",
@@ -75,6 +77,15 @@ def check_noise(noise_std: float) -> float:
             stacklevel=4,
         )
     return float(noise_std)
+
+
+def check_start_noise(start_noise: float | None) -> float | None:
+    """None or a number in [0, 1]; an error otherwise."""
+    if start_noise is None:
+        return None
+    if isinstance(start_noise, bool) or not isinstance(start_noise, int | float | np.number):
+        raise TypeError(f"start_noise: must be a number in [0, 1] or None, got {start_noise!r}")
+    return check_fraction("start_noise", float(start_noise))
 
 
 def solver_and_times(

@@ -22,6 +22,7 @@ from ._arguments import (
     check_flag,
     check_kinds,
     check_noise,
+    check_start_noise,
     extent,
     is_integer,
     noise_of_images,
@@ -108,6 +109,10 @@ class Sampler:
             warn where their values can hardly be meant.
         nan: "raise" a ``ccfast.errors.NonFiniteError`` for images that are not finite, which names them and holds the
             others; or "return" them as they are, with a RuntimeWarning that names them.
+        start_noise: fraction s of the noise that the run begins with, x = mu m + s sigma noise, where m is the mean of
+            the initial state (see ``x_init`` of a call). 1: a run is a sample; 0: it begins at the mean, and its result
+            does not depend on the seed. What that result is, docs/solvers.md derives: for a Gaussian prior the mean of
+            all samples. Below 1 only where no step draws noise. None: that of the preset, or 1.
 
     Raises:
         TypeError, ValueError: an argument breaks its rule; the message says name, rule and value.
@@ -132,6 +137,7 @@ class Sampler:
         check_finite: bool = True,
         clip: Clip | Literal["auto"] = "auto",
         nan: str = "raise",
+        start_noise: float | None = None,
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         check_kinds(denoiser, operator)
@@ -140,7 +146,7 @@ class Sampler:
             check_flag(name, value)
         if nan not in ("raise", "return"):
             raise ValueError(f"nan: must be 'raise' or 'return', got {nan!r}")
-        noise_std = check_noise(noise_std)
+        noise_std, start_noise = check_noise(noise_std), check_start_noise(start_noise)
         solver, grid = solver_and_times(denoiser, operator, solver, steps, (start, end), times, noise_std)
         if hard_consistency and noise_std:
             raise ValueError(
@@ -149,8 +155,9 @@ class Sampler:
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
         self.clip, self.nan = denoiser.clip if isinstance(clip, str) and clip == "auto" else check_clip(clip), nan
+        self.start_noise = 1.0 if start_noise is None else start_noise
         with settled(torch.device("cpu")):
-            plan = replace(solver.plan(denoiser, operator, grid, noise_std), clip=self.clip)
+            plan = self._planned(grid, noise_std)
             self._network = Network(denoiser, device, autocast, compile_network)
         self.device = self._network.device
         with settled(self.device):
@@ -200,9 +207,9 @@ class Sampler:
             seed: an integer, or one for each image. All randomness of image b follows from its seed and, where one
                 integer serves the batch, its place b, never from the rest of the batch. None: a seed from torch's
                 generator; a torch.Generator: a seed from that.
-            x_init: state at the first time (B, *shape), in place of mu H+ y + sigma noise (where the measurement is
-                noisy, mu V s^2/(s^2 + noise_std^2) V^T H+ y + sigma noise); or the states at the first two times, as
-                ``invert`` returns them, for a solver that looks back at states.
+            x_init: state at the first time (B, *shape), in place of mu m + start_noise sigma noise, where the mean m is
+                H+ y, and where the measurement is noisy V s^2/(s^2 + noise_std^2) V^T H+ y; or the states at the first
+                two times, as ``invert`` returns them, for a solver that looks back at states.
             operator: H of this call, of the same class, kind and shape as the sampler's: nothing is planned again.
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised
                 estimate (a tensor of its own). When it returns True the run stops and the state that this step
@@ -377,6 +384,11 @@ class Sampler:
             x[index] = self._run(self._program_at(level), y[index], operator.take(index), own, batch)
         return x
 
+    def _planned(self, times: Array, noise_std: float) -> Plan:
+        """The plan for a grid of times and a level of noise."""
+        plan = self.solver.plan(self.denoiser, self.operator, times, noise_std)
+        return replace(plan, clip=self.clip, start_noise=self.start_noise)
+
     def _program_at(self, level: float) -> Program:
         """The program for a level of noise, planned when it is asked for the first time."""
         if level == self.plan.noise_std:
@@ -388,8 +400,7 @@ class Sampler:
         if program is None:
             times = np.array(self.plan.times)
             with settled(self.device):
-                plan = replace(self.solver.plan(self.denoiser, self.operator, times, level), clip=self.clip)
-                program = Program(plan, self._network, self._program.backend, self.operator)
+                program = Program(self._planned(times, level), self._network, self._program.backend, self.operator)
         with self._lock:
             self._levels[level] = program
             self._levels.move_to_end(level)

@@ -168,7 +168,8 @@ def test_one_graph_serves_every_schedule_of_its_length():
     operator, network, store = AveragePooling(SHAPE, 4), Network(), Store(Replayer())
     y = measured(operator)
     samplers = [
-        make(operator, Conjugate(w), True, store, network, steps=3, start=start) for w, start in ((2, 0.4), (5, 0.7))
+        make(operator, Conjugate(w), True, store, network, steps=3, start=start, start_noise=start_noise)
+        for w, start, start_noise in ((2, 0.4, 1.0), (5, 0.7, 0.0), (2, 0.4, 0.3))
     ]
     for sampler in [*samplers, *samplers]:
         assert torch.equal(sampler(y, seed=0), eager(sampler)(y, seed=0))

@@ -59,7 +59,8 @@ class Bound:
         self._input = program.network.dtype or like.dtype
         self._mask, self._dimensions = operator.kind == "mask", len(operator.shape)
         self._like, self._modes = like.new_empty(0), _modes(plan, operator)
-        self.start = Row([(("z", 0), float(plan.sigma[0]), None), (("x", 0), float(plan.mu[0]), None)])
+        noise = plan.start_noise * float(plan.sigma[0])
+        self.start = Row([(("z", 0), noise, None), (("x", 0), float(plan.mu[0]), None)])
         self._terms = [[self._term(term) for term in step.row] for step in plan.steps]
         self.rows = [Row(terms) for terms in self._terms]
         weights = [self._over_modes(step.weight) for step in plan.steps]

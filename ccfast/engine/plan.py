@@ -155,10 +155,12 @@ class Plan:
         noise_std: The standard deviation of the measurement's noise in units of the data, which shrinks the initial
             state.
         clip: how x0hat is clipped before anything is made of it; ``ccfast.engine.clipping`` has the formulas.
+        start_noise: The fraction of the noise with which the initial state begins, in [0, 1].
         kernels: what runs the row of each step and why, once a sampler has bound the plan; empty before.
 
     Raises:
-        ValueError: an unknown register, a coefficient that is not finite, or history used before there is any.
+        ValueError: an unknown register, a coefficient that is not finite, history used before there is any, or a
+            ``start_noise`` below 1 where steps draw noise.
     """
 
     solver: str
@@ -169,6 +171,7 @@ class Plan:
     product: str = "reverse"
     noise_std: float = 0.0
     clip: Clip = None
+    start_noise: float = 1.0
     kernels: tuple[str, ...] = field(default=(), compare=False)
     _reads: tuple[frozenset[Key], ...] = field(init=False, repr=False, compare=False)
 
@@ -195,6 +198,17 @@ class Plan:
                 self._check_finite(k, "the residual's weight", step.weight)
         for column in (self.times, self.mu, self.sigma):
             column.setflags(write=False)
+        self._check_start()
+
+    def _check_start(self) -> None:
+        if not 0.0 <= self.start_noise <= 1.0:
+            raise ValueError(f"start_noise: must lie in [0, 1], got {self.start_noise}")
+        if self.start_noise < 1.0 and (drawing := [k for k, reads in enumerate(self._reads) if ("z", 0) in reads]):
+            why = " with noise in the measurement" * bool(self.noise_std)
+            raise ValueError(
+                f"start_noise: must be 1 where steps draw fresh noise, as step {drawing[0]} of {self.solver} does{why}"
+                f": a run that begins with less has less than they assume, and is no mean either; got {self.start_noise}"
+            )
 
     def _check_register(self, k: int, register: str, age: int, own: set[str]) -> None:
         name = f"{register}{age or ''}"
@@ -277,6 +291,8 @@ class Plan:
         lines = [f"{self.solver}: {len(self.steps)} steps, t = {self.times[0]:g} to {self.times[-1]:g}"]
         if self.noise_std:
             lines[0] += f", noise_std {self.noise_std:g}"
+        if self.start_noise != 1.0:
+            lines[0] += f", from {self.start_noise:g} of the initial noise" if self.start_noise else ", from the mean"
         if self.clip is not None:
             limits = limits_of(self.clip)
             how = f"to {limits[0]:g} .. {limits[1]:g}" if isinstance(limits, tuple) else "by dynamic thresholding"
