@@ -1,27 +1,29 @@
 """Degradations: the words of the command line for operators.
 
-A word like ``pool:4`` names an operator and its parameters; ``_WORDS`` holds all of them and what they mean. A word is
+A word like ``pool:4`` names an operator and its parameters; ``words`` holds all of them and what they mean. A word is
 read once, before any image is, into a ``Degradation``, which builds the operator for each image shape.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import operators
 from ..operators import Operator
-from .images import load_image
+from .mask_files import DEFAULT, MaskOptions, read_mask
+from .words import WORDS
 
-__all__ = ["Degradation", "line_kernel", "parse_degradation", "parse_operator", "word_list"]
+__all__ = ["Degradation", "fitting_mask", "line_kernel", "parse_degradation", "parse_operator"]
 
 Shape = tuple[int, int, int]
 """The shape of a colour image, (3, H, W)."""
+OWN_ALPHA = "alpha"
+"""What stands in place of the file for a mask that is the alpha channel of each image."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,18 @@ class Degradation:
         build: makes the operator for images of a shape (3, H, W); the seed chooses the pixels of a random mask.
         factor: the sides of the image over those of the measurement, by which image sides must be divisible.
         channels: the number of channels of a measurement.
+        notes: what there is to say of what the word named, for people.
+        own_alpha: whether the mask is the alpha channel of each image itself.
+        mask: makes the mask, bool (3, H, W), of a degradation that hides pixels, as ``build`` makes its operator.
     """
 
     text: str
     build: Callable[[Shape, int], Operator]
     factor: int = 1
     channels: int = 3
+    notes: tuple[str, ...] = ()
+    own_alpha: bool = False
+    mask: Callable[[Shape, int], Tensor] | None = None
 
     def image_shape(self, measurement_shape: tuple[int, ...]) -> Shape:
         """Shape (3, H, W) of the image that a measurement of this shape belongs to."""
@@ -57,76 +65,78 @@ def parse_operator(text: str, shape: tuple[int, ...], seed: int = 0) -> Operator
     return parse_degradation(text).build((shape[0], shape[1], shape[2]), seed)
 
 
-def word_list() -> str:
-    """Every word with its meaning, one a line, as the command line shows them."""
-    lines = []
-    for example, meaning, _ in _WORDS.values():
-        first, *rest = meaning.splitlines()
-        lines += [f"  {example:<16}{first}", *(f"{'':<18}{line}" for line in rest)]
-    return "\n".join(lines)
-
-
-def parse_degradation(text: str) -> Degradation:
+def parse_degradation(text: str, masks: MaskOptions = DEFAULT) -> Degradation:
     """Read a word.
+
+    Args:
+        text: the word.
+        masks: how a mask file is read.
 
     Raises:
         ValueError: the word is unknown, its number is out of range, or its mask cannot be read.
     """
     word, colon, arguments = text.partition(":")
-    if word not in _WORDS:
-        raise ValueError(f"operator: must be one of {', '.join(e for e, _, _ in _WORDS.values())}, got {text!r}")
-    example, _, read = _WORDS[word]
+    if word not in WORDS:
+        raise ValueError(f"operator: must be one of {', '.join(w.example for w in WORDS.values())}, got {text!r}")
+    example, read = WORDS[word].example, _READERS[word]
     if bool(colon) != (":" in example):
         raise ValueError(f"operator: must look like {example!r}, got {text!r}")
-    return read(text, arguments)
+    return read(text, arguments, masks) if word == "mask" else read(text, arguments)
 
 
 # ------------------------------------------------------------------------------------------------ masks
+def _masked(text: str, mask: Callable[[Shape, int], Tensor], notes: Sequence[str] = ()) -> Degradation:
+    """The degradation that hides what the mask, bool (3, H, W), does not observe."""
+    return Degradation(text, lambda shape, seed: operators.Inpainting(mask(shape, seed)), notes=tuple(notes), mask=mask)
+
+
 def _inpaint(text: str, arguments: str) -> Degradation:
     fraction = _number(
         text, arguments, "the fraction of pixels observed, more than 0 and at most 1", lambda v: 0 < v <= 1
     )
 
-    def build(shape: Shape, seed: int) -> Operator:
+    def mask(shape: Shape, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        mask = torch.rand(1, *shape[1:], generator=generator, dtype=torch.float64) < fraction
-        return operators.Inpainting(mask.expand(shape))
+        observed = torch.rand(1, *shape[1:], generator=generator, dtype=torch.float64) < fraction
+        return observed.expand(shape)
 
-    return Degradation(text, build)
+    return _masked(text, mask)
 
 
 def _box(text: str, arguments: str) -> Degradation:
     fraction = _number(text, arguments, "the hidden fraction of each side, between 0 and 1", lambda v: 0 < v < 1)
 
-    def build(shape: Shape, seed: int) -> Operator:
-        mask = torch.ones(shape, dtype=torch.bool)
+    def mask(shape: Shape, seed: int) -> Tensor:
+        observed = torch.ones(shape, dtype=torch.bool)
         top, left, bottom, right = (
             *(round(n * (1 - fraction) / 2) for n in shape[1:]),
             *(round(n * (1 + fraction) / 2) for n in shape[1:]),
         )
-        mask[:, top:bottom, left:right] = False
-        return operators.Inpainting(mask)
+        observed[:, top:bottom, left:right] = False
+        return observed
 
-    return Degradation(text, build)
+    return _masked(text, mask)
 
 
-def _mask(text: str, path: str) -> Degradation:
-    mask = load_image(path)
-    if not ((mask == 1) | (mask == -1)).all():
-        grey = int(((mask != 1) & (mask != -1)).any(0).sum())
+def _mask(text: str, path: str, masks: MaskOptions = DEFAULT) -> Degradation:
+    if path == OWN_ALPHA:
+        return Degradation(text, _refuse_to_build, own_alpha=True)
+    observed, notes = read_mask(path, masks)
+    return _masked(text, lambda shape, seed: fitting_mask(observed, path, shape), notes)
+
+
+def fitting_mask(mask: Tensor, name: str, shape: Shape) -> Tensor:
+    """The mask, bool (3, H, W), that errors call ``name``, if it is as large as the image."""
+    if mask.shape != shape:
         raise ValueError(
-            f"mask: every pixel must be black (hidden) or white (observed), got {path!r} with {grey} others"
+            f"mask: must be as large as the image, {shape[2]} x {shape[1]}, got {name!r} with "
+            f"{mask.shape[2]} x {mask.shape[1]}"
         )
+    return mask
 
-    def build(shape: Shape, seed: int) -> Operator:
-        if mask.shape != shape:
-            raise ValueError(
-                f"mask: must be as large as the image, {shape[2]} x {shape[1]}, got {path!r} with "
-                f"{mask.shape[2]} x {mask.shape[1]}"
-            )
-        return operators.Inpainting(mask > 0)
 
-    return Degradation(text, build)
+def _refuse_to_build(shape: Shape, seed: int) -> Operator:
+    raise ValueError("mask: 'mask:alpha' is the alpha channel of each image, and works with ccfast restore alone")
 
 
 # ------------------------------------------------------------------------------------------------ sub-sampling
@@ -199,33 +209,15 @@ def _factor(text: str, arguments: str) -> int:
     return int(_number(text, arguments, rule, lambda v: v.is_integer() and 2 <= v <= 64))
 
 
-class _Word(NamedTuple):
-    """An example of a word, its meaning as ``ccfast restore --help`` prints it, and the function that reads it.
-
-    The function is called with the whole text and with what stands behind the colon.
-    """
-
-    example: str
-    meaning: str
-    read: Callable[[str, str], Degradation]
-
-
-_WORDS = {
-    "inpaint": _Word(
-        "inpaint:0.5",
-        "random pixels observed, the fraction given; which ones follows from --seed and the image size",
-        _inpaint,
-    ),
-    "box": _Word("box:0.25", "a box in the centre hidden, its sides the fraction given of those of the image", _box),
-    "mask": _Word("mask:FILE", "pixels observed where the image FILE is white, hidden where it is black", _mask),
-    "pool": _Word("pool:4", "mean of 4 x 4 tiles", _pool),
-    "bicubic": _Word("bicubic:4", "bicubic downsampling by 4", _bicubic),
-    "gray": _Word("gray", "greyscale (Rec. 601)", _gray),
-    "blur": _Word("blur:3.0", "Gaussian blur, the standard deviation in pixels, reflected borders", _blur),
-    "motion": _Word(
-        "motion:15,30",
-        "motion blur, length in pixels and angle in degrees, circular borders (what leaves on one side\n"
-        "enters on the other; on a photograph blurred by a camera the borders will show it)",
-        _motion,
-    ),
+_READERS: dict[str, Callable[..., Degradation]] = {
+    "inpaint": _inpaint,
+    "box": _box,
+    "mask": _mask,
+    "pool": _pool,
+    "bicubic": _bicubic,
+    "gray": _gray,
+    "blur": _blur,
+    "motion": _motion,
 }
+"""The functions that read each word, called with the whole text and with what stands behind the colon; that of a mask
+with how masks are read, too."""

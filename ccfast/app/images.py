@@ -1,6 +1,6 @@
 """Image files to tensors and back.
 
-An image is a float32 tensor, (3, H, W) or (1, H, W), in which the value 0 of an 8-bit file is -1 and 255 is 1:
+An image is a float32 tensor, (3, H, W) or (1, H, W), in which the value 0 of a file is -1 and white is 1. For 8 bits:
 
     x = v / 127.5 - 1,    v = round(127.5 (x + 1)), where x is first clamped to [-1, 1]
 
@@ -15,17 +15,22 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-__all__ = ["check_output", "load_image", "save_image", "to_picture", "write_picture"]
+from .picture_files import as_pillow, check_output, encode, write_bytes
+from .pictures import Picture, UnsupportedError, read_picture
 
-# The formats whose decoders say how many bits a sample has. Others (AVIF, JPEG 2000) lower deep samples to 8 bits
-# without a word.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-_DEEP_MODES = ("I", "F")
-_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+__all__ = [
+    "as_samples",
+    "as_tensor",
+    "check_opaque",
+    "check_output",
+    "load_image",
+    "save_image",
+    "to_picture",
+    "write_picture",
+]
 
 
 def load_image(path: str | os.PathLike[str], *, alpha: Literal["refuse", "drop"] = "refuse") -> Tensor:
@@ -34,69 +39,39 @@ def load_image(path: str | os.PathLike[str], *, alpha: Literal["refuse", "drop"]
     Greyscale and palette images become RGB. The EXIF orientation is applied, colour profiles are ignored.
 
     Args:
-        path: a PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file with 8 bits a sample and one frame.
+        path: a PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file of 8 bits a sample (PNG and TIFF: 8 or 16) and one frame.
         alpha: what to do with pixels that are not opaque: "refuse" raises, "drop" takes their colours as they are.
 
     Raises:
-        ValueError: the file is missing, truncated or no image of these formats; it has more than 8 bits a sample,
-            another colour space (CMYK, LAB, YCbCr), several frames, or pixels that are not opaque.
+        ValueError: as ``read_picture``; or the file has pixels that are not opaque.
     """
     if alpha not in ("refuse", "drop"):
         raise ValueError(f"alpha: must be 'refuse' or 'drop', got {alpha!r}")
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _check_kind(path, image)
-            has_alpha = image.has_transparency_data
-            upright = ImageOps.exif_transpose(image).convert("RGBA" if has_alpha else "RGB")
-    except _UnsupportedError:
-        raise
-    except Exception as error:  # Broken data makes decoders raise OSError, SyntaxError, zlib.error, ...
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(
-            f"path: must be a readable image ({', '.join(_FORMATS)}), got {str(path)!r}: {reason}"
-        ) from error
-    pixels = np.array(upright)
-    if has_alpha and alpha == "refuse" and pixels[..., 3].min() < 255:
-        share = float((pixels[..., 3] < 255).mean())
-        raise ValueError(
-            f"path: every pixel must be opaque (or drop the transparency with alpha='drop'), got {str(path)!r} with "
-            f"{share:.1%} of its pixels transparent"
+    picture = read_picture(path)
+    if alpha == "refuse":
+        check_opaque(picture, path)
+    return as_tensor(picture.pixels).expand(3, -1, -1).contiguous()
+
+
+def check_opaque(picture: Picture, path: str | os.PathLike[str]) -> None:
+    """Raise unless every pixel is opaque."""
+    if picture.alpha is not None and picture.alpha.min() < picture.largest:
+        share = float((picture.alpha < picture.largest).mean())
+        raise UnsupportedError(
+            f"path: every pixel must be opaque (or --keep-alpha restores the colours under the transparency, and "
+            f"--drop-alpha leaves it out), got {str(path)!r} with {share:.1%} of its pixels transparent"
         )
-    return torch.from_numpy(pixels[..., :3]).permute(2, 0, 1).contiguous().to(torch.float32).div_(127.5).sub_(1.0)
 
 
-class _UnsupportedError(ValueError):
-    """The file is a readable image of a kind that is refused."""
+def as_tensor(samples: np.ndarray) -> Tensor:
+    """Samples (H, W, C) of 8 or 16 bits as an image (C, H, W), float32 in [-1, 1]."""
+    half = np.iinfo(samples.dtype).max / 2
+    values = torch.from_numpy(samples.astype(np.float32)).permute(2, 0, 1)
+    return values.contiguous().div_(half).sub_(1.0)
 
 
-def _check_kind(path: str | os.PathLike[str], image: Image.Image) -> None:
-    # An MPO is the JPEG of a camera with previews or depth maps as further frames; the first is the photograph.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise _UnsupportedError(f"path: must hold one image, got {str(path)!r} with {frames} frames")
-    if image.mode.split(";")[0] in _DEEP_MODES or _has_deep_samples(image):
-        raise _UnsupportedError(
-            f"path: must have 8 bits a sample, got {str(path)!r} with more (mode {image.mode}); convert it first, for "
-            "rounding it here would lose what it holds"
-        )
-    if image.mode not in _MODES:
-        raise _UnsupportedError(f"path: must be RGB, greyscale or palette, got {str(path)!r} with mode {image.mode}")
-
-
-def _has_deep_samples(image: Image.Image) -> bool:
-    """Whether Pillow would lower 16-bit samples to 8 bits, in mode "RGB", which only the file's raw mode tells."""
-    for tile in image.tile:  # type: ignore[attr-defined]
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        raw_mode = str(arguments[0]) if arguments else ""
-        if ";16" in raw_mode and not raw_mode.startswith("BGR"):  # "BGR;16" is a BMP with 5 or 6 bits a sample.
-            return True
-        if tile[0] in ("ppm", "ppm_plain") and arguments[-1] > 255:  # It is the largest value of a sample.
-            return True
-    return False
-
-
-def to_picture(image: Tensor) -> Image.Image:
-    """The 8-bit Pillow image of a tensor (3, H, W) or (1, H, W), clamped to [-1, 1] and rounded.
+def as_samples(image: Tensor, dtype: np.dtype | type = np.uint8) -> np.ndarray:
+    """The samples (H, W, C) of an image (3, H, W) or (1, H, W), clamped to [-1, 1] and rounded to 8 or 16 bits.
 
     Raises:
         ValueError: the tensor has another shape, is not floating point, or holds NaN or Inf.
@@ -108,47 +83,37 @@ def to_picture(image: Tensor) -> Image.Image:
     values = image.detach().to(device="cpu", dtype=torch.float32)
     if not torch.isfinite(values).all():
         raise ValueError(f"image: must be finite, got {int((~torch.isfinite(values)).sum())} values of NaN or Inf")
-    pixels = ((values.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    scaled = ((values.clamp(-1.0, 1.0) + 1.0) * (np.iinfo(dtype).max / 2)).round()
+    return np.ascontiguousarray(scaled.permute(1, 2, 0).numpy().astype(dtype))
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """The 8-bit Pillow image of a tensor (3, H, W) or (1, H, W), clamped to [-1, 1] and rounded.
+
+    Raises:
+        ValueError: as ``as_samples``.
+    """
+    return as_pillow(Picture(as_samples(image)))
 
 
 def save_image(image: Tensor, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write a tensor (3, H, W) or (1, H, W) in [-1, 1] as an 8-bit file, whose suffix chooses PNG or JPEG (quality 95).
+    """Write a tensor (3, H, W) or (1, H, W) in [-1, 1] as an 8-bit file, whose suffix chooses the format.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all. JPEG has quality 95, WebP is lossless.
 
     Raises:
-        ValueError: the suffix is not .png, .jpg or .jpeg, or ``image`` is not such a tensor (see ``to_picture``).
+        ValueError: the suffix is none of ``SUFFIXES``, or ``image`` is not such a tensor (see ``to_picture``).
         FileExistsError: ``path`` exists and ``overwrite`` is False.
         OSError: ``path`` cannot be written.
     """
-    write_picture(to_picture(image), path, overwrite)
+    write_picture(Picture(as_samples(image)), path, overwrite)
 
 
-def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raise what ``save_image`` would raise because of ``path``, before any work is done."""
-    target = Path(path)
-    if target.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"path: must end in {', '.join(_SUFFIXES)}, got {str(path)!r}")
-    if target.is_dir():
-        raise IsADirectoryError(f"path: must be a file, got the folder {str(path)!r}")
-    if not overwrite and os.path.lexists(target):
-        raise FileExistsError(f"path: must not exist unless it may be overwritten, got {str(path)!r}")
-
-
-def write_picture(
-    picture: Image.Image, path: str | os.PathLike[str], overwrite: bool = False, **options: object
-) -> None:
-    """Write a Pillow image as ``save_image`` writes a tensor; ``options`` go to Pillow's encoder."""
+def write_picture(picture: Picture | Image.Image, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a picture, or an image of Pillow, as ``save_image`` writes a tensor."""
     check_output(path, overwrite)
-    target = Path(path)
-    file_format = _SUFFIXES[target.suffix.lower()]
-    if file_format == "JPEG":
-        options = {"quality": 95} | options
-    # The file is written beside the target and renamed, so that a crash or a full disk never leaves half a file.
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        picture.save(partial, format=file_format, **options)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    suffix = Path(path).suffix.lower()
+    if isinstance(picture, Image.Image):
+        samples = np.array(picture)
+        picture = Picture(samples if samples.ndim == 3 else samples[..., None])
+    write_bytes(path, encode(picture, suffix), overwrite)

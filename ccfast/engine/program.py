@@ -192,12 +192,10 @@ class Program:
                 alone = None if within is None else within.estimate
                 estimate = registers.estimate(step) if alone is None else alone.to(b.state.dtype)
                 stop = is_true(callback(k, estimate))
-            row, c_in, by = bound.rows[k], self.c_in[k + 1], ops if chosen[k].update else plain
+            row = bound.row_with(k, terms) if terms else bound.rows[k]
             numbers = table and table.update[k]
-            if terms:
-                row = bound.row_with(k, terms)
-                numbers = bound.numbers_of(row, c_in)
-            by.update(row, [*map(get, row.registers)], b.spare, b.input, c_in, numbers)
+            by = ops if chosen[k].update else plain
+            by.update(row, [*map(get, row.registers)], b.spare, b.input, self.c_in[k + 1], numbers)
             del output  # It would otherwise live through the next evaluation, where memory peaks.
             b.advance(registers)
             if stop:

@@ -1,0 +1,233 @@
+"""From a measurement file to restored files, with everything else that the file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from .degradations import Degradation, fitting_mask
+from .images import as_samples, as_tensor, check_opaque
+from .jobs import Job, tell
+from .levels import Level
+from .mask_files import DEFAULT, MaskOptions, mask_of
+from .picture_files import SUFFIXES, encode, write_bytes
+from .pictures import Picture, UnsupportedError, read_picture
+from .recipes import Recipe, SamplerOptions, recipe_of
+from .tiles import join_tiles, plan_tiles
+
+__all__ = ["SIZE_KEY", "Restorer", "Settings", "make_folder", "read_source"]
+
+SIZE_KEY = "ccfast:size"
+"""The PNG text in which a measurement keeps "HxW", the size of its image before that was padded for sub-sampling."""
+ROUNDING = 12**-0.5
+"""The standard deviation of rounding to whole numbers."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How files are read, restored and written.
+
+    Attributes:
+        seed: of all random numbers; sample k has ``seed + k``, while a random mask always has ``seed``.
+        force: whether files that exist are replaced.
+        alpha: "refuse", "keep" or "drop" what is not opaque.
+        to_rgb: whether other colour spaces are converted.
+        masks: how masks are read.
+        noise: the level of the noise; None: what the degradation takes by itself.
+        mean: the number of samples whose mean is one result.
+        tile: the longest side of what is restored at once, in pixels of the result; None: everything.
+        sampler: the options of the samplers.
+    """
+
+    seed: int = 0
+    force: bool = False
+    alpha: str = "refuse"
+    to_rgb: bool = False
+    masks: MaskOptions = DEFAULT
+    noise: Level | None = None
+    mean: int = 1
+    tile: int | None = None
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
+
+
+def read_source(path: Path, settings: Settings, degradation: Degradation) -> Picture:
+    """The picture of a file as the settings want it, in colour or grey."""
+    picture = read_picture(path, convert=settings.to_rgb)
+    if degradation.own_alpha or settings.alpha == "drop":
+        return picture if degradation.own_alpha else replace(picture, alpha=None)
+    if settings.alpha == "refuse":
+        check_opaque(picture, path)
+    return picture
+
+
+class Restorer:
+    """Restores measurement files on the device of the network; called with one ``Job`` at a time.
+
+    Args:
+        denoiser: the prior, for images of any size.
+        degradation: what the measurements went through.
+        settings: how.
+        progress: is called after every network evaluation.
+        note: is called with every note on a file.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        degradation: Degradation,
+        settings: Settings,
+        *,
+        progress: Callable[[], object] | None = None,
+        note: Callable[[str], object] = tell,
+    ) -> None:
+        self.degradation, self.settings, self.note = degradation, settings, note
+        # Without progress the sampler gets no callback, so that it may replay a CUDA graph.
+        callback = None if progress is None else _after_each_step(progress)
+        self.recipe: Recipe = recipe_of(denoiser, degradation, settings.sampler, callback)
+
+    def encoded(self, job: Job) -> list[bytes]:
+        """The files of a job, one for each target, which ``write`` writes."""
+        settings, source = self.settings, job.source
+        picture = read_source(source, settings, self.degradation)
+        degradation = self._fitted(picture, source)
+        measurement = _measured(picture, degradation, source)
+        noise = self._noise(picture, degradation, source)
+        factor, hw = degradation.factor, _recorded_size(picture, degradation.factor)
+        keeps = self._kept(picture, degradation, noise)
+        results = []
+        for index, target in enumerate(job.targets):
+            samples = self._restored(measurement, degradation, noise, settings.seed + index * settings.mean)
+            samples = samples[: hw[0], : hw[1]]
+            if keeps is not None:
+                np.copyto(samples, picture.pixels, where=keeps[: hw[0], : hw[1]])
+                if SUFFIXES[target.suffix.lower()] == "JPEG":
+                    self.note(f"{source}: observed pixels are kept to the bit, which JPEG then changes; .png does not")
+            result = replace(picture, pixels=samples, alpha=_fitted_alpha(picture, degradation, hw, factor))
+            result.texts = {key: text for key, text in picture.texts.items() if key != SIZE_KEY}
+            opaque = result.alpha is not None and bool((result.alpha == result.largest).all())
+            if opaque and SUFFIXES[target.suffix.lower()] in ("JPEG", "PPM"):
+                result.alpha = None
+            results.append(encode(result, target.suffix))
+        return results
+
+    def __call__(self, job: Job) -> None:
+        """Write one result to each target of the job, or none at all where one could not be computed."""
+        encoded = self.encoded(job)
+        make_folder(job)
+        for data, target in zip(encoded, job.targets, strict=True):
+            write_bytes(target, data, self.settings.force)
+
+    # ------------------------------------------------------------------------------------ one file
+    def _fitted(self, picture: Picture, source: Path) -> Degradation:
+        """The degradation of this file, which may have brought its own mask."""
+        if not self.degradation.own_alpha:
+            return self.degradation
+        if picture.alpha is None:
+            raise UnsupportedError(f"path: must have transparency for the mask 'alpha', got {str(source)!r} without")
+        mask, notes = mask_of(replace(picture, exif=None), str(source), self.settings.masks)
+        for note in notes:
+            self.note(note)
+        return replace(self.degradation, mask=lambda shape, seed: fitting_mask(mask, str(source), shape))
+
+    def _noise(self, picture: Picture, degradation: Degradation, source: Path) -> float:
+        """The standard deviation of the noise in the range of the network, [-1, 1]."""
+        if self.settings.noise is not None:
+            return self.settings.noise.std
+        return 0.0
+
+    def _kept(self, picture: Picture, degradation: Degradation, noise: float) -> np.ndarray | None:
+        """Which samples (H, W, C) of a noise-free mask stay as they were measured."""
+        if degradation.mask is None or noise:
+            return None
+        mask = degradation.mask((3, *picture.hw), self.settings.seed)
+        observed = mask if picture.pixels.shape[2] == 3 else mask.all(0, keepdim=True)
+        return observed.permute(1, 2, 0).numpy()
+
+    def _restored(self, measurement: np.ndarray, degradation: Degradation, noise: float, seed: int) -> np.ndarray:
+        """The samples of the restored picture (H, W, C), with as many channels as the result is to have."""
+        factor, settings = degradation.factor, self.settings
+        grey = measurement.shape[2] == 1 and degradation.channels == 3
+        whole = measurement.shape[0], measurement.shape[1]
+        out = np.empty((factor * whole[0], factor * whole[1], 1 if grey else 3), measurement.dtype)
+        tile = None if settings.tile is None else max(1, settings.tile // factor)
+        boxes = plan_tiles(whole, tile, -(-self.recipe.margin // factor))
+        self.recipe.begin(degradation, whole, noise, settings.seed)
+
+        def restore(box) -> Tensor:
+            y = as_tensor(box.of(measurement))
+            y = (y.expand(degradation.channels, -1, -1) if len(y) == 1 else y)[None].contiguous()
+            x = sum(self.recipe.restore(y, box, seed + k) for k in range(settings.mean)) / settings.mean
+            assert isinstance(x, Tensor)
+            return x[0].mean(0, keepdim=True) if grey else x[0]
+
+        def write(box, image: Tensor, weight: Tensor) -> None:
+            part = box.of(out)
+            if len(boxes) == 1:
+                part[:] = as_samples(image, out.dtype)
+                return
+            old = as_tensor(part)
+            part[:] = as_samples(torch.where(weight == 1, image, old + weight * (image - old)), out.dtype)
+
+        for _ in join_tiles(boxes, factor, restore, write):
+            pass
+        if measurement.shape[2] == 3 and degradation.channels == 3 and _is_grey(measurement):
+            # What is grey in colour stays grey, too.
+            return np.repeat(as_samples(as_tensor(out).mean(0, keepdim=True), out.dtype), 3, axis=2)
+        return out
+
+
+def _after_each_step(progress: Callable[[], object]) -> Callable[[int, Tensor], None]:
+    def callback(step: int, x0hat: Tensor) -> None:
+        progress()  # Its result is dropped, since a callback that returns True stops the sampler.
+
+    return callback
+
+
+def make_folder(job: Job) -> None:
+    """Make the folder of the targets, which is done late so that a job that fails leaves no empty folder."""
+    job.targets[0].parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_grey(samples: np.ndarray) -> bool:
+    """Whether all channels (H, W, C) are equal."""
+    return bool((samples == samples[..., :1]).all())
+
+
+def _measured(picture: Picture, degradation: Degradation, path: Path) -> np.ndarray:
+    """The samples of a measurement, (H, W, 1) for a grey file and where the operator gives one channel."""
+    pixels = picture.pixels
+    if degradation.channels == 1 and pixels.shape[2] == 3:
+        if not _is_grey(pixels):
+            raise ValueError(f"path: must be a greyscale image for this operator, got {str(path)!r} with colours")
+        return pixels[..., :1]
+    return pixels
+
+
+def _fitted_alpha(picture: Picture, degradation: Degradation, hw: tuple[int, int], factor: int) -> np.ndarray | None:
+    """The alpha channel of the result, enlarged where the result is larger, and none where it was the mask."""
+    if picture.alpha is None or degradation.own_alpha:
+        return None
+    if factor == 1:
+        return picture.alpha
+    height, width = (factor * side for side in picture.hw)
+    floats = Image.fromarray(picture.alpha.astype(np.float32))
+    large = np.array(floats.resize((width, height), Image.Resampling.BILINEAR)).round()
+    return large.clip(0, picture.largest).astype(picture.alpha.dtype)[: hw[0], : hw[1]]
+
+
+def _recorded_size(picture: Picture, factor: int) -> tuple[int, int]:
+    """The size (H, W) that the restored image is cropped to: the one that ``degrade`` recorded, or the whole size."""
+    full = factor * picture.hw[0], factor * picture.hw[1]
+    height, _, width = str(picture.texts.get(SIZE_KEY, "")).partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        return full
+    recorded = int(height), int(width)
+    fits = all(0 <= whole - side < factor for whole, side in zip(full, recorded, strict=True))
+    return recorded if fits else full  # A file that was edited after ``degrade`` may have another size by now.
