@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import adapters, errors, metrics, operators, presets, priors, schedules, solvers, testing, times, tuning
     from .config import show_config
     from .denoiser import Denoiser
+    from .latents import latent
     from .priors import load_prior
     from .sampler import Sampler
     from .tuning import tune
@@ -24,6 +25,7 @@ __all__ = [
     "Sampler",
     "adapters",
     "errors",
+    "latent",
     "load_prior",
     "metrics",
     "operators",
@@ -41,6 +43,7 @@ __all__ = [
 _HOMES = {
     "Denoiser": "denoiser",
     "Sampler": "sampler",
+    "latent": "latents.latent_denoiser",
     "load_prior": "priors",
     "show_config": "config",
     "tune": "tuning.tuner",

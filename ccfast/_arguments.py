@@ -18,9 +18,10 @@ from .engine.ambient import check_transforms
 from .engine.network import same_device
 from .engine.plan import Plan
 from .engine.restoration import Draws
+from .latents import Decoded
 from .operators import Operator
 from .schedules import Array, Schedule, count_of
-from .solvers import Solver
+from .solvers import LATINO, Solver
 from .solvers.solver import check_fraction
 from .times import default_grid
 
@@ -107,8 +108,11 @@ def solver_and_times(
         steps = count
     steps = count_of("steps", DEFAULT_STEPS if steps is None else steps)
     if solver is None:
-        solver = presets.GENERAL
-        preset = presets.lookup(denoiser.name, operator, steps, noise_std) if times is None else None
+        decoded = isinstance(operator, Decoded)
+        solver = LATINO() if decoded else presets.GENERAL
+        preset = None
+        if times is None and not decoded:
+            preset = presets.lookup(denoiser.name, operator, steps, noise_std)
         if preset is not None:
             solver = preset.solver
             start, end = preset.start if start is None else start, preset.end if end is None else end
@@ -209,9 +213,15 @@ class Door:
 
     def operator_of(self, given: Operator | None) -> Operator:
         """The operator of a call: the sampler's, or another of its kind and shapes."""
-        own = self.operator
+        own: Operator = self.operator
         if given is None:
             return own
+        if isinstance(own, Decoded) and not isinstance(given, Decoded):
+            return Decoded(self._like(own.pixels, given), own.autoencoder)
+        return self._like(own, given)
+
+    @staticmethod
+    def _like(own: Operator, given: Operator) -> Operator:
         if not isinstance(given, Operator):
             raise TypeError(f"operator: must be a ccfast Operator, got {type(given).__name__}")
         if (given.kind, given.shape, given.measurement_shape) != (own.kind, own.shape, own.measurement_shape):
@@ -239,6 +249,7 @@ class Door:
         largest = self.check_tensor("y", y)
         operator.check_measurement(y)
         if largest < math.inf and y.numel():
+            operator = operator.pixels if isinstance(operator, Decoded) else operator
             self.values.look_at_measurement(y, largest, operator, self.plan.noise_std)
 
     def states(

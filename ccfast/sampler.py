@@ -46,7 +46,9 @@ from .engine.plan import Plan
 from .engine.program import Callback, Program
 from .engine.restoration import Draws, Request, restore, take_back
 from .errors import NonFiniteError
+from .latents import Decoded, LatentDenoiser
 from .operators import Operator
+from .operators.proximal import proximal
 from .schedules import Array
 from .solvers import Solver
 
@@ -147,6 +149,12 @@ class Sampler:
         if nan not in ("raise", "return"):
             raise ValueError(f"nan: must be 'raise' or 'return', got {nan!r}")
         noise_std, start_noise = check_noise(noise_std), check_start_noise(start_noise)
+        self._decodes = isinstance(denoiser, LatentDenoiser) and not isinstance(operator, Decoded)
+        if isinstance(denoiser, LatentDenoiser):
+            operator = denoiser.through(operator)
+        if isinstance(operator, Decoded):
+            self._check_decoded(operator, graph, hard_consistency)
+            graph = False
         solver, grid = solver_and_times(denoiser, operator, solver, steps, (start, end), times, noise_std)
         if hard_consistency and noise_std:
             raise ValueError(
@@ -168,6 +176,15 @@ class Sampler:
         self._pool: dict[tuple[Any, ...], list[Buffers]] = {}
         self._lock = threading.Lock()
         self._stats = {"calls": 0, "images": 0, "network_evaluations": 0, "vjps": 0, "seconds": 0.0}
+
+    def _check_decoded(self, operator: Decoded, graph: bool | str, hard_consistency: bool) -> None:
+        if graph is True:
+            raise ValueError("graph: must be 'auto' or False for latents, whose autoencoder is not captured, got True")
+        if hard_consistency and not self._decodes:
+            raise ValueError(
+                f"hard_consistency: must be False where the result is latents, got True with {operator!r}; give the "
+                "operator on images, so that the result is decoded"
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A sampler is made again from its arguments: it can be pickled, copied and sent to other processes."""
@@ -341,12 +358,13 @@ class Sampler:
         """Checked arguments to result; ``now``: capture even at the first call."""
         shape = operator.image_shape(y)
         if not y.shape[0]:
-            return y.new_empty(shape)
+            return y.new_empty(self._result_shape(operator, y))
         started = time.perf_counter()
         with settled(self.device):
             self._network.prepare()
             words, batch = given.draws.words(self.device), batch or Batch(len(y))
-            request = Request(y, words, given.states, batch, self.hard_consistency, given.condition)
+            consistent = self.hard_consistency and not self._decodes
+            request = Request(y, words, given.states, batch, consistent, given.condition)
             first = max(0, len(given.states) - 1)
             x, steps = self._graphs.run(program, operator, request, given.callback is not None, now), 0
             if x is not None:
@@ -354,6 +372,10 @@ class Sampler:
             else:
                 with self._borrow(program, shape, y.dtype) as buffers:
                     x, steps = restore(program, buffers, operator, request, given.callback)
+            if self._decodes and isinstance(operator, Decoded):
+                x = operator.decoded(x)
+                if self.hard_consistency:
+                    x = proximal(operator.pixels, y, x, 0.0)
         with self._lock:
             self._stats["calls"] += 1
             self._stats["images"] += y.shape[0]
@@ -362,6 +384,12 @@ class Sampler:
             self._stats["vjps"] += products if program.product.graph else 0
             self._stats["seconds"] += time.perf_counter() - started
         return x
+
+    def _result_shape(self, operator: Operator, y: Tensor) -> tuple[int, ...]:
+        """The shape of what a run returns: states, or the images that they are decoded to."""
+        if self._decodes and isinstance(operator, Decoded):
+            return len(y), *operator.image
+        return operator.image_shape(y)
 
     def _run_levels(
         self,
@@ -376,7 +404,7 @@ class Sampler:
             places.setdefault(level, []).append(place)
         if given.callback is not None and len(places) > 1:
             raise ValueError(f"callback: sees one batch, so that noise_std must be one level, got {sorted(places)}")
-        x = y.new_empty(operator.image_shape(y))
+        x = y.new_empty(self._result_shape(operator, y))
         for level, chosen in places.items():
             index = torch.tensor(chosen, device=y.device)
             own = given._replace(draws=given.draws.take(chosen), states=tuple(state[index] for state in given.states))

@@ -20,7 +20,7 @@ from ccfast.engine.plan import Rule, Term
 from ccfast.engine.restoration import Draws, Request, restore
 from ccfast.operators import Inpainting, LinearOperator
 from ccfast.schedules import EDM, VP
-from ccfast.solvers import DDRM, DDS, DPS, Conjugate, PiGDM, Solver, Steered
+from ccfast.solvers import DDRM, DDS, DPS, LATINO, Conjugate, PiGDM, Solver, Steered
 
 pytestmark = pytest.mark.filterwarnings("ignore:jacobian. 'exact' is stable", "ignore:.*torch.jit:DeprecationWarning")
 
@@ -30,7 +30,7 @@ OPERATORS = conftest.OPERATORS + conftest.KRYLOV_OPERATORS
 SOLVERS = [entry.solver for entry in conftest.REGISTRY]
 FURTHER = [Conjugate(lam=0.1), Conjugate(order=2, eta=0.5), Conjugate(centred="rayleigh", order=2), PiGDM(eta=0.5)]
 FURTHER += [Conjugate(refresh=1.0), Conjugate(centred="rayleigh", refresh=0.5)]
-EVERY_FUNCTION = [Conjugate(), DDS()]
+EVERY_FUNCTION = [Conjugate(), DDS(), LATINO()]
 NOISY = [Conjugate(), DDRM()]
 LIBRARY = ("dense", "krylov")
 """The kinds without a kernel. Their P is the operator's own ``project``, made of torch functions that allocate."""
@@ -131,7 +131,7 @@ def test_every_solver(build, monkeypatch):
 
 @by_operator([member for member in OPERATORS if member not in MEETINGS])
 def test_every_operator(build, monkeypatch):
-    """Other classes, sizes and numbers of a kind change no function that is called, and need no solver beyond two.
+    """Other classes, sizes and numbers of a kind change no function that is called, and need no solver beyond three.
 
     Sizes and numbers change nothing for the plain functions of the reference, either, nor for coefficients over modes.
     """
@@ -146,7 +146,7 @@ FUNCTIONS = ("forward", "adjoint", "pinv", "project", "down", "lift", "encode", 
 
 
 @by_operator(FORMS)
-def test_two_solvers_call_every_function_of_an_operator_that_any_calls(build, monkeypatch):
+def test_three_solvers_call_every_function_of_an_operator_that_any_calls(build, monkeypatch):
     """This is why ``test_every_operator`` asks for no other solver."""
     operator, called = conftest.few_iterations(build()), set()
 

@@ -22,6 +22,7 @@ ROOMS = (
     ("_scheduler", "kernels"),
     ("times",),
     ("denoiser",),
+    ("latents",),
     ("testing",),
     ("engine",),
     ("solvers",),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..kernels import reference
 from ..kernels.reference import seed_words
+from ..latents import Decoded
 from ..operators import Operator
 from ..operators.conjugate_gradients import damped
 from .bound import PREPARE, Bound
@@ -143,6 +144,8 @@ def initial_mean(program: Program, bound: Bound, registers: Registers) -> Tensor
     the noise. An operator without singular values finds it by conjugate gradients.
     """
     operator, noise = registers.operator, program.plan.noise_std
+    if isinstance(operator, Decoded):
+        return operator.start(registers.measurement, noise)
     if noise and operator.kind == "krylov":
         right = operator.adjoint(registers.measurement).mul_(noise**-2)
         count = getattr(operator, "iterations", INITIAL_ITERATIONS)

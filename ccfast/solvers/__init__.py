@@ -2,6 +2,7 @@
 
 from .bdia import BDIA
 from .conjugate import Conjugate
+from .consistency import Consistency
 from .ddim import DDIM
 from .ddnm import DDNM
 from .ddpm import DDPM
@@ -12,9 +13,12 @@ from .diffpir import DiffPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
 from .heun import Heun
+from .latino import LATINO
 from .lml import LML
 from .pigdm import PiGDM
+from .psld import PSLD
 from .red_diff import REDDiff
+from .resample import ReSample
 from .solver import Solver
 from .steered import Steered
 from .unipc import UniPC
@@ -28,13 +32,17 @@ __all__ = [
     "DDS",
     "DEIS",
     "DPS",
+    "LATINO",
     "LML",
+    "PSLD",
     "Conjugate",
+    "Consistency",
     "DPMSolverPP",
     "DiffPIR",
     "Heun",
     "PiGDM",
     "REDDiff",
+    "ReSample",
     "Solver",
     "Steered",
     "UniPC",

@@ -38,6 +38,7 @@ class BDIA(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:

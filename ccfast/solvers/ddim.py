@@ -27,6 +27,7 @@ class DDIM(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def __post_init__(self) -> None:
         check_fraction("eta", self.eta)

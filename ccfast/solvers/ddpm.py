@@ -56,6 +56,7 @@ class DDPM(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def __post_init__(self) -> None:
         if self.variance not in ("small", "large", "learned"):

@@ -38,6 +38,7 @@ class DEIS(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def __post_init__(self) -> None:
         check_lower(self.lower_order_final)

@@ -10,17 +10,23 @@ from torch import Tensor
 from ..engine.plan import Rule, Step
 from ..engine.registers import Registers
 from ..kernels.reference import per_image
+from ..latents import parts_of
 from ..operators import Operator
 from .solver import Grid, Solver, check_fraction, check_weight
 
 __all__ = ["DPS"]
 
 
+def unit(x: Tensor) -> Tensor:
+    """x/||x|| of every image, 0 where it is zero."""
+    norm = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return x * per_image(torch.where(norm > 0, 1.0 / norm.where(norm > 0, 1.0), 0.0), x)
+
+
 def misfit_direction(operator: Operator, y: Tensor, x0hat: Tensor) -> Tensor:
     """-d||y - H x0hat||/d x0hat = H^T (y - H x0hat)/||y - H x0hat|| of every image; 0 where there is no misfit."""
-    misfit = y - operator.forward(x0hat)
-    norm = torch.linalg.vector_norm(misfit.flatten(1), dim=1)
-    return operator.adjoint(misfit) * per_image(torch.where(norm > 0, 1.0 / norm.where(norm > 0, 1.0), 0.0), x0hat)
+    parts = parts_of(operator)
+    return parts.pull_decoder(x0hat, lambda x: parts.pixels.adjoint(unit(y - parts.pixels.forward(x))))
 
 
 class Descent(Rule):
@@ -51,6 +57,7 @@ class DPS(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def __post_init__(self) -> None:
         check_weight("zeta", self.zeta)

@@ -32,6 +32,7 @@ class Heun(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def plan(self, denoiser: Denoiser, operator: Operator, times: Array, noise_std: float = 0.0) -> Plan:
         """The plan for a grid of times, or for the grid of such a plan, in which the corrected times repeat."""

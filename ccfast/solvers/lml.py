@@ -70,6 +70,7 @@ class LML(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.kappa < 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .bdia import BDIA
 from .conjugate import Conjugate
+from .consistency import Consistency
 from .ddim import DDIM
 from .ddnm import DDNM
 from .ddpm import DDPM
@@ -22,9 +23,12 @@ from .diffpir import DiffPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
 from .heun import Heun
+from .latino import LATINO
 from .lml import LML
 from .pigdm import PiGDM
+from .psld import PSLD
 from .red_diff import REDDiff
+from .resample import ReSample
 from .solver import Solver
 from .steered import Steered
 from .unipc import UniPC
@@ -110,6 +114,9 @@ REGISTRY = (
         matches="HJ-harry/DDS (solver_2d), every step; inner products are of each image",
     ),
     Entry(REDDiff(), "2305.04391", "-", "1", "start", matches="NVlabs/RED-diff, every step"),
+    Entry(PSLD(), "2307.00619", "-", "2", "start", vjps=1),
+    Entry(ReSample(), "2307.08123", "-", "1", "yes"),
+    Entry(LATINO(), "2503.12615", "-", "1", "yes"),
     Entry(Steered(), "2310.00224", "-", "1", "no"),
     Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
     Entry(DDIM(eta=1.0), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
@@ -198,6 +205,7 @@ REGISTRY = (
         history=3,
         matches="diffusers, every step below 15 steps; above it lowers the last orders, too",
     ),
+    Entry(Consistency(), "2303.01469", "-", "0", "start", measurement=False),
     Entry(BDIA(), "2307.10829", "2", "0", "start", measurement=False, history=1),
     Entry(LML(kappa=0.5, lam=100.0), "2505.24222", "1", "0", "start", measurement=False, history=1),
 )

@@ -10,6 +10,7 @@ import numpy as np
 from ..denoiser import Denoiser
 from ..engine.bound import check_elements
 from ..engine.plan import Plan, Step
+from ..latents import Decoded
 from ..operators import Operator
 from ..schedules import Array
 from ._grid import Grid, grid_of
@@ -23,11 +24,13 @@ class Solver(ABC):
     Attributes:
         takes_noise: whether a measurement may be noisy (``grid.noise_std > 0``).
         needs_singular_values: whether it then needs those of the operator.
+        takes_decoded: whether it works on latents, where the operator acts on decoded images (``ccfast.latent``).
         product: how the plan takes h, a name of ``ccfast.engine.jacobian.PRODUCTS``.
     """
 
     takes_noise: ClassVar[bool] = False
     needs_singular_values: ClassVar[bool] = True
+    takes_decoded: ClassVar[bool] = False
     product = "reverse"
 
     @abstractmethod
@@ -41,6 +44,11 @@ class Solver(ABC):
     def plan(self, denoiser: Denoiser, operator: Operator, times: Array, noise_std: float = 0.0) -> Plan:
         """The plan for a grid of times that ``Schedule.check_times`` has passed."""
         check_weight("noise_std", noise_std)
+        if isinstance(operator, Decoded) and not self.takes_decoded:
+            raise ValueError(
+                f"solver: must be LATINO, ReSample, PSLD, STSL, DPS or one that looks at the measurement at the start "
+                f"only, such as DDIM, where the operator acts on decoded latents, got {self!r}"
+            )
         if noise_std and not self.takes_noise:
             raise ValueError(
                 f"noise_std: {self!r} handles noiseless measurements only, so it must be 0, got {noise_std}; "

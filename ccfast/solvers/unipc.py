@@ -46,6 +46,7 @@ class UniPC(Solver):
 
     takes_noise = True
     needs_singular_values = False
+    takes_decoded = True
 
     def __post_init__(self) -> None:
         check_lower(self.lower_order_final)
