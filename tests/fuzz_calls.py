@@ -18,6 +18,9 @@ __all__ = ["CALLS", "Call", "Want", "wrong_values"]
 LARGEST = 1e37
 """Sums up to this size fit into float32 with a margin."""
 
+SMALLEST = 2e-38
+"""Numbers from this size on are normal ones of float32, which have all digits."""
+
 HALVES = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
 """The half-precision dtypes, and bounds of the relative error of rounding to them."""
 
@@ -226,8 +229,11 @@ def total(arguments: dict[str, Any], which: str) -> Want:
         part = term.double()
         if k in scales:
             scale = scales[k].double()
-            part = part * (scale.reshape(-1, *[1] * (len(shape) - 1)) if scale.ndim == 1 else scale)
-            certain = certain & (scale.reshape(-1, *[1] * (len(shape) - 1)) if scale.ndim == 1 else scale).isfinite()
+            scale = scale.reshape(-1, *[1] * (len(shape) - 1)) if scale.ndim == 1 else scale
+            part = part * scale
+            # A factor below the normal numbers has lost digits, which a huge term shows.
+            factor = coefficient * scale
+            certain = certain & scale.isfinite() & ((factor == 0) | (factor.abs() > SMALLEST))
         certain = certain & part.isfinite() & term.isfinite() & (abs(coefficient) < LARGEST)
         if coefficient:
             rounded = torch.tensor(coefficient, dtype=torch.float32).double()
