@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from . import reference
 from .row import Normal, Ops, Row, Weighted
 
-__all__ = ["RESIDUAL", "Layout", "RowKernel", "RowKernels", "bind_rows", "table_of"]
+__all__ = ["RESIDUAL", "Layout", "RowKernel", "RowKernels", "Scales", "bind_rows", "table_of"]
 
 
 class Layout(NamedTuple):
@@ -25,8 +25,33 @@ class Layout(NamedTuple):
 RESIDUAL = Layout(0b001, 0b110, residual=True)
 """The layout of ybar - P (p x + q F), whose terms are ybar, x and F."""
 
-RowKernel = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, Layout], None]
-"""Called as (out, next, terms, table, layout), it computes out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out."""
+
+class Scales(NamedTuple):
+    """The tensors c_k among the coefficients of a row, and the places k of their terms."""
+
+    tensors: Sequence[Tensor]
+    places: Sequence[int]
+
+
+RowKernel = Callable[[Tensor, "Tensor | None", Sequence[Tensor], Tensor, Layout, "Scales | None"], None]
+"""Called as (out, next, terms, table, layout, scales), it computes a row without coefficients over the modes:
+
+    out = sum_k c_k a_k T_k + P(sum_k c_k b_k T_k),    next = c_in out
+"""
+
+
+class ModalKernel(Protocol):
+    """Computes a row that has coefficients over the modes, whose terms follow the others."""
+
+    def __call__(
+        self, row: Row, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, /
+    ) -> None: ...
+
+
+class WeightedKernel(Protocol):
+    """Computes V weight (encode(y) - V^T (p x + q F)) from the terms x and F and the numbers p and q of the table."""
+
+    def __call__(self, out: Tensor, terms: Sequence[Tensor], table: Tensor, weighted: Weighted, /) -> None: ...
 
 
 class RowKernels(NamedTuple):
@@ -37,11 +62,15 @@ class RowKernels(NamedTuple):
             as the kernels read them.
         project: The kernel of rows that have a b_k.
         combine: The kernel of rows that have none.
+        modal: The kernel of rows with coefficients over the modes.
+        weighted: The kernel of residuals that have a weight over the modes.
     """
 
     terms: Callable[[Sequence[Tensor], Tensor, Tensor | None], Sequence[Tensor]]
     project: RowKernel
     combine: RowKernel
+    modal: ModalKernel
+    weighted: WeightedKernel
 
 
 def bind_rows(kernels: RowKernels, normal: Normal) -> Ops:
@@ -51,19 +80,32 @@ def bind_rows(kernels: RowKernels, normal: Normal) -> Ops:
         terms: Sequence[Tensor], p: float, q: float, out: Tensor, weighted: Weighted | None, table: Tensor | None
     ) -> None:
         terms = kernels.terms(terms, out, None)
-        if out.numel():
-            kernels.project(out, None, terms, table_of([p, q], out) if table is None else table, RESIDUAL)
+        if not out.numel():
+            return
+        table = table_of([p, q], out) if table is None else table
+        if weighted is None:
+            kernels.project(out, None, terms, table, RESIDUAL, None)
+        else:
+            kernels.weighted(out, terms[1:], table, weighted)
 
     def update(
         row: Row, tensors: list[Tensor], out: Tensor, after: Tensor | None, c_in: float, table: Tensor | None = None
     ) -> None:
         terms = kernels.terms(tensors, out, after)
         if out.numel():
-            run = kernels.project if row.projected else kernels.combine
             table = table_of(row.values(c_in), out) if table is None else table
-            run(out, after, terms, table, Layout(*row.layout))
+            if row.modes:
+                kernels.modal(row, out, after, terms, table)
+            else:
+                run = kernels.project if row.projected else kernels.combine
+                run(out, after, terms, table, Layout(*row.layout), scales_of(row))
 
     return Ops(reference.denoised, residual, update, normal)
+
+
+def scales_of(row: Row) -> Scales | None:
+    """The tensors among the coefficients of a row, or None where it has none."""
+    return None if row.scales is None or row.scaled is None else Scales(row.scales, row.scaled)
 
 
 def table_of(values: Sequence[float], like: Tensor) -> Tensor:

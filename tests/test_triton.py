@@ -13,7 +13,7 @@ import torch
 from conftest import OPERATORS, SMOOTH
 from interpreter import INTERPRETING
 from row_shorthand import both, given, residual, update
-from test_native import ROWS, Halved, case, close, draw, golden, mask, poisoned, sampler
+from test_native import ROWS, Halved, case, cast, close, draw, golden, mask, poisoned, sampler, varied
 
 import ccfast
 from bench import tune_triton
@@ -22,7 +22,16 @@ from ccfast.engine import backends
 from ccfast.kernels import native, reference
 from ccfast.kernels import triton as backend
 from ccfast.kernels.row import Row
-from ccfast.operators import AveragePooling, Bicubic, Denoising, FourierBlur, GaussianBlur, Grayscale, Inpainting
+from ccfast.operators import (
+    AveragePooling,
+    Bicubic,
+    Denoising,
+    FourierBlur,
+    GaussianBlur,
+    Grayscale,
+    Inpainting,
+    SoftMask,
+)
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -189,6 +198,57 @@ def test_large_launch(build, device, monkeypatch):
     check_update(operator, tensors, torch.bfloat16, ROWS["general"])
 
 
+def check_tensors(operator, tensors, dtype, monkeypatch):
+    """Rows and residuals with tensors as coefficients, by the backend itself and not by the reference's functions."""
+    shape, device, bound = tensors["x"].shape, tensors["x"].device, backend.bind(operator)
+    own = reference.bind(operator)
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "update", None)
+        for row, modes in varied(operator, {name: t.cpu() for name, t in tensors.items()}):
+            out, following = poisoned(shape, torch.float32).to(device), poisoned(shape, dtype).to(device)
+            single = [cast(cast(c, torch.float32), device) for c in (row, modes)]
+            update(bound, single[0], tensors, out, following, 0.8, single[1])
+            want = torch.empty(shape, dtype=torch.float64)
+            update(own, row, double(tensors), want, None, 0.8, modes)
+            close(out.cpu(), want, 2e-6)  # Fields and scales add up to 16 products.
+            close(following.cpu(), 0.8 * want, 2e-6)
+    s = operator.singular_values
+    weight = torch.where(s > 0, 0.3 + (s / s.max()).square(), 0.0)
+    coordinates = operator.encode(draw(len(tensors["x"]), *operator.measurement_shape, seed=5))
+    out, want = poisoned(shape, dtype).to(device), torch.empty(shape, dtype=torch.float64)
+    given = tensors["x"], tensors["F"], tensors["ybar"]
+    residual(own, *(t.cpu().double() for t in given), 1.7, -0.6, want, weighted=(weight, coordinates))
+    weighted = weight.float().to(device), coordinates.float().to(device)
+    residual(bound, *given, 1.7, -0.6, out, weighted=weighted)
+    close(out.cpu(), want, 2e-6)
+
+
+TENSORS = FORMS | {
+    "mask-10x12-shared": lambda: Inpainting(mask(1, 10, 12), shape=(3, 10, 12)),
+    "soft-mask": lambda: SoftMask(0.1 + 0.9 * draw(1, 6, 8).abs().clamp(max=1.0), shape=(3, 6, 8)),
+    "soft-mask-per-image": lambda: SoftMask(mask(2, 3, 6, 9) * 0.5 + 0.25),
+    "signal": lambda: Denoising((2, 24)),
+    "channel-9": lambda: Grayscale((9, 4, 8), list(range(-3, 6))),
+    "block-16": lambda: AveragePooling((1, 16, 48), 16),
+}
+
+
+@pytest.mark.usefixtures("few_programs")
+@pytest.mark.parametrize("build", TENSORS.values(), ids=TENSORS)
+def test_rows_with_tensors(build, device, monkeypatch):
+    operator = build()
+    dtype = one_dtype(operator)
+    check_tensors(operator, on(device, case(operator, dtype)), dtype, monkeypatch)
+
+
+def test_tensors_that_do_not_fit(device):
+    operator = Grayscale((3, 6, 8))
+    tensors, out = on(device, case(operator, torch.float32)), torch.empty(2, 3, 6, 8, device=device)
+    for wrong in (torch.ones(3), torch.ones(6, 8), torch.ones(2, 3, 6, 4)):
+        with pytest.raises(ValueError, match=r"scales: must be .* to fit \(2, 3, 6, 8\), got"):
+            update(backend.bind(operator), {"x": wrong.to(device)}, tensors, out, None, 1.0)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16", "fp16"])
@@ -296,11 +356,10 @@ def test_what_the_kernels_take():
     assert why(ROWS["general"], torch.float32, torch.bfloat16) is None
     assert "the state is torch.float64" in why(ROWS["general"], torch.float64)
     assert "do not read torch.float64" in why(ROWS["general"], torch.float32, torch.float64)
-    assert "over the modes" in why({"x": 1.0}, torch.float32, modes={"F": torch.ones(3)})
-    assert "of each image or element" in why({"x": image}, torch.float32)
+    assert why({"x": 1.0, "h": image}, torch.float32, modes={"F": torch.ones(3)}) is None
     assert "elements, and there are 2147483648" in why({"x": 1.0}, torch.float32, elements=2**31)
-    nine = Row([((name, age), 1.0, None) for name in "xFr" for age in range(3)])
-    assert "1 to 8 terms, and the row has 9" in backend.takes(operator, nine, (torch.float32,), 100)
+    many = Row([((name, age), 1.0, None) for name in "xFrhz" for age in range(4)])
+    assert "1 to 16 terms, and the row has 20" in backend.takes(operator, many, (torch.float32,), 100)
 
 
 def test_what_a_kernel_would_write_past_is_refused(device):

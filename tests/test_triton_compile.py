@@ -64,7 +64,10 @@ def check_widths(call, r: Resource):
     assert set(r.loads) <= {128, 64, 32}
     coefficients = 2 * len(terms) + 1
     extra = 2 * constants["CHANNELS"] if call.name == "channel" else call.name == "mask"
-    assert r.loads.get(32, 0) <= coefficients + extra
+    # The number of an image is read by one load for every row of a tile and for every channel.
+    images = sum(constants["SCALED"] >> 2 * k & 3 == 1 for k in range(len(terms)))
+    rows = constants.get("ROWS", constants["CHANNELS"] if call.name == "channel" else 1)
+    assert r.loads.get(32, 0) <= coefficients + extra + 4 * images * rows
     outputs = [t for t in (out, following) if t is not None]
     assert set(r.stores) == {128 if t.dtype == torch.float32 else 64 for t in outputs}
 

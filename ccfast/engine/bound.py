@@ -14,7 +14,7 @@ from ..operators import Operator
 from .device_table import DeviceTable
 from .graphs.exchange import MismatchError
 from .plan import Number, Plan, Step, Term
-from .spectrum import Modes, SpectralTable, Spectrum
+from .spectrum import Modes, SpectralTable, Spectrum, distinct
 
 if TYPE_CHECKING:
     from .program import Program
@@ -45,7 +45,10 @@ class Bound:
         rows: The row of every step. Rows with terms that rules give are made again in every run (``row_with``).
         residuals: The row of every residual whose weight is a number; None where the weight is 1 or a tensor.
         weights: The weight of every residual over the modes; None where it is a number.
-        shrink: The factors s^2/(s^2 + noise_std^2) over the modes, or None without noise in the measurement.
+        start: The row of the first state, from unit noise and the mean of the initial state, mu apart. That is H+ y
+            where ``shrink`` is a number, which the row then has as a factor.
+        shrink: The factors s^2/(s^2 + noise_std^2) over the modes, a number where all singular values are one number,
+            or None without noise in the measurement.
         wants_coordinates: Whether a run needs encode(y).
         per_image: The number of images for which a register has coefficients, by register, where there are any.
         table: All numbers on the device, or None for a backend that does not read them there.
@@ -59,8 +62,6 @@ class Bound:
         self._input = program.network.dtype or like.dtype
         self._mask, self._dimensions = operator.kind == "mask", len(operator.shape)
         self._like, self._modes = like.new_empty(0), _modes(plan, operator)
-        noise = plan.start_noise * float(plan.sigma[0])
-        self.start = Row([(("z", 0), noise, None), (("x", 0), float(plan.mu[0]), None)])
         self._terms = [[self._term(term) for term in step.row] for step in plan.steps]
         self.rows = [Row(terms) for terms in self._terms]
         weights = [self._over_modes(step.weight) for step in plan.steps]
@@ -70,7 +71,10 @@ class Bound:
             for step, weight in zip(plan.steps, weights, strict=True)
         ]
         self.shrink = _shrink(operator, plan.noise_std, like) if plan.noise_std else None
-        self.wants_coordinates = self.shrink is not None or any(w is not None for w in self.weights)
+        scale = self.shrink if isinstance(self.shrink, float) else 1.0
+        noise = plan.start_noise * float(plan.sigma[0])
+        self.start = Row([(("z", 0), noise, None), (("x", 0), scale * float(plan.mu[0]), None)])
+        self.wants_coordinates = isinstance(self.shrink, Tensor) or any(w is not None for w in self.weights)
         self.per_image = {
             register: len(a)
             for terms in self._terms
@@ -78,6 +82,7 @@ class Bound:
             if isinstance(a, Tensor) and a.ndim in (1, self._dimensions + 1) and len(a) > 1
         }
         self.table = self._table(program.c_in) if program.backend.device_table else None
+        self._tables: dict[tuple[float, ...], Tensor] = {}
         self._chosen: dict[tuple[torch.dtype, int], list[Chosen]] = {}
         self._starts: dict[int, bool] = {}
 
@@ -142,6 +147,15 @@ class Bound:
                 )
         return Row([*self._terms[k], *map(self._term, terms)])
 
+    def numbers_of(self, row: Row, c_in: float) -> Tensor | None:
+        """The numbers of a row of ``row_with`` on the device, where those of equal rows stay."""
+        if self.table is None:
+            return None
+        values = tuple(row.values(c_in))
+        if values not in self._tables:
+            self._tables[values] = torch.tensor(values, dtype=torch.float32, device=self._like.device)
+        return self._tables[values]
+
     def tensors(self) -> Iterable[Tensor]:
         """All tensors of coefficients, in an order that depends on the plan alone."""
         for row, weight in zip(self.rows, self.weights, strict=True):
@@ -152,7 +166,7 @@ class Bound:
                     yield scale
             if weight is not None:
                 yield weight
-        if self.shrink is not None:
+        if isinstance(self.shrink, Tensor):
             yield self.shrink
 
     def become(self, other: Bound) -> None:
@@ -225,10 +239,12 @@ def residual_row(step: Step, weight: float | Tensor) -> Row:
     return Row([(ybar, weight, None), (x, -step.p, weight), (output, -step.q, weight)])
 
 
-def _shrink(operator: Operator, noise_std: float, like: Tensor) -> Tensor | None:
+def _shrink(operator: Operator, noise_std: float, like: Tensor) -> Tensor | float | None:
     if operator.kind == "krylov":
         return None
-    s = operator.singular_values
+    s, own = operator.singular_values, distinct(operator)
+    if len(own) == 1:
+        return float(1.0 / (1.0 + (noise_std / own[0]) ** 2))
     ratio = noise_std / s.where(s > 0, 1.0)
     return torch.where(s > 0, 1.0 / (1.0 + ratio.square()), 0.0).to(like)
 

@@ -192,10 +192,12 @@ class Program:
                 alone = None if within is None else within.estimate
                 estimate = registers.estimate(step) if alone is None else alone.to(b.state.dtype)
                 stop = is_true(callback(k, estimate))
-            row = bound.row_with(k, terms) if terms else bound.rows[k]
+            row, c_in, by = bound.rows[k], self.c_in[k + 1], ops if chosen[k].update else plain
             numbers = table and table.update[k]
-            by = ops if chosen[k].update else plain
-            by.update(row, [*map(get, row.registers)], b.spare, b.input, self.c_in[k + 1], numbers)
+            if terms:
+                row = bound.row_with(k, terms)
+                numbers = bound.numbers_of(row, c_in)
+            by.update(row, [*map(get, row.registers)], b.spare, b.input, c_in, numbers)
             del output  # It would otherwise live through the next evaluation, where memory peaks.
             b.advance(registers)
             if stop:

@@ -95,7 +95,9 @@ def restore(
     registers["ybar", 0] = ybar = operator.pinv(y)
     if bound.wants_coordinates:
         registers.coordinates = operator.encode(y)
-    mean = initial_mean(program, bound, registers) if program.plan.noise_std and (buffers.kept or not states) else ybar
+    in_row = isinstance(bound.shrink, float)
+    wanted = program.plan.noise_std and (buffers.kept or not (states or in_row))
+    mean = initial_mean(program, bound, registers) if wanted else ybar
     if buffers.kept:
         buffers.begin_kept(mean)
         registers.update({(name, 0): kept for name, kept in buffers.kept.items()})
@@ -106,7 +108,14 @@ def restore(
     else:
         draw(buffers.spare, 0)
         numbers = buffers.table and buffers.table.start
-        by.update(bound.start, [buffers.spare, mean], buffers.state, buffers.input, program.c_in[0], numbers)
+        by.update(
+            bound.start,
+            [buffers.spare, ybar if in_row else mean],
+            buffers.state,
+            buffers.input,
+            program.c_in[0],
+            numbers,
+        )
     network = program.network.on(request.batch, request.condition)
     steps = program.run(network, buffers, bound, registers, draw, callback, max(0, len(states) - 1))
     x = buffers.state.clone()
@@ -150,6 +159,8 @@ def initial_mean(program: Program, bound: Bound, registers: Registers) -> Tensor
         right = operator.adjoint(registers.measurement).mul_(noise**-2)
         count = getattr(operator, "iterations", INITIAL_ITERATIONS)
         return damped(operator.forward, operator.adjoint, right, noise**-2, count)
+    if isinstance(bound.shrink, float):
+        return registers["ybar", 0] * bound.shrink
     if bound.shrink is None or registers.coordinates is None:
         return registers["ybar", 0]
     return operator.lift(registers.coordinates * bound.shrink)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...operators import Operator
 from .. import reference, triton
-from ..device_rows import Layout, RowKernels, bind_rows
+from ..device_rows import Layout, RowKernels, Scales, bind_rows
+from ..own_transforms import row_by_transforms, weighted_by_transforms
 from ..row import Ops, Row, outside, refuse_gradients
 from . import ops
 from .fourier import Fourier
@@ -35,16 +36,35 @@ def bind(operator: Operator) -> Ops:
     """The operations for one operator."""
     run = _KERNELS[operator.kind](operator)
 
-    def project(out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+    def project(
+        out: Tensor,
+        after: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        what: Layout,
+        scales: Scales | None,
+    ) -> None:
         run(out, after, terms, table, what.residual, ops.stream(out.device))
 
     # Triton makes the noise, whatever the operator. Without triton torch makes it, equal to within 1e-6.
     normal = triton.bind(operator).normal if triton.reason(torch.device("cuda")) is None else reference.normal
-    return bind_rows(RowKernels(_terms, project, _combine), normal)
+    by_transforms = row_by_transforms(operator, _combine), weighted_by_transforms(operator, _combine)
+    return bind_rows(RowKernels(_terms, project, _combine, *by_transforms), normal)
 
 
-def _combine(out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
-    ops.finish(out, after, terms, table, what.residual, None, ops.stream(out.device))
+def _combine(
+    out: Tensor,
+    after: Tensor | None,
+    terms: Sequence[Tensor],
+    table: Tensor,
+    what: Layout,
+    scales: Scales | None,
+    field: Tensor | None = None,
+) -> None:
+    if what.direct:
+        ops.finish(out, after, terms, table, what.residual, field, ops.stream(out.device))
+    else:
+        ops.combine(out, terms, table, what.residual, ops.stream(out.device))
 
 
 def _terms(tensors: Sequence[Tensor], out: Tensor, after: Tensor | None) -> Sequence[Tensor]:

@@ -18,9 +18,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..device_rows import Layout
+from ..device_rows import Layout, Scales
 from .launches import Call, launch, units
 from .rows import next_scale, store, sums
+from .scales import scaling
 
 __all__ = ["LARGEST", "block"]
 
@@ -44,6 +45,9 @@ def block_kernel(
     p_next,
     terms,
     table,
+    scales,
+    strides,
+    sides,
     bands,
     count,  # A row has count * UNIT columns.
     UNIT: tl.constexpr,
@@ -51,6 +55,7 @@ def block_kernel(
     HELD: tl.constexpr,  # It is ROWS padded to a power of two, or 0 where rows are read twice.
     FACTOR: tl.constexpr,
     PAD: tl.constexpr,
+    SCALED: tl.constexpr,
     DIRECT: tl.constexpr,
     PROJECTED: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -74,17 +79,23 @@ def block_kernel(
         i_row = tl.arange(0, HELD)[:, None]
         o_element = o_span[None, :] + i_row * width
         m_element = m_span[None, :] & (i_row < ROWS)
-        b_direct, b_projected = sums(terms, table, o_element, m_element, DIRECT, PROJECTED, RESIDUAL)
+        b_direct, b_projected = sums(
+            terms, table, scales, strides, sides, o_element, m_element, SCALED, UNIT, DIRECT, PROJECTED, RESIDUAL
+        )
         b_mean = tile_means(tl.sum(b_projected, axis=0), ROWS * FACTOR, SPAN, PAD)
         store(p_out, p_next, o_element, m_element, b_direct + b_mean[None, :], c_in)
     else:
         b_columns = tl.zeros((SPAN,), tl.float32)
         for i in range(ROWS):
-            _, b_projected = sums(terms, table, o_span + i * width, m_span, 0, PROJECTED, RESIDUAL)
+            _, b_projected = sums(
+                terms, table, scales, strides, sides, o_span + i * width, m_span, SCALED, UNIT, 0, PROJECTED, RESIDUAL
+            )
             b_columns += b_projected
         b_mean = tile_means(b_columns, ROWS * FACTOR, SPAN, PAD)
         for i in range(ROWS):
-            b_direct, _ = sums(terms, table, o_span + i * width, m_span, DIRECT, 0, RESIDUAL)
+            b_direct, _ = sums(
+                terms, table, scales, strides, sides, o_span + i * width, m_span, SCALED, UNIT, DIRECT, 0, RESIDUAL
+            )
             store(p_out, p_next, o_span + i * width, m_span, b_direct + b_mean, c_in)
 
 
@@ -94,6 +105,7 @@ def block(
     terms: Sequence[Tensor],
     table: Tensor,
     what: Layout,
+    scales: Scales | None,
     rows: int,
     factor: int,
 ) -> Call:
@@ -103,9 +115,11 @@ def block(
     how = launch("block", out.numel())
     span = max(how.block, pad)
     held = triton.next_power_of_2(rows) if rows <= HELD_ROWS else 0
+    count, unit = units(width)
+    *tensors, code = scaling(out, terms, scales, unit)
     arguments = (
-        *(out, following, terms, table),
-        *(bands, *units(width), rows, held, factor, pad),
+        *(out, following, terms, table, *tensors),
+        *(bands, count, unit, rows, held, factor, pad, code),
         *what,
         span,
     )

@@ -15,9 +15,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..device_rows import Layout
+from ..device_rows import Layout, Scales
 from .launches import Call, launch, units
 from .rows import next_scale, store, sums
+from .scales import scaling
 
 __all__ = ["channel"]
 
@@ -32,10 +33,14 @@ def channel_kernel(
     p_direction,
     terms,
     table,
+    scales,
+    strides,
+    sides,
     count,  # A plane has count * UNIT elements.
     UNIT: tl.constexpr,
     CHANNELS: tl.constexpr,
     HELD: tl.constexpr,  # It is CHANNELS padded to a power of two, or 0 where channels are read twice.
+    SCALED: tl.constexpr,
     DIRECT: tl.constexpr,
     PROJECTED: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -53,29 +58,43 @@ def channel_kernel(
         o_element = o_pixel[None, :] + i_channel * plane
         m_element = m_pixel[None, :] & (i_channel < CHANNELS)
         b_direction = tl.load(p_direction + i_channel, mask=i_channel < CHANNELS, other=0.0)
-        b_direct, b_projected = sums(terms, table, o_element, m_element, DIRECT, PROJECTED, RESIDUAL)
+        b_direct, b_projected = sums(
+            terms, table, scales, strides, sides, o_element, m_element, SCALED, UNIT, DIRECT, PROJECTED, RESIDUAL
+        )
         b_inner = tl.sum(b_direction * b_projected, axis=0)
         store(p_out, p_next, o_element, m_element, b_direct + b_direction * b_inner[None, :], c_in)
     else:
         b_inner = tl.zeros((SPAN,), tl.float32)
         for i in range(CHANNELS):
-            _, b_projected = sums(terms, table, o_pixel + i * plane, m_pixel, 0, PROJECTED, RESIDUAL)
+            _, b_projected = sums(
+                terms, table, scales, strides, sides, o_pixel + i * plane, m_pixel, SCALED, UNIT, 0, PROJECTED, RESIDUAL
+            )
             b_inner += tl.load(p_direction + i) * b_projected
         for i in range(CHANNELS):
-            b_direct, _ = sums(terms, table, o_pixel + i * plane, m_pixel, DIRECT, 0, RESIDUAL)
+            b_direct, _ = sums(
+                terms, table, scales, strides, sides, o_pixel + i * plane, m_pixel, SCALED, UNIT, DIRECT, 0, RESIDUAL
+            )
             store(p_out, p_next, o_pixel + i * plane, m_pixel, b_direct + tl.load(p_direction + i) * b_inner, c_in)
 
 
 def channel(
-    out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout, direction: Tensor
+    out: Tensor,
+    following: Tensor | None,
+    terms: Sequence[Tensor],
+    table: Tensor,
+    what: Layout,
+    scales: Scales | None,
+    direction: Tensor,
 ) -> Call:
     """The launch for the unit vector ``direction``, (C,) float32."""
     channels, plane = out.shape[1], out.shape[2:].numel()
     how = launch("channel", out.numel())
     held = triton.next_power_of_2(channels) if channels <= HELD_CHANNELS else 0
+    count, unit = units(plane)
+    *tensors, code = scaling(out, terms, scales, unit)
     arguments = (
-        *(out, following, direction, terms, table),
-        *(*units(plane), channels, held),
+        *(out, following, direction, terms, table, *tensors),
+        *(count, unit, channels, held, code),
         *what,
         how.block,
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ..device_rows import RESIDUAL, Layout
+from ..device_rows import RESIDUAL, Layout, Scales
 from ..resources import Resource
 from ..row import Row
 from .block import block
@@ -34,8 +34,8 @@ from .noise import normal
 
 __all__ = ["Variant", "compiled", "resources", "variants"]
 
-RowArguments = tuple[Tensor, Tensor | None, tuple[Tensor, ...], Tensor, Layout]
-"""The arguments of every launch: out, next, terms, table and layout."""
+RowArguments = tuple[Tensor, Tensor | None, tuple[Tensor, ...], Tensor, Layout, Scales | None]
+"""The arguments of every launch: out, next, terms, table, layout and tensors of coefficients."""
 
 TYPES = {
     torch.float32: "*fp32",
@@ -49,10 +49,10 @@ NETWORK = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 COMMON = Layout(*Row([((name, 0), 1.0, None) for name in "xFrh"] + [(("h", 0), 1.0, 1.0)]).layout)
 """The layout of the noiseless conjugate sampler with lam = 0."""
 
-EIGHT = Layout(0xFF, 0xFF)
-"""The layout of a row with the most terms, each of them direct and projected."""
+EIGHT, SIXTEEN = Layout(0xFF, 0xFF), Layout(0xFFFF, 0xFFFF)
+"""The layouts of rows with many terms and with the most, each of them direct and projected."""
 
-NAMES, RESIDUAL_NAMES = ("x", "F", "r", "h", "ybar", "z", "x", "F"), ("ybar", "x", "F")
+NAMES, RESIDUAL_NAMES = ("x", "F", "r", "h", "ybar", "z", "x", "F") * 2, ("ybar", "x", "F")
 """The registers at the places of these rows, which decide the dtypes."""
 
 LARGE, SMALL, ODD = (8, 3, 512, 512), (1, 3, 64, 64), (5, 3, 513, 513)
@@ -82,6 +82,11 @@ def variants() -> Iterator[Variant]:
     for name, call in _kernels(ODD, half, COMMON):
         yield Variant(f"update {name} bf16 odd", call, False)
     eight = _row(LARGE, half, EIGHT)
+    yield from _scaled(half)
+    sixteen = _row(LARGE, half, SIXTEEN)
+    yield Variant("sixteen terms per image bf16", mask(*sixteen, _empty(LARGE, torch.uint8)), True)
+    yield Variant("sixteen terms 4x4 bf16", block(*sixteen, 4, 4), True)
+    yield Variant("sixteen terms 3 channels bf16", channel(*sixteen, _empty((3,))), True)
     yield Variant("eight terms per image bf16", mask(*eight, _empty(LARGE, torch.uint8)), True)
     yield Variant("eight terms 8x8 bf16", block(*eight, 8, 8), True)
     yield Variant("eight terms 3 channels bf16", channel(*eight, _empty((3,))), True)
@@ -91,6 +96,20 @@ def variants() -> Iterator[Variant]:
     for shape, name in ((LARGE, ""), (SMALL, " small"), (ODD, " odd")):
         words = _empty(shape[:1], torch.int64)
         yield Variant(f"fp32{name}", normal(_empty(shape), words, words, words, 1), shape != ODD)
+
+
+def _scaled(dtype: torch.dtype) -> Iterator[Variant]:
+    """Rows with tensors as coefficients: of every image in all kernels, of every element where solvers have them."""
+    image, element = _empty(LARGE[:1]), _empty(LARGE[1:])
+    row = _row(LARGE, dtype, COMMON, scales=Scales([image], [1]))
+    yield Variant("scaled 4x4 bf16", block(*row, 4, 4), True)
+    yield Variant("scaled 3 channels bf16", channel(*row, _empty((3,))), True)
+    both = Scales([image, element], [1, 3])
+    row = _row(LARGE, dtype, COMMON, scales=both)
+    yield Variant("scaled shared bf16", mask(*row, _empty((1, *LARGE[2:]), torch.uint8)), True)
+    yield Variant("scaled bf16", lincomb(*_row(LARGE, dtype, COMMON._replace(projected=0), scales=both)), True)
+    weighted = _row(LARGE, dtype, RESIDUAL, scales=Scales([element] * 3, range(3)))
+    yield Variant("weighted residual bf16", lincomb(*weighted), True)
 
 
 def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterator[tuple[str, Call]]:
@@ -111,13 +130,15 @@ def _kernels(shape: tuple[int, ...], dtype: torch.dtype, what: Layout) -> Iterat
         yield "16 channels", channel(*_row((shape[0], 16, *plane), dtype, what), _empty((16,)))
 
 
-def _row(shape: tuple[int, ...], dtype: torch.dtype, what: Layout, inner: bool = False) -> RowArguments:
+def _row(
+    shape: tuple[int, ...], dtype: torch.dtype, what: Layout, inner: bool = False, scales: Scales | None = None
+) -> RowArguments:
     """A row whose network tensors and next input are of ``dtype``, and whose other tensors are float32."""
     names = RESIDUAL_NAMES if what.residual else NAMES[: (what.direct | what.projected).bit_length()]
     terms = tuple(_empty(shape, dtype if name in "Frh" else torch.float32) for name in names)
     out = _empty(shape, dtype if what.residual else torch.float32)
     following = None if what.residual or inner else _empty(shape, dtype)
-    return out, following, terms, _empty((2 * len(terms) + 1,)), what
+    return out, following, terms, _empty((2 * len(terms) + 1,)), what, scales
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -207,6 +228,8 @@ def _source(call: Call) -> ASTSource:
             signature[name], constants[name] = "constexpr", value
         elif isinstance(value, int):
             signature[name] = "i32"
+        elif isinstance(value, tuple) and isinstance(value[0], int):
+            signature[name] = ("i32",) * len(value)
         elif isinstance(value, tuple):
             signature[name] = tuple(TYPES[t.dtype] for t in value)
             attributes |= {(index, k): [["tt.divisibility", 16]] for k in range(len(value))}

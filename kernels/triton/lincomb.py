@@ -11,9 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..device_rows import Layout
+from ..device_rows import Layout, Scales
 from .launches import Call, launch, units
 from .rows import next_scale, store, sums
+from .scales import scaling
 
 __all__ = ["lincomb"]
 
@@ -25,8 +26,12 @@ def lincomb_kernel(
     p_field,  # It is added as it is. It is P(sum_k b_k T_k) where the operator itself projected, else None.
     terms,
     table,
+    scales,
+    strides,
+    sides,
     count,  # There are count * UNIT elements. UNIT = 4 tells the compiler that no vector of four is cut.
     UNIT: tl.constexpr,
+    SCALED: tl.constexpr,
     DIRECT: tl.constexpr,
     PROJECTED: tl.constexpr,  # Where it is not zero DIRECT is, and out = sum_k b_k T_k.
     RESIDUAL: tl.constexpr,
@@ -34,7 +39,9 @@ def lincomb_kernel(
 ):
     o_element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     m_element = o_element < count * UNIT
-    b_direct, b_projected = sums(terms, table, o_element, m_element, DIRECT, PROJECTED, RESIDUAL)
+    b_direct, b_projected = sums(
+        terms, table, scales, strides, sides, o_element, m_element, SCALED, UNIT, DIRECT, PROJECTED, RESIDUAL
+    )
     b_out = b_direct + b_projected
     if p_field is not None:
         b_out += tl.load(p_field + o_element, mask=m_element, other=0.0).to(tl.float32)
@@ -47,9 +54,15 @@ def lincomb(
     terms: Sequence[Tensor],
     table: Tensor,
     what: Layout,
+    scales: Scales | None = None,
     field: Tensor | None = None,
 ) -> Call:
     """The launch that computes sum_k a_k T_k + field, or for a layout without any a_k sum_k b_k T_k."""
     how = launch("lincomb", out.numel())
-    arguments = (out, following, field, terms, table, *units(out.numel()), *what, how.block)
+    # Where coefficients are tensors no vector may reach across two planes.
+    whole = out.numel() if scales is None else out.shape[2:].numel()
+    unit = units(whole)[1]
+    *tensors, code = scaling(out, terms, scales, unit)
+    count = out.numel() // unit
+    arguments = (out, following, field, terms, table, *tensors, count, unit, code, *what, how.block)
     return Call("lincomb", lincomb_kernel, triton.cdiv(out.numel(), how.block), how.warps, arguments)

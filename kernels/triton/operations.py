@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...operators import AveragePooling, Grayscale, Operator
-from ..device_rows import Layout, RowKernel, RowKernels, bind_rows
-from ..row import Ops, Row, outside, refuse_gradients
+from ..device_rows import RESIDUAL, Layout, RowKernel, RowKernels, Scales, bind_rows
+from ..own_transforms import row_by_transforms, weighted_by_transforms
+from ..row import Ops, Row, Weighted, outside, refuse_gradients
 from . import noise
 from .block import LARGEST, block
 from .channel import channel
@@ -18,7 +19,7 @@ from .mask import mask
 
 __all__ = ["bind", "normal", "takes"]
 
-MAX_TERMS = 8
+MAX_TERMS = 16
 """The most terms of a row."""
 
 MAX_ELEMENTS = 2**31 - 2**20
@@ -29,13 +30,14 @@ def takes(operator: Operator, row: Row, dtypes: Collection[torch.dtype], element
     """Why the kernels do not run a row, or None where they do."""
     if elements > MAX_ELEMENTS:
         return f"its kernels take {MAX_ELEMENTS} elements, and there are {elements}"
-    return outside(row, dtypes, MAX_TERMS, tensors=False)
+    return outside(row, dtypes, MAX_TERMS, tensors=True)
 
 
 def bind(operator: Operator) -> Ops:
     """The operations for one operator."""
     run = _KERNELS.get(operator.kind, _any_row)(operator)
-    return bind_rows(RowKernels(_terms, run, _combine), normal)
+    weighted = _weighted_mask if operator.kind == "mask" else weighted_by_transforms(operator, _combine)
+    return bind_rows(RowKernels(_terms, run, _combine, row_by_transforms(operator, _combine), weighted), normal)
 
 
 def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int) -> Tensor:
@@ -47,8 +49,23 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
     return out
 
 
-def _combine(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
-    lincomb(out, following, terms, table, what).run()
+def _combine(
+    out: Tensor,
+    following: Tensor | None,
+    terms: Sequence[Tensor],
+    table: Tensor,
+    what: Layout,
+    scales: Scales | None,
+    field: Tensor | None = None,
+) -> None:
+    lincomb(out, following, terms, table, what, scales, field).run()
+
+
+def _weighted_mask(out: Tensor, terms: Sequence[Tensor], table: Tensor, weighted: Weighted) -> None:
+    """The coordinates of a mask are the elements of the image, so that a weight is a coefficient of each element."""
+    weight, coordinates = weighted
+    tensors = (coordinates.contiguous(), *terms)
+    lincomb(out, None, tensors, table, RESIDUAL, Scales([weight] * 3, range(3))).run()
 
 
 def _terms(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> tuple[Tensor, ...]:
@@ -70,10 +87,17 @@ def _terms(terms: Sequence[Tensor], out: Tensor, after: Tensor | None) -> tuple[
 
 # ---------------------------------------------------------------------------------------- rows of the kinds
 def _mask_row(operator: Operator) -> RowKernel:
-    def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+    def run(
+        out: Tensor,
+        following: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        what: Layout,
+        scales: Scales | None,
+    ) -> None:
         # The mask takes one byte for every element, since ``constant`` keeps dtypes that are not floating.
         kept = operator.constant("triton range", lambda: (operator.singular_values > 0).to(torch.uint8), out)
-        mask(out, following, terms, table, what, kept).run()
+        mask(out, following, terms, table, what, scales, kept).run()
 
     return run
 
@@ -84,16 +108,30 @@ def _block_row(operator: AveragePooling) -> RowKernel:
         return _any_row(operator)
     rows = factor if len(operator.shape) == 3 else 1
 
-    def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
-        block(out, following, terms, table, what, rows, factor).run()
+    def run(
+        out: Tensor,
+        following: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        what: Layout,
+        scales: Scales | None,
+    ) -> None:
+        block(out, following, terms, table, what, scales, rows, factor).run()
 
     return run
 
 
 def _channel_row(operator: Grayscale) -> RowKernel:
-    def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+    def run(
+        out: Tensor,
+        following: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        what: Layout,
+        scales: Scales | None,
+    ) -> None:
         direction = operator.constant("triton direction", lambda: operator.weights / operator.gain, out)
-        channel(out, following, terms, table, what, direction).run()
+        channel(out, following, terms, table, what, scales, direction).run()
 
     return run
 
@@ -102,13 +140,20 @@ def _any_row(operator: Operator) -> RowKernel:
     """The row of an operator that projects by its own ``project``, between two linear combinations."""
     inner: Tensor | None = None
 
-    def run(out: Tensor, following: Tensor | None, terms: Sequence[Tensor], table: Tensor, what: Layout) -> None:
+    def run(
+        out: Tensor,
+        following: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        what: Layout,
+        scales: Scales | None,
+    ) -> None:
         nonlocal inner
         if inner is None or inner.shape != out.shape or inner.device != out.device:
             inner = torch.empty_like(out, dtype=torch.float32)
-        lincomb(inner, None, terms, table, what._replace(direct=0)).run()
+        lincomb(inner, None, terms, table, what._replace(direct=0), scales).run()
         projected = operator.project(inner).contiguous()
-        lincomb(out, following, terms, table, what._replace(projected=0), projected).run()
+        lincomb(out, following, terms, table, what._replace(projected=0), scales, projected).run()
 
     return run
 

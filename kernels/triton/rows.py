@@ -4,8 +4,9 @@
 
 The terms are a tuple of K pointers, over which the compiler unrolls the sums. Bit k of DIRECT and of PROJECTED says
 whether the row has an a_k and a b_k; coefficients that it does not have cost nothing. The others are read from a
-float32 table on the device, which holds a_0 .. a_K-1, b_0 .. b_K-1, c_in. The table of a residual holds p and q alone,
-since its terms ybar, x and F have a = (1, 0, 0) and b = (0, -p, -q).
+float32 table on the device, which holds a_0 .. a_K-1, b_0 .. b_K-1, c_in. Those that are tensors multiply the term
+before both (``scales.py``). The table of a residual holds p and q alone, since its terms ybar, x and F have a =
+(1, 0, 0) and b = (0, -p, -q).
 """
 
 # Triton's compiler unrolls tl.static_range, which cannot be iterated in Python.
@@ -16,6 +17,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .scales import factor
+
 __all__ = ["narrow", "next_scale", "store", "sums", "widen"]
 
 
@@ -23,8 +26,13 @@ __all__ = ["narrow", "next_scale", "store", "sums", "widen"]
 def sums(
     terms,
     table,
+    scales,
+    strides,
+    sides,
     o_element,
     m_element,
+    SCALED: tl.constexpr,
+    UNIT: tl.constexpr,
     DIRECT: tl.constexpr,
     PROJECTED: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -35,6 +43,8 @@ def sums(
     for k in tl.static_range(len(terms)):
         if ((DIRECT | PROJECTED) >> k) & 1:
             b_term = widen(tl.load(terms[k] + o_element, mask=m_element, other=0.0))
+            if (SCALED >> (2 * k)) & 3:
+                b_term *= factor(scales, strides, sides, o_element, m_element, k, SCALED, UNIT)
             if (DIRECT >> k) & 1:
                 if RESIDUAL:
                     b_direct += b_term
