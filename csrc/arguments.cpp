@@ -89,7 +89,7 @@ Row make_row(const Tensors& terms, const Numbers& direct, const Numbers& project
           direct.size());
     check(projected.empty() || projected.size() == terms.size(), "projected: must be one number for each term, got ",
           projected.size());
-    Row row;  // of the terms only those in use are set: a call has a few microseconds in all
+    Row row;  // Only the terms in use are set, since a call has a few microseconds in all.
     row.shape = shape_of({"terms", 0}, terms[0]);
     row.count = 0, row.out = row.next = nullptr, row.out_dtype = row.next_dtype = Dtype::float32, row.c_in = 1.0f;
     for (const Tensor& tensor : terms) {

@@ -29,7 +29,7 @@
 
 namespace ccf::cuda {
 
-constexpr std::int64_t largest_plane = 1 << 26;  // pixels: a grid has 65535 blocks of 1024 in y
+constexpr std::int64_t largest_plane = 1 << 26;  // It is in pixels: a grid has 65535 blocks of 1024 in y.
 
 // The device of a call is that of its first term; every other tensor must be on it.
 class Device {
@@ -78,7 +78,7 @@ struct Call {
     Device device;
     DeviceRow row;
     void* stream;
-    std::vector<Written> written;  // its outputs, which overlap neither each other nor what is read
+    std::vector<Written> written;  // Its outputs overlap neither each other nor what is read.
 
     Call(const Tensors& terms, const Tensor& table, bool residual, std::int64_t handle);
     Call(const Tensor& out, const Maybe<Tensor>& next, const Tensors& terms, const Tensor& table, bool residual,

@@ -24,7 +24,7 @@ using Tensors = std::vector<Tensor>;
 using Numbers = std::vector<double>;
 using Integers = std::vector<std::int64_t>;
 template <class T>
-using Maybe = std::optional<T>;  // None is read faster than an empty list
+using Maybe = std::optional<T>;  // None is read faster than an empty list.
 
 template <class... Parts>
 void check(bool condition, const Parts&... parts) {
@@ -47,7 +47,7 @@ inline Sizes sizes_of(const Tensor& tensor) { return {tensor}; }
 
 struct Name {
     const char* text;
-    int place;  // in a list, or -1
+    int place;  // It is a place in a list, or -1.
 
     constexpr Name(const char* name, int at = -1) : text(name), place(at) {}
 };
@@ -59,7 +59,7 @@ inline std::ostream& operator<<(std::ostream& stream, const Name& name) {
 // -------------------------------------------------------------------------------------------------- shapes
 inline Shape shape_of(Name name, const Tensor& tensor) {
     check(tensor.dim() == 3 || tensor.dim() == 4, name, ": must be (B, C, H, W) or (B, C, L), got ", sizes_of(tensor));
-    std::int64_t elements = 1;  // a repeated tensor may claim more than an index can count
+    std::int64_t elements = 1;  // A repeated tensor may claim more than an index can count.
     for (const std::int64_t size : tensor.sizes())
         check(!__builtin_mul_overflow(elements, std::max<std::int64_t>(size, 1), &elements), name,
               ": must have fewer than 2^63 elements, got ", sizes_of(tensor));
@@ -129,7 +129,7 @@ inline bool touches(const std::pair<std::int64_t, std::int64_t>* dims, std::size
                     std::int64_t begin, std::int64_t end) {
     if (!count) return begin < bytes && end > 0;
     const auto [stride, size] = dims[0];
-    std::int64_t rest = bytes;  // how far the dimensions after this one reach
+    std::int64_t rest = bytes;  // The dimensions after this one reach so far.
     for (std::size_t d = 1; d < count; ++d) rest += dims[d].first * (dims[d].second - 1);
     // a step k reaches the interval only if k stride < end and k stride + rest > begin
     const std::int64_t first = begin < rest ? 0 : (begin - rest) / stride + 1;
@@ -159,7 +159,7 @@ private:
         const std::int64_t bytes = bytes_of(tensor), elements = tensor.numel();
         if (begin == end || !elements || data >= end) return false;
         if (tensor.is_contiguous()) return data + elements * bytes > begin;
-        std::pair<std::int64_t, std::int64_t> dims[4];  // what is not contiguous is a term or a scale
+        std::pair<std::int64_t, std::int64_t> dims[4];  // What is not contiguous is a term or a scale.
         std::size_t count = 0;
         std::int64_t reach = bytes;
         const auto sizes = tensor.sizes(), strides = tensor.strides();

@@ -5,12 +5,12 @@ namespace ccf {
 namespace {
 
 Mask make_mask(const Tensor& mask, const Shape& shape, const Tensor& out) {
-    const bool own = mask.dim() == out.dim();  // each image has a mask of its own
+    const bool own = mask.dim() == out.dim();  // Each image has a mask of its own.
     check(own || mask.dim() == out.dim() - 1, "mask: must be an image or a batch of images, got ", sizes_of(mask));
     const std::int64_t channels = mask.size(own ? 1 : 0);
     check((!own || mask.size(0) == shape.batch) && (channels == 1 || channels == shape.channels),
           "mask: must fit out, got ", sizes_of(mask), " for ", sizes_of(out));
-    for (std::int64_t d = 1; d < out.dim() - 1; ++d)  // the sides must be those of out
+    for (std::int64_t d = 1; d < out.dim() - 1; ++d)  // The sides must be those of out.
         check(mask.size(mask.dim() - d) == out.size(out.dim() - d), "mask: must fit out, got ", sizes_of(mask), " for ",
               sizes_of(out));
     refuse_grad("mask", mask);

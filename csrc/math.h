@@ -61,7 +61,7 @@ CCF_HD U to_bfloat16(F value) {
 template <class U, class F>
 CCF_HD U to_float16(F value) {
     const U w = bit_cast<U>(value), twice = w + w, exponent = twice & 0xFF000000u;
-    const F scaled = (bit_cast<F>(w & 0x7FFFFFFFu) * 0x1.0p+112f) * 0x1.0p-110f;  // infinite from 65536 on
+    const F scaled = (bit_cast<F>(w & 0x7FFFFFFFu) * 0x1.0p+112f) * 0x1.0p-110f;  // It is infinite from 65536 on.
     const U least = U{} + 0x71000000u, quiet = U{} + 0x7E00u;
     const U bias = exponent < least ? least : exponent;
     const U sum = bit_cast<U>(bit_cast<F>((bias >> 1) + 0x07800000u) + scaled);

@@ -4,7 +4,7 @@
 namespace ccf {
 namespace {
 
-constexpr std::int64_t words = std::int64_t{1} << 32;  // a counter of Philox stays below it
+constexpr std::int64_t words = std::int64_t{1} << 32;  // A counter of Philox stays below it.
 
 void normal(Tensor out, Tensor seeds, Tensor samples, Tensor draws, std::int64_t step) {
     check(out.dim() > 0 && out.is_contiguous() && out.is_cpu() && out.scalar_type() == ScalarType::Float,

@@ -7,7 +7,7 @@ namespace ccf {
 
 enum class Dtype : std::int32_t { float32, bfloat16, float16 };
 
-constexpr int max_terms = 24;  // a plan has 19 registers, some of which a row may name twice
+constexpr int max_terms = 24;  // A plan has 19 registers, some of which a row may name twice.
 
 // A batch of images (batch, channels, height, width); signals have height 1.
 struct Shape {
@@ -22,9 +22,9 @@ struct Term {
     const void* data;
     std::int64_t stride[4];
     Dtype dtype;
-    float direct;        // a_k
-    float projected;     // b_k
-    const float* scale;  // optional factor c_k of both: one a sample, or one an element; else null
+    float direct;        // It is a_k of the row.
+    float projected;     // It is b_k of the row.
+    const float* scale;  // The factor c_k of both is of a sample or of an element, or it is null.
     std::int64_t scale_stride[4];
     bool scale_per_element;
 };
@@ -34,9 +34,9 @@ struct Row {
     Shape shape;
     Term terms[max_terms];
     int count;
-    void* out;  // contiguous, none of the terms
+    void* out;  // It is contiguous, and none of the terms.
     Dtype out_dtype;
-    void* next;  // contiguous, or null
+    void* next;  // It is contiguous or null.
     Dtype next_dtype;
     float c_in;
 
@@ -66,14 +66,14 @@ struct BandedAxis {
 // Real planes are packed in pairs as complex ones: groups of `planes` real planes, (planes + 1) / 2 complex ones each.
 // All planes of a group belong to one image, since two planes of a pair change each other by rounding and by NaN.
 struct Packing {
-    float* spectrum;  // (groups, pairs, height, width) complex, interleaved
+    float* spectrum;  // The complex numbers (groups, pairs, height, width) are interleaved.
     std::int64_t groups, planes;
 
     constexpr std::int64_t pairs() const { return (planes + 1) / 2; }
 };
 
 struct NoiseKeys {
-    const std::int64_t *seeds, *samples, *draws;  // (batch) each
+    const std::int64_t *seeds, *samples, *draws;  // Each has one number an image.
     std::int64_t step;
 };
 

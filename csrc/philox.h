@@ -30,7 +30,7 @@ CCF_HD Words philox(Words c, std::uint32_t k0, std::uint32_t k1) {
 // ln u for normal u > 0: u = 2^e m with m in [sqrt(1/2), sqrt(2)), polynomial of Cephes (2 units in the last place).
 CCF_HD float log_positive(float u) {
     const auto bits = bit_cast<std::uint32_t>(u);
-    const auto shifted = static_cast<std::int32_t>(bits - 0x3F3504F3u);  // sqrt(1/2)
+    const auto shifted = static_cast<std::int32_t>(bits - 0x3F3504F3u);  // This is sqrt(1/2).
     const float e = static_cast<float>(shifted >> 23);
     const float x = bit_cast<float>(bits - (static_cast<std::uint32_t>(shifted >> 23) << 23)) - 1.0f;
     const float z = x * x;
@@ -66,7 +66,8 @@ CCF_HD void cosine_sine(float angle, float& cosine, float& sine) {
 CCF_HD void box_muller(std::uint32_t a, std::uint32_t b, float& first, float& second) {
     // both words shrink to 24 bits, which a signed conversion (the one that vectorizes) takes exactly
     const float u = static_cast<float>(static_cast<std::int32_t>((a >> 8) + 1)) * 0x1.0p-24f;
-    const float angle = static_cast<float>(static_cast<std::int32_t>(b >> 8)) * 3.745070283e-7f;  // 2 pi / 2^24
+    const float angle =
+        static_cast<float>(static_cast<std::int32_t>(b >> 8)) * 3.745070283e-7f;  // This is 2 pi / 2^24.
     const float radius = sqrtf(-2.0f * log_positive(u));
     float cosine, sine;
     cosine_sine(angle, cosine, sine);

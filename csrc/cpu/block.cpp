@@ -65,7 +65,7 @@ void block(const Row& row, std::int64_t height, std::int64_t width) {
     const float scale = 1.0f / static_cast<float>(height * width);
     // whole rows follow each other in memory and are read as one run; parts of rows are read one by one
     const std::int64_t run = span == shape.width ? height : 1;
-    constexpr std::int64_t together = 8;  // rows added up in one sum
+    constexpr std::int64_t together = 8;  // One sum adds up so many rows.
     parallel_for(shape.planes() * bands * spans, height * span, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, run * span, together);
         std::vector<float> field(run * span);

@@ -213,7 +213,7 @@ void run(const Source* sources, int count, const float* mask, std::int64_t size,
 }  // namespace
 
 void combine(const Source* sources, int count, const float* mask, std::int64_t size, const Sink& sink) {
-    run(sources, count, mask, size, sink);  // the loader chooses the version that the processor can run
+    run(sources, count, mask, size, sink);  // The loader chooses the version that the processor can run.
 }
 
 }  // namespace ccf::cpu

@@ -49,7 +49,7 @@ void fourier_pack(const Row& row, const Packing& packing) {
         float real[piece], imaginary[piece];
         for (std::int64_t item = begin; item < end; ++item) {
             const std::int64_t pair = item / pieces, pixel = item % pieces * piece;
-            const std::int64_t first = 2 * (pair % packing.pairs());  // plane of the group
+            const std::int64_t first = 2 * (pair % packing.pairs());  // It is a plane of the group.
             const std::int64_t index = pair / packing.pairs() * packing.planes + first;
             const std::int64_t size = std::min(piece, plane - pixel);
             const auto read = [&](std::int64_t k, float* y) {

@@ -27,7 +27,7 @@ void parallel_for(std::int64_t items, std::int64_t per_item, const F& f) {
             pool.emplace_back([&, t] { f(items * t / threads, items * (t + 1) / threads); });
     for (auto& thread : pool) thread.join();
 #else
-    constexpr std::int64_t elements = 32768;  // below this a second thread costs more than it brings, as in ATen
+    constexpr std::int64_t elements = 32768;  // Below this a second thread costs more than it brings, as in ATen.
     const std::int64_t grain = (elements + per_item - 1) / (per_item > 0 ? per_item : 1);
     torch::stable::parallel_for(0, items, grain > 0 ? grain : 1, f);
 #endif

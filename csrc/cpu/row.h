@@ -13,8 +13,8 @@
 
 namespace ccf::cpu {
 
-constexpr std::int64_t piece = 2048;       // elements: a field and the terms that it is made of fit the L1 cache
-constexpr std::int64_t long_piece = 8192;  // where there is no field: fewer sums to set up
+constexpr std::int64_t piece = 2048;       // So many elements of a field and of its terms fit the L1 cache.
+constexpr std::int64_t long_piece = 8192;  // Without a field there are fewer sums to set up.
 
 // A run of pixels [pixel, pixel + size) of one plane.
 struct Place {
@@ -49,8 +49,8 @@ private:
     void combine_to(std::int64_t size, const Sink& sink);
 
     const Row& row_;
-    bool copied_[max_terms], copied_scale_[max_terms];  // read from a copy
-    std::int64_t largest_, copies_ = 0;                 // copies in use
+    bool copied_[max_terms], copied_scale_[max_terms];  // These are read from a copy.
+    std::int64_t largest_, copies_ = 0;                 // So many copies are in use.
     const float* mask_ = nullptr;
     std::vector<Source> sources_;
     std::vector<float> scratch_;

@@ -95,7 +95,7 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
     const Shape& shape = row.shape;
     const std::int64_t low_height = rows.down.rows, low_width = columns.down.rows, width = shape.width;
     const std::int64_t down_bands = ceil_div(low_height, band_rows);
-    const std::int64_t together = std::max<std::int64_t>(1, piece / width);  // rows that are read as one run
+    const std::int64_t together = std::max<std::int64_t>(1, piece / width);  // So many rows are read as one run.
     const std::int64_t band_elements = band_rows * shape.plane() / low_height;
     parallel_for(shape.planes() * down_bands, band_elements, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, together * width);
@@ -126,7 +126,7 @@ void separable(const Row& row, const BandedAxis& rows, const BandedAxis& columns
         }
     });
 
-    const std::int64_t band = ceil_div(band_rows * shape.height, low_height);  // high rows of a band
+    const std::int64_t band = ceil_div(band_rows * shape.height, low_height);  // A band has so many high rows.
     const std::int64_t up_bands = ceil_div(shape.height, band);
     parallel_for(shape.planes() * up_bands, band * width, [&](std::int64_t begin, std::int64_t end) {
         Reader reader(row, width);

@@ -12,7 +12,7 @@
 
 namespace ccf::cuda {
 
-constexpr int held = 8;  // points of a thread
+constexpr int held = 8;  // A thread holds so many points.
 
 struct alignas(8) Complex {
     float re, im;
@@ -46,7 +46,7 @@ __device__ __forceinline__ void butterfly(Complex& a, Complex& b, Complex& c, Co
     d = quarter_turn<Sign>(d);
     butterfly<Sign>(a, b);
     butterfly<Sign>(c, d);
-    const Complex second = c;  // (a, b, c, d) are outputs 0, 2, 1, 3
+    const Complex second = c;  // Here (a, b, c, d) are outputs 0, 2, 1, 3.
     c = b;
     b = second;
 }
@@ -54,7 +54,7 @@ __device__ __forceinline__ void butterfly(Complex& a, Complex& b, Complex& c, Co
 // Eight values at distance 1.
 template <int Sign>
 __device__ __forceinline__ void butterfly(Complex* v) {
-    constexpr float half = 0.70710678118654752f;  // sqrt(1/2)
+    constexpr float half = 0.70710678118654752f;  // This is sqrt(1/2).
     butterfly<Sign>(v[0], v[2], v[4], v[6]);
     butterfly<Sign>(v[1], v[3], v[5], v[7]);
     // the odd half times exp(Sign 2 pi i r / 8), r = 1, 2, 3

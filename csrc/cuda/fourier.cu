@@ -14,7 +14,7 @@ void with_side(std::int64_t side, const F& f) {
     switch (side) {
         case 64: return f(std::integral_constant<int, 64>{});
         case 128: return f(std::integral_constant<int, 128>{});
-#if !defined(CCF_FEW_SIDES)  // the builds of the sanitizers would take minutes otherwise
+#if !defined(CCF_FEW_SIDES)  // The builds of the sanitizers would take minutes otherwise.
         case 256: return f(std::integral_constant<int, 256>{});
         case 512: return f(std::integral_constant<int, 512>{});
         case 1024: return f(std::integral_constant<int, 1024>{});

@@ -13,8 +13,8 @@
 namespace ccf::cuda {
 
 struct Scratch {
-    Complex* data;  // (pairs, height, width)
-    int first;      // pair of the batch that lies at the start
+    Complex* data;  // They are (pairs, height, width).
+    int first;      // It is the pair of the batch that lies at the start.
 };
 
 // ------------------------------------------------------------------------------------------- rows
@@ -97,7 +97,7 @@ template <int N>
 struct ColumnPlace {
     unsigned t;
     int group, width, step;
-    std::int64_t first;  // element of a plane
+    std::int64_t first;  // It is an element of a plane.
     Complex* z;
     ColumnTile<N> tile;
 
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(column_threads<N>, column_threads<N> <= 512 ? 
     at.load(v);
     transform<N, -1, true>(v, at.t, roots, at.tile);
 
-    Complex sum[kept] = {};  // rows t + k T and t + (k + a kept) T alias
+    Complex sum[kept] = {};  // Rows t + k T and t + (k + a kept) T alias.
 #pragma unroll
     for (int k = 0; k < held; ++k) sum[k % kept] = sum[k % kept] + b[k * at.step] * v[k];
     // no barrier is needed, since each place was last read by the thread that writes it now

@@ -6,7 +6,7 @@
 
 namespace ccf::cuda {
 
-constexpr int run = 4;  // neighbouring pixels of a thread: 16 bytes of float
+constexpr int run = 4;  // A thread has so many neighbouring pixels, 16 bytes of float.
 
 template <class T>
 struct alignas(run * sizeof(T)) Run {

@@ -9,13 +9,13 @@ namespace ccf::cuda {
 
 // A row of a plan: out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out. Its coefficients lie in a table that the
 // kernels read, so that one captured graph serves every schedule.
-constexpr int max_terms = 8;  // a launch carries them; rows with more go to the reference
+constexpr int max_terms = 8;  // A launch carries them, and rows with more go to the reference.
 
 struct DeviceTerm {
     const void* data;
-    std::int64_t stride[4];  // in elements, order of Shape
+    std::int64_t stride[4];  // Strides are in elements, in the order of Shape.
     Dtype dtype;
-    bool vector;  // planes contiguous, and runs of four elements aligned
+    bool vector;  // Planes are contiguous, and runs of four elements are aligned.
 };
 
 // With `residual` the terms are (ybar, x, F) and the row ybar - P(p x + q F).
@@ -24,18 +24,18 @@ struct DeviceRow {
     DeviceTerm terms[max_terms];
     int count;
     bool residual;
-    const float* table;  // residual: p, q; else a_0 .. a_n-1, b_0 .. b_n-1, c_in
-    void* out;           // contiguous
+    const float* table;  // It holds p and q of a residual, or a_0 .. a_n-1, b_0 .. b_n-1 and c_in.
+    void* out;           // It is contiguous.
     Dtype out_dtype;
-    void* next;  // contiguous, or null
+    void* next;  // It is contiguous or null.
     Dtype next_dtype;
 };
 
-constexpr int run_threads = 256;  // of a block of the elementwise kernels
+constexpr int run_threads = 256;  // A block of the elementwise kernels has so many.
 
 // A group is a set of planes of one image; only planes of one group are packed together.
 struct Groups {
-    int groups, planes;  // real planes of a group
+    int groups, planes;  // A group has so many real planes.
 
     constexpr int pairs() const { return (planes + 1) / 2; }  // of a group
     constexpr int all_pairs() const { return groups * pairs(); }
@@ -52,16 +52,16 @@ constexpr int root_count(int n, int done = 8) {
 // The constant is a multiplier or, with factor > 1, the basis of a decimation, (groups or 1, height, width). The stride
 // is 0 where one serves all groups.
 struct Spectral {
-    const void* data;  // float; complex where factor > 1
+    const void* data;  // The numbers are float, or complex where factor > 1.
     std::int64_t stride;
-    int factor;                            // 1, 2, 4 or 8
-    const void *row_roots, *column_roots;  // roots of unity
+    int factor;                            // It is 1, 2, 4 or 8.
+    const void *row_roots, *column_roots;  // They are roots of unity.
 };
 
 // Rows of a (rows, columns) matrix: row i is zero but for taps[t, i], t < width, in the columns start[i] + t, modulo
 // the number of columns. Of the rows of tile j, `tile` each, all columns lie in base[j] .. base[j] + extent - 1.
 struct CyclicBand {
-    const float* taps;  // (width, rows)
+    const float* taps;  // They are (width, rows).
     const std::int32_t *start, *base;
     int rows, columns, width, tile, extent;
 };

@@ -39,7 +39,7 @@ template <int Tile, Ends E>
 __global__ void __launch_bounds__(banded_threads)
     banded(const __grid_constant__ DeviceRow row, const CyclicBand rows, const CyclicBand columns,
            const float* __restrict__ field_in, float* __restrict__ field_out) {
-    CCF_SHARED(float, gathered);  // (rows.extent, columns.extent), then (Tile, columns.extent)
+    CCF_SHARED(float, gathered);  // It is (rows.extent, columns.extent), then (Tile, columns.extent).
     float* const narrow = gathered + rows.extent * columns.extent;
     const int plane = blockIdx.x, first_row = blockIdx.y * Tile, first_column = blockIdx.z * Tile;
     const int base_row = rows.base[blockIdx.y], base_column = columns.base[blockIdx.z];

@@ -8,9 +8,9 @@
 namespace ccf::cuda {
 
 struct KernelShape {
-    std::string kernel, variant;  // as in the template: columns_alias, "256, 4"
-    int threads;                  // of a block
-    std::size_t shared;           // dynamic shared memory of a block, at most
+    std::string kernel, variant;  // They are as in the template: columns_alias, "256, 4".
+    int threads;                  // A block has so many.
+    std::size_t shared;           // A block has at most so many bytes of dynamic shared memory.
 };
 
 // The one name that the op library shows to ccfast._C.
