@@ -128,6 +128,17 @@ def dds(s):
     return np.sqrt(s.after) * u + np.sqrt(1 - s.after) * (np.sqrt(1 - 0.85**2) * s.eps + 0.85 * s.z)
 
 
+def dpir(s):
+    """The data step of the next noise level, but for the last denoised image, which is the result."""
+    if s.k == s.count - 1:
+        return np.sqrt(s.after) * s.x0
+    S, alpha = torch.from_numpy(SINGULAR), 0.23 * s.noise**2 * s.after / (1 - s.after)
+    full = torch.cat([s.y, torch.zeros(1, 1, SIZE - 8, dtype=torch.float64)], dim=2)
+    if alpha:
+        return np.sqrt(s.after) * (S * full + alpha * s.x0) / (S**2 + alpha)
+    return np.sqrt(s.after) * (s.x0 + inverse(s))
+
+
 def dpm_solver(s, sde=False):
     """DPM-Solver++ of order 2, midpoint; the first step, and below 15 steps the last, have order 1."""
     lam = [0.5 * np.log(bar / (1 - bar)) for bar in (*s.earlier, s.bar, s.after)]
@@ -148,6 +159,7 @@ LOOPS = {
     "DDNM()": (ddnm, (0.0, NOISE)),
     "DDRM()": (ddrm, (0.0, NOISE)),
     "DiffPIR()": (diffpir, (0.0, NOISE)),
+    "DPIR()": (dpir, (0.0, NOISE)),
     "DDS()": (dds, (0.0, NOISE)),
     "DDIM()": (lambda s: ddim(s, s.x0, s.eps, 0.0), (0.0,)),
     "DDIM(eta=1.0)": (lambda s: ddim(s, s.x0, s.eps, 1.0), (0.0,)),

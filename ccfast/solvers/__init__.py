@@ -10,6 +10,7 @@ from .ddrm import DDRM
 from .dds import DDS
 from .deis import DEIS
 from .diffpir import DiffPIR
+from .dpir import DPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
 from .heun import Heun
@@ -31,6 +32,7 @@ __all__ = [
     "DDRM",
     "DDS",
     "DEIS",
+    "DPIR",
     "DPS",
     "LATINO",
     "LML",

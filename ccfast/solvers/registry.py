@@ -20,6 +20,7 @@ from .ddrm import DDRM
 from .dds import DDS
 from .deis import DEIS
 from .diffpir import DiffPIR
+from .dpir import DPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
 from .heun import Heun
@@ -117,6 +118,7 @@ REGISTRY = (
     Entry(PSLD(), "2307.00619", "-", "2", "start", vjps=1),
     Entry(ReSample(), "2307.08123", "-", "1", "yes"),
     Entry(LATINO(), "2503.12615", "-", "1", "yes"),
+    Entry(DPIR(), "2008.13751", "-", "1", "yes", matches="cszn/DPIR (deblurring), every step"),
     Entry(Steered(), "2310.00224", "-", "1", "no"),
     Entry(DDIM(), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
     Entry(DDIM(eta=1.0), "2010.02502", "1", "0", "start", measurement=False, matches="ermongroup/ddim, every step"),
