@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import adapters, errors, metrics, operators, presets, priors, schedules, solvers, testing, times, tuning
     from .config import show_config
     from .denoiser import Denoiser
+    from .generator import Generator
     from .latents import latent
     from .priors import load_prior
     from .sampler import Sampler
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Denoiser",
+    "Generator",
     "Sampler",
     "adapters",
     "errors",
@@ -42,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "Denoiser": "denoiser",
+    "Generator": "generator",
     "Sampler": "sampler",
     "latent": "latents.latent_denoiser",
     "load_prior": "priors",

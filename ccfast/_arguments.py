@@ -51,7 +51,8 @@ def check_kinds(denoiser: Denoiser, operator: Operator) -> None:
     """Raise TypeError unless these are a Denoiser and an Operator."""
     for name, value, kind in (("denoiser", denoiser, Denoiser), ("operator", operator, Operator)):
         if not isinstance(value, kind):
-            raise TypeError(f"{name}: must be a ccfast {kind.__name__}, got {type(value).__name__}")
+            cure = "; ccfast.Generator(denoiser) samples without a measurement" * (name == "operator" and value is None)
+            raise TypeError(f"{name}: must be a ccfast {kind.__name__}, got {type(value).__name__}{cure}")
 
 
 def check_flag(name: str, value: object, *words: str) -> None:

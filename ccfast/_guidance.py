@@ -73,8 +73,15 @@ def paired(first: Mapping[str, Any], second: Mapping[str, Any], batch: int) -> d
 
 def _pair(name: str, a: Any, b: Any, batch: int) -> Any:
     if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim and b.ndim and a.shape[1:] == b.shape[1:]:
-        rows = [value if len(value) == batch else value.expand(batch, *value.shape[1:]) for value in (a, b)]
-        return torch.cat(rows)
+        if {len(a), len(b)} <= {1, batch}:
+            rows = [value if len(value) == batch else value.expand(batch, *value.shape[1:]) for value in (a, b)]
+            return torch.cat(rows)
+        if a is b:  # It has no row for each image, such as a table of the network's, and serves more images as well.
+            return b
+        raise ValueError(
+            f"unconditional: {name} must have one row, or one for each of {batch} images, to share an evaluation with "
+            f"the conditional one, got {len(b)} rows beside {len(a)}; take together=False"
+        )
     if isinstance(a, Mapping) and isinstance(b, Mapping) and a.keys() == b.keys():
         return {key: _pair(f"{name}[{key!r}]", a[key], b[key], batch) for key in b}
     if type(a) is type(b) and isinstance(a, list | tuple) and len(a) == len(b):

@@ -6,6 +6,8 @@ for each, nested in what the network takes, with other values in every call and 
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from test_graph import graph_stats, make
@@ -125,3 +127,19 @@ def test_bad_conditions(condition, error, message):
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+ALIKE = [1, 1.0, True, "1", [1], (1,), {"a": 1}, {"a": 1.0}, 0.0, -0.0]
+
+
+def test_values_that_are_equal_but_not_the_same_have_graphs_of_their_own():
+    def network(x, t, kind):
+        step = {int: 0.1, float: 0.2, bool: 0.3, str: 0.4, list: 0.5, tuple: 0.6}.get(type(kind), 0.7)
+        return step * x + (math.copysign(0.05, kind) if kind == 0.0 else 0.0) + isinstance(kind, dict) * len(repr(kind))
+
+    sampler = make(OPERATOR, DDNM(), mode=True, network=Denoiser(network, VP()), backend="reference", steps=3)
+    alone = Sampler(sampler.denoiser, OPERATOR, DDNM(), backend="reference", steps=3)
+    for value in ALIKE:
+        got = sampler(measured(3), seed=0, condition={"kind": value})
+        assert relative_error(got, alone(measured(3), seed=0, condition={"kind": value})) < EQUAL
+    assert graph_stats(sampler)["device"]["captured"] == len(ALIKE)

@@ -184,3 +184,19 @@ def test_values_that_cannot_share_an_evaluation():
     with pytest.raises(ValueError, match=r"unconditional: words must be .* got a tensor \(3, 7, 4\) .* together=False"):
         restored(own.guided(SCALE, {"words": torch.ones(1, 7, 4)}), DDNM())
     restored(own.guided(SCALE, {"words": torch.ones(1, 7, 4)}, together=False), DDNM())
+
+
+def looked_up(x, t, table, labels):
+    return 0.1 * x + table[labels].reshape(-1, 1, 1, 1)
+
+
+def test_an_argument_without_rows_of_images_is_shared():
+    table = torch.linspace(-0.1, 0.1, 7)
+    own = Denoiser(looked_up, VP(), network_kwargs={"table": table, "labels": LABELS})
+    want = restored(Denoiser(by_hand(lambda x, t, labels: looked_up(x, t, table, labels)), VP()), DDNM())
+    for together in (True, False):
+        got = restored(own.guided(SCALE, {"labels": NONE}, together=together), DDNM())
+        assert relative_error(got, want) < 10 * EQUAL
+    with pytest.raises(ValueError, match="unconditional: table must have one row, or one for each of 3 images, to sha"):
+        restored(own.guided(SCALE, {"labels": NONE, "table": table.clone()}), DDNM())
+    restored(own.guided(SCALE, {"labels": NONE, "table": table.clone()}, together=False), DDNM())

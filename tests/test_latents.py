@@ -486,3 +486,19 @@ def test_half_precision_autoencoders(dtype):
     assert pulled.dtype == torch.float32
     assert relative_error(pulled, exact.pull_decoder(z, lambda x: x, (3, 16, 16))) < 0.1
     assert {p.dtype for p in vae.parameters()} == {dtype}
+
+
+def test_generation_decodes(pair):
+    images, latents = pair
+    generator, plain = ccfast.Generator(latents, steps=4), ccfast.Generator(latents.without_autoencoder(), steps=4)
+    z = plain(5, LATENT, seed=3, dtype=torch.float64)
+    seen = []
+    for together in (None, 2):
+        got = generator(5, list(SHAPE), seed=3, dtype=torch.float64, together=together)
+        assert relative_error(got, VAE.decode(z)) < 1e-12
+    generator(1, SHAPE, callback=lambda k, x0hat: seen.append(x0hat.shape))
+    assert seen == [(1, *LATENT)] * 4
+    states = random(2, *LATENT)
+    want = ccfast.Generator(images, steps=4)(2, SHAPE, x_init=VAE.decode(states), dtype=torch.float64)
+    assert relative_error(generator(2, SHAPE, x_init=states, dtype=torch.float64), want) < 1e-9
+    assert generator(0, SHAPE).shape == (0, *SHAPE)

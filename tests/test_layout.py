@@ -30,7 +30,7 @@ ROOMS = (
     ("_values", "errors"),
     ("_arguments",),
     ("sampler",),
-    ("adapters", "priors", "metrics", "config"),
+    ("adapters", "priors", "metrics", "config", "generator"),
     ("tuning",),
     ("app",),
 )

@@ -68,10 +68,11 @@ def shape_of(value: Any) -> Hashable:
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype, value.device
     if isinstance(value, Mapping):
-        return tuple((key, shape_of(item)) for key, item in value.items())
+        return Mapping, *((shape_of(key), shape_of(item)) for key, item in value.items())
     if type(value) in (list, tuple):
-        return tuple(map(shape_of, value))
-    return value if isinstance(value, str | int | float | bool | type(None)) else id(value)
+        return type(value), *map(shape_of, value)
+    # 1, 1.0 and True are equal keys, as 0.0 and -0.0 are, but not the same to a network.
+    return (type(value), repr(value)) if isinstance(value, str | int | float | bool | type(None)) else id(value)
 
 
 def check_condition(condition: Mapping[str, Any] | None, images: int, device: torch.device) -> Mapping[str, Any]:

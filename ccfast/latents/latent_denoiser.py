@@ -42,6 +42,12 @@ class LatentDenoiser(Denoiser):
         """The images of latents, cropped to ``shape`` of one image, (C, H, W)."""
         return self.autoencoder.decode(z, shape)
 
+    def without_autoencoder(self) -> Denoiser:
+        """The Denoiser of the latents, whose samplers know of no images."""
+        plain = object.__new__(Denoiser)
+        plain.__dict__.update({name: value for name, value in vars(self).items() if name != "autoencoder"})
+        return plain
+
     def through(self, operator: Operator) -> Decoded:
         """y = H D(z) as an operator on latents; a Sampler of it returns latents."""
         return operator if isinstance(operator, Decoded) else Decoded(operator, self.autoencoder)
