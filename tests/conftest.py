@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from ccfast.operators import (
     Matrix,
     SeparableBlur,
     SoftMask,
+    separable,
     soft_prefix,
 )
 from ccfast.solvers.registry import REGISTRY
@@ -98,6 +100,18 @@ def _linear(matrix, shape, measurement_shape, **keywords):
     )
 
 
+def _by_transforms(build):
+    """An operator whose axes are fast transforms, however small they are."""
+    with patch.multiple(separable, TRANSFORM_FROM=1, MATRICES_BELOW=1):
+        return build()
+
+
+def _mixed(shape, cutoff):
+    """The rows by a fast transform, the columns, with another border, by a matrix."""
+    rows = SeparableBlur(shape[:2], SMOOTH, boundary="reflect", cutoff=cutoff).axes
+    return separable.Separable(shape, [*rows, *SeparableBlur((1, shape[2]), SKEW, boundary="mirror").axes])
+
+
 SMOOTH = [0.05, 0.25, 0.4, 0.25, 0.05]
 SKEW = [0.5, 0.3, 0.15, 0.05]
 
@@ -144,6 +158,15 @@ OPERATORS = [
     ("gaussian-blur", lambda: GaussianBlur((2, 9, 10))),
     ("gaussian-blur-wide", lambda: GaussianBlur((1, 8, 13), std=1.0, taps=8, boundary="zero")),
     ("gaussian-blur-signal", lambda: GaussianBlur((2, 40))),
+    ("cosine-blur", lambda: _by_transforms(lambda: GaussianBlur((2, 9, 10), std=1.5))),
+    ("cosine-blur-signal", lambda: _by_transforms(lambda: SeparableBlur((2, 13), [0.2, 0.6, 0.2], cutoff=0.3))),
+    ("cosine-bicubic", lambda: _by_transforms(lambda: Bicubic((1, 12, 18), 3))),
+    (
+        "cosine-compose",
+        lambda: _by_transforms(lambda: Compose(GaussianBlur((3, 8, 12), 0.6, 5), AveragePooling((3, 8, 12), 2))),
+    ),
+    ("cosine-and-matrix", lambda: _by_transforms(lambda: _mixed((2, 7, 8), 0.2))),
+    ("circular-axes", lambda: _by_transforms(lambda: SeparableBlur((2, 8, 9), SKEW, 1, "circular", 0.4))),
     ("fourier-blur", lambda: FourierBlur((2, 8, 9), _random(3, 5) / 8)),
     ("fourier-blur-even-kernel", lambda: FourierBlur((3, 7, 6), _random(4, 2) / 4, cutoff=0.3)),
     ("fourier-blur-long", lambda: FourierBlur((1, 5, 6), _random(13, 9) / 50)),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ._channel_spatial import ChannelSpatial
 from ._diagonal import Diagonal
 from .average_pooling import AveragePooling
+from .axis import CosineAxis, Factor, TransformAxis
 from .denoising import Denoising
 from .fourier import FourierBlur, impulse_kernel
 from .fourier_downsampling import FourierDownsampling
 from .grayscale import Grayscale
 from .inpainting import Inpainting
 from .operator import Operator
-from .separable import Factor, Separable, thin_svd
+from .separable import Separable, correlation_axis, thin_svd
 from .soft_mask import SoftMask
 
 __all__ = ["product", "with_channels"]
@@ -48,19 +51,31 @@ def masks(first: Diagonal, then: Diagonal) -> Diagonal:
 
 
 def separable_product(first: Separable | AveragePooling, then: Separable | AveragePooling, cutoff: float) -> Separable:
-    factors: list[Factor] = []
-    for a, b in zip(axis_matrices(first), axis_matrices(then), strict=True):
-        rounding = float(a.norm() * b.norm()) * torch.finfo(torch.float64).eps
-        factors.append(thin_svd("Compose", (b @ a).numpy(), max(cutoff, rounding)))
-    return Separable(first.shape, factors)
+    axes: list[Factor | TransformAxis] = []
+    for a, b in zip(axes_of(first), axes_of(then), strict=True):
+        if isinstance(a, CosineAxis) and isinstance(b, CosineAxis):
+            axes.append(a.then("Compose", b, cutoff))
+        else:
+            axes.append(factor_product(a, b, cutoff))
+    return Separable(first.shape, axes)
 
 
-def axis_matrices(operator: Separable | AveragePooling) -> list[Tensor]:
-    """The 1-D matrix of each axis."""
+def factor_product(first: Factor | TransformAxis, then: Factor | TransformAxis, cutoff: float) -> Factor:
+    a, b = ((factor.u * factor.s) @ factor.v.mT for factor in map(as_factor, (first, then)))
+    rounding = float(a.norm() * b.norm()) * torch.finfo(torch.float64).eps
+    return thin_svd("Compose", (b @ a).numpy(), max(cutoff, rounding))
+
+
+def as_factor(axis: Factor | TransformAxis) -> Factor:
+    return axis if isinstance(axis, Factor) else axis.factor
+
+
+def axes_of(operator: Separable | AveragePooling) -> Sequence[Factor | TransformAxis]:
+    """The 1-D SVD of each axis. Pooling is a correlation with a box, whose stride is the length of the box."""
     if isinstance(operator, Separable):
-        return [(factor.u * factor.s) @ factor.v.mT for factor in operator.factors]
-    row = torch.full((1, operator.factor), 1 / operator.factor, dtype=torch.float64)
-    return [torch.kron(torch.eye(n, dtype=torch.float64), row) for n in operator.measurement_shape[1:]]
+        return operator.axes
+    box = np.full(operator.factor, 1 / operator.factor).tobytes()
+    return [correlation_axis("Compose", box, n, 0, operator.factor, "reflect", 0.0) for n in operator.shape[1:]]
 
 
 def spectrum(operator: Spectral) -> tuple[Tensor, int]:

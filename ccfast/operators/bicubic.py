@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .operator import check_factor, check_shape
-from .separable import Separable, correlation_factor
+from .separable import Separable, correlation_axis
 
 __all__ = ["Bicubic"]
 
@@ -48,5 +48,5 @@ class Bicubic(Separable):
         taps = (kernel / kernel.sum()).tobytes()
         center = (count - factor) // 2
         # H is well conditioned and needs no cutoff; only what is zero but for rounding is dropped
-        factors = [correlation_factor(name, taps, n, center, factor, "reflect", 0.0) for n in shape[1:]]
-        super().__init__(shape, factors)
+        axes = [correlation_axis(name, taps, n, center, factor, "reflect", 0.0) for n in shape[1:]]
+        super().__init__(shape, axes)

@@ -12,7 +12,7 @@ from ._convolution import border_index, check_boundary, check_convention, check_
 from ._krylov import Krylov, check_iterations
 from .fourier import FourierBlur, half_spectrum, irfft, response_of, rfft
 from .operator import Operator, check_cutoff, check_shape
-from .separable import Separable, check_fits, correlation_factors, true_float32
+from .separable import Separable, check_fits, correlation_axes, true_float32
 
 __all__ = ["Blur"]
 
@@ -80,7 +80,7 @@ def Blur(  # noqa: N802, named as the members of this folder are
     axes = None if taps.ndim > len(sides) else outer_factors(taps, rounding_of(kernel))
     if axes is not None:
         pairs = list(zip(axes, center, strict=True))
-        return Separable(shape, correlation_factors(name, sides, pairs, boundary, cutoff))
+        return Separable(shape, correlation_axes(name, sides, pairs, boundary, cutoff))
     return CanvasBlur(shape, taps, center, boundary, iterations, tolerance)
 
 
