@@ -31,8 +31,6 @@ __all__ = [
 ]
 
 REFUSED = {
-    "CMStochasticIterativeScheduler": "its consistency network has a preconditioning of its own; wrap the network in a "
-    'function that returns the denoised image, and give Denoiser(function, EDM(), "sample", time_map=float)',
     "CosineDPMSolverMultistepScheduler": "its network is told arctan(sigma); give "
     'Denoiser(network, EDM(sigma_min, sigma_max, sigma_data), "edm", time_map=...) with that map and, where '
     'prediction_type is "v_prediction", the negative of the network\'s output',
@@ -160,6 +158,8 @@ def final_of_scheduler(scheduler: Any) -> str:
     Where it says neither, a copy of the scheduler is asked for its last sigma. One without sigmas (DDPM) ends clean.
     """
     config = scheduler.config
+    if "LCMScheduler" in _names(scheduler):  # Its last step returns x0hat, whatever the config says.
+        return "zero"
     for key, words in (
         ("final_sigmas_type", {"zero": "zero", "sigma_min": "first"}),
         ("set_alpha_to_one", {True: "zero", False: "first"}),

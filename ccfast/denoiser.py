@@ -13,13 +13,15 @@ with coefficients that depend on time only (written so that nothing cancels at s
     "velocity"      x0 - eps  (data - noise)     1/m           sigma/m      1/m                -mu/m
     "score"         -eps/sigma                   1/mu          sigma^2/mu   0                  -sigma
     "edm"           (x0 - c_skip x)/c_out        c_skip        c_out        (1 - c_skip)/sigma -c_out/sigma
+    "consistency"   the same, with the skips of consistency models, which return x itself at sigma_min
 
-n = mu^2 + sigma^2 (1 on VP), m = mu + sigma (1 on Flow).
+n = mu^2 + sigma^2 (1 on VP), m = mu + sigma (1 on Flow). A ``Boundary`` takes c_skip x + c_out x0hat in place of x0hat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,9 +32,9 @@ from ._clip import Clip, check_clip, limited
 from ._guidance import UNCONDITIONAL, Guided
 from .schedules import EDM, Array, Schedule, float64_of
 
-__all__ = ["PREDICTIONS", "Denoiser"]
+__all__ = ["PREDICTIONS", "Boundary", "Denoiser"]
 
-PREDICTIONS = ("epsilon", "sample", "v_prediction", "velocity", "edm", "score")
+PREDICTIONS = ("epsilon", "sample", "v_prediction", "velocity", "edm", "score", "consistency")
 
 
 class Coefficients(NamedTuple):
@@ -45,6 +47,31 @@ class Coefficients(NamedTuple):
     f: Array
 
 
+@dataclass(frozen=True)
+class Boundary:
+    """The boundary condition of latent consistency models (Luo et al., arXiv 2310.04378), by which x0hat is x at t = 0:
+
+        c_skip x + c_out x0hat,   c_skip = d^2/(s^2 + d^2),   c_out = s/sqrt(s^2 + d^2),   s = scaling * network time
+
+    Args:
+        scaling: of the network time; 10 for timesteps 0 to 999.
+        sigma_data: d.
+    """
+
+    scaling: float = 10.0
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("scaling", "sigma_data"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: must be a finite number > 0, got {getattr(self, name)!r}")
+
+    def __call__(self, network_times: Array) -> tuple[Array, Array]:
+        """c_skip and c_out."""
+        scaled = self.scaling * network_times
+        return self.sigma_data**2 / (scaled**2 + self.sigma_data**2), scaled / np.hypot(scaled, self.sigma_data)
+
+
 class Denoiser:
     """A pretrained network as the samplers see it.
 
@@ -54,17 +81,19 @@ class Denoiser:
             A torch.nn.Module is run on the device and in the dtype of its parameters, which are frozen meanwhile;
             any other callable runs in the dtype of the state.
         schedule: the path that the network was trained on, from ``ccfast.schedules``.
-        prediction: "epsilon", "sample", "v_prediction", "velocity", "edm" or "score"; see the table above.
+        prediction: "epsilon", "sample", "v_prediction", "velocity", "edm", "score" or "consistency"; see the table
+            above.
         time_map: schedule time (float) to network time (float). None: the default of the schedule (VP and Flow
             999 t, DiscreteVP the rounded index, VE sigma, EDM ln(sigma)/4).
         name: shown in messages; presets are looked up by it.
         network_kwargs: handed to every call of the network, for class labels and the like.
         clip: the clipping of x0hat that belongs to the network: None, (low, high), "dynamic" or a ``DynamicThreshold``
             of ``ccfast.engine.clipping``. Calls of the Denoiser and samplers with ``clip="auto"`` apply it.
+        boundary: the ``Boundary`` of a latent consistency model, or None.
 
     Raises:
-        TypeError: network or time_map cannot be called, or schedule is not a Schedule.
-        ValueError: unknown prediction, or "edm" with a schedule that has no sigma_data.
+        TypeError: network or time_map cannot be called, or schedule or boundary is of another type.
+        ValueError: unknown prediction, or "edm" or "consistency" with a schedule that has no sigma_data.
     """
 
     def __init__(
@@ -76,6 +105,7 @@ class Denoiser:
         name: str | None = None,
         network_kwargs: Mapping[str, Any] | None = None,
         clip: Clip = None,
+        boundary: Boundary | None = None,
     ) -> None:
         if not callable(network):
             raise TypeError(f"network: must be callable as network(x, t), got {type(network).__name__}")
@@ -83,8 +113,10 @@ class Denoiser:
             raise TypeError(f"schedule: must be one of ccfast.schedules, got {schedule!r}")
         if prediction not in PREDICTIONS:
             raise ValueError(f"prediction: must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-        if prediction == "edm" and not isinstance(schedule, EDM):
-            raise ValueError(f"prediction: 'edm' needs the EDM schedule (for sigma_data), got {schedule!r}")
+        if prediction in ("edm", "consistency") and not isinstance(schedule, EDM):
+            raise ValueError(f"prediction: {prediction!r} needs the EDM schedule (for sigma_data), got {schedule!r}")
+        if boundary is not None and not isinstance(boundary, Boundary):
+            raise TypeError(f"boundary: must be a ccfast.denoiser.Boundary or None, got {type(boundary).__name__}")
         if time_map is not None and not callable(time_map):
             raise TypeError(f"time_map: must be callable, got {type(time_map).__name__}")
         self.network = network
@@ -93,6 +125,7 @@ class Denoiser:
         self.name = name
         self.network_kwargs = dict(network_kwargs or {})
         self._clip: Clip = check_clip(clip)
+        self._boundary = boundary
 
     @property
     def schedule(self) -> Schedule:
@@ -114,6 +147,11 @@ class Denoiser:
         """The clipping of x0hat that belongs to the network; fixed, as the schedule is."""
         return self._clip
 
+    @property
+    def boundary(self) -> Boundary | None:
+        """The boundary condition of a latent consistency model; fixed, as the schedule is."""
+        return self._boundary
+
     def coefficients(self, t: Array) -> Coefficients:
         """p, q, e, f and c_in at times t, float64.
 
@@ -125,6 +163,16 @@ class Denoiser:
         """
         t = self.schedule.within_range(t)
         mu, sigma = self.schedule.mean(t), self.schedule.std(t)
+        plain = self._coefficients(t, mu, sigma)
+        if self.boundary is None:
+            return plain
+        c_skip, c_out = self.boundary(self.network_times(t))
+        p, q = c_skip + c_out * plain.p, c_out * plain.q
+        with np.errstate(divide="ignore"):
+            return Coefficients(plain.c_in, p, q, (1.0 - mu * p) / sigma, -mu * q / sigma)
+
+    def _coefficients(self, t: Array, mu: Array, sigma: Array) -> Coefficients:
+        """The coefficients without a boundary condition."""
         one, zero = np.ones_like(mu), np.zeros_like(mu)
         if self.prediction in ("epsilon", "score"):
             if np.any(mu <= 0):
@@ -148,6 +196,10 @@ class Denoiser:
         assert isinstance(self.schedule, EDM)
         data = self.schedule.sigma_data
         norm = np.hypot(sigma, data)
+        if self.prediction == "consistency":
+            above = sigma - self.schedule.sigma_min
+            p, q = data**2 / (above**2 + data**2), above * data / norm
+            return Coefficients(1 / norm, p, q, above**2 / (above**2 + data**2) / sigma, -q / sigma)
         return Coefficients(1 / norm, (data / norm) ** 2, sigma * data / norm, sigma / norm**2, -data / norm)
 
     def network_times(self, t: Array) -> Array:
@@ -260,7 +312,8 @@ class Denoiser:
             span = float(times.min()), float(times.max())
         network = Guided(self.network, self._both, float(scale), float(rescale), span, together)
         kwargs = {**self.network_kwargs, UNCONDITIONAL: dict(unconditional)}
-        return Denoiser(network, self.schedule, self.prediction, self.time_map, self.name, kwargs, self.clip)
+        meaning = self.schedule, self.prediction, self.time_map, self.name
+        return Denoiser(network, *meaning, kwargs, self.clip, self.boundary)
 
     def _both(self, output: object, x: Tensor) -> Tensor:
         """A network's output for x as a tensor, with the channels of a learned variance where it has them."""

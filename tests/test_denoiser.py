@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ccfast import Denoiser
-from ccfast.denoiser import PREDICTIONS
+from ccfast.denoiser import PREDICTIONS, Boundary
 from ccfast.schedules import EDM, VE, VP, DiscreteVP, Flow
 
+PRECONDITIONED = ("edm", "consistency")
 SCHEDULES = [
     (VP(), 0.37),
     (DiscreteVP(np.linspace(1e-4, 0.02, 1000)), 0.37),
@@ -21,7 +22,7 @@ SCHEDULES = [
 
 @pytest.mark.parametrize(
     ("schedule", "t", "prediction"),
-    [(*row, name) for row in SCHEDULES for name in PREDICTIONS if name != "edm" or isinstance(row[0], EDM)],
+    [(*row, k) for row in SCHEDULES for k in PREDICTIONS if k not in PRECONDITIONED or isinstance(row[0], EDM)],
     ids=str,
 )
 def test_every_parametrisation_returns_sample_and_noise(schedule, t, prediction):
@@ -40,11 +41,37 @@ def test_every_parametrisation_returns_sample_and_noise(schedule, t, prediction)
         data = schedule.sigma_data
         skip, out = data**2 / (sigma**2 + data**2), sigma * data / np.sqrt(sigma**2 + data**2)
         outputs["edm"] = (x0 - skip * x) / out
+    if prediction == "consistency":
+        data, above = schedule.sigma_data, sigma - schedule.sigma_min
+        skip, out = data**2 / (above**2 + data**2), above * data / np.sqrt(sigma**2 + data**2)
+        outputs["consistency"] = (x0 - skip * x) / out
     denoiser = Denoiser(lambda x, t: x, schedule, prediction)
     c = denoiser.coefficients(np.array([t]))
     np.testing.assert_allclose(c.p * x + c.q * outputs[prediction], x0, atol=1e-13)
     np.testing.assert_allclose(c.e * x + c.f * outputs[prediction], eps, atol=1e-13)
-    assert c.c_in[0] == pytest.approx(1 / np.hypot(sigma, 0.5) if prediction == "edm" else 1.0)
+    assert c.c_in[0] == pytest.approx(1 / np.hypot(sigma, 0.5) if prediction in PRECONDITIONED else 1.0)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_the_boundary_condition_is_the_formula_s(prediction):
+    """At timestep 0 the estimate is x itself, whatever the network returns."""
+    schedule = DiscreteVP(np.linspace(1e-4, 0.02, 1000))
+    rng = np.random.default_rng(0)
+    x, F = torch.from_numpy(rng.standard_normal((2, 2, 3, 4)))
+    plain = Denoiser(lambda x, t: F, schedule, prediction)
+    denoiser = Denoiser(lambda x, t: F, schedule, prediction, boundary=Boundary(0.3, 0.7))
+    for index in (0, 3, 500):
+        t, s = index / 999, 0.3 * index
+        expected = 0.49 / (s**2 + 0.49) * x + s / np.sqrt(s**2 + 0.49) * plain(x, t)
+        torch.testing.assert_close(denoiser(x, t), expected, rtol=1e-12, atol=1e-12)
+        c = denoiser.coefficients(np.array([t]))
+        eps = (x - float(schedule.mean(t)) * expected) / float(schedule.std(t))
+        torch.testing.assert_close(float(c.e[0]) * x + float(c.f[0]) * F, eps, rtol=1e-10, atol=1e-10)
+    guided = denoiser.guided(1.0, {})
+    assert guided.boundary == Boundary(0.3, 0.7)
+    for words, error in (("scaling: must be a finite number > 0, got 0", ValueError), ("boundary: must be", TypeError)):
+        with pytest.raises(error, match=words):
+            Denoiser(lambda x, t: F, schedule, boundary=(Boundary(0) if error is ValueError else 1.0))
 
 
 def test_the_network_sees_scaled_inputs_and_mapped_times():

@@ -23,7 +23,7 @@ from ccfast import Sampler, times
 from ccfast.adapters import from_diffusers
 from ccfast.kernels import reference
 from ccfast.operators import Denoising
-from ccfast.solvers import DDIM, DDPM, DEIS, DPMSolverPP, Heun, Solver, UniPC
+from ccfast.solvers import DDIM, DDPM, DEIS, Consistency, DPMSolverPP, Heun, Solver, UniPC
 from ccfast.testing import relative_error
 
 D = pytest.importorskip("diffusers", reason="the extra 'diffusers' is not installed")
@@ -161,6 +161,17 @@ ROWS = {
         [{"shift": 3.0}, *GRIDS, {"invert_sigmas": True}, {"shift_terminal": 0.1}],
         predictions=("",),
     ),
+    "latent consistency": Row(
+        "LCM", Consistency(), [{"timestep_scaling": 0.1}, {"beta_schedule": "linear"}, {"set_alpha_to_one": False}]
+    ),
+    # A sigma_min that single precision rounds leaves them noise in the last step.
+    "consistency": Row(
+        "CMStochasticIterative",
+        Consistency(),
+        [{"sigma_data": 1.0}, {"clip_denoised": False}, {"sigma_min": 0.125, "sigma_max": 20.0}],
+        predictions=("",),
+    ),
+    "flow matching, consistency": Row("FlowMatchLCM", Consistency(), [{"shift": 3.0}], predictions=("",)),
     "flow matching, Heun": Row("FlowMatchHeunDiscrete", Heun(), [{"shift": 3.0}], predictions=("",)),
 }
 

@@ -41,6 +41,7 @@ class Trained(NamedTuple):
         sign: 1 or -1.
         times: Schedule time to the timestep that the scheduler gives.
         clip: The clipping of x0hat.
+        boundary: The factor by which timesteps are multiplied in the boundary condition of a latent consistency model.
     """
 
     schedule: Schedule
@@ -48,6 +49,7 @@ class Trained(NamedTuple):
     sign: float
     times: NetworkTimes
     clip: Clip
+    boundary: float | None = None
 
 
 class NetworkTimes:
@@ -58,7 +60,7 @@ class NetworkTimes:
     whole number, or not at all. ``of`` asks a copy of the scheduler which it is.
 
     Args:
-        kind: "table", "flow", "edm" or "ve", as in ``ccfast._scheduler``.
+        kind: "table", "flow", "edm" or "ve", as in ``ccfast._scheduler``, or "consistency".
         schedule: The path.
         count: N, the number of training timesteps.
         grid: What the index is linear in, "log" or "sigma".
@@ -104,6 +106,8 @@ class NetworkTimes:
     def __call__(self, t: float) -> float:
         if self.kind == "edm":
             return self.scale * math.log(t) / 4.0
+        if self.kind == "consistency":
+            return self.scale * 250.0 * math.log(t)
         if self.kind == "ve":
             return self.scale * t
         step = (self.count - 1) * t
@@ -141,10 +145,15 @@ def trained_with(scheduler: Any) -> Trained:
     Raises:
         TypeError, ValueError: The scheduler is not supported, or its prediction type is none of its path.
     """
-    kind = kind_of(scheduler)
+    kind, names = kind_of(scheduler), [base.__name__ for base in type(scheduler).__mro__]
     schedule = schedule_of(scheduler)
+    if "CMStochasticIterativeScheduler" in names:
+        times = NetworkTimes("consistency", schedule, 1000)
+        return Trained(schedule, "consistency", 1.0, times, (-1.0, 1.0) if scheduler.config.clip_denoised else None)
     prediction, sign = _prediction(scheduler, kind)
-    return Trained(schedule, prediction, sign, NetworkTimes.of(scheduler, kind, schedule), clip_of(scheduler))
+    boundary = float(scheduler.config.get("timestep_scaling", 10.0)) if "LCMScheduler" in names else None
+    times = NetworkTimes.of(scheduler, kind, schedule)
+    return Trained(schedule, prediction, sign, times, clip_of(scheduler), boundary)
 
 
 def _prediction(scheduler: Any, kind: str) -> tuple[str, float]:

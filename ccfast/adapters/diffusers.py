@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..denoiser import Denoiser
+from ..denoiser import Boundary, Denoiser
 from ._diffusers_networks import Called, config_of, convention_of
 from ._diffusers_schedulers import trained_with
 
@@ -39,6 +39,8 @@ def from_diffusers(
         EDM (``sigma_data``), and Euler with          EDM, "edm"; with v_prediction the output changes its sign
             continuous timesteps
         ``ScoreSdeVeScheduler``                       VE, "score"
+        ``CMStochasticIterativeScheduler``            EDM, "consistency"
+        ``LCMScheduler``                              as other tables of betas, with its ``Boundary``
 
     ``clip_sample``, ``clip_sample_range``, ``thresholding``, ``dynamic_thresholding_ratio`` and ``sample_max_value``
     become the clip of the Denoiser, which samplers apply unless they are given another one.
@@ -98,6 +100,7 @@ def from_diffusers(
         name,
         kwargs,
         trained.clip,
+        None if trained.boundary is None else Boundary(trained.boundary / scale),
     )
     if guidance is None or negative_kwargs is None:
         return denoiser
