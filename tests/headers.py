@@ -1,9 +1,9 @@
 """Parse the native code against headers of other torch versions, with the flags of setup.py: headers.py [VERSION...]
 
-Without arguments these are the oldest torch that is promised and the one before the installed one. Their headers come
-from wheels of the package index, whatever the platform of the wheel, and are kept in CCFAST_HEADERS (default:
-~/.cache/ccfast/headers). A version whose wheel cannot be had is named and left out; a file that does not parse is an
-error.
+Without arguments these are the oldest torch that is promised, the one that machines with a GPU have, and the one before
+the installed one. Their headers come from wheels of the package index, whatever the platform of the wheel, and are kept
+in CCFAST_HEADERS (default: ~/.cache/ccfast/headers). A version whose wheel cannot be had is named and left out; a file
+that does not parse is an error.
 CUDA sources, which include nothing of torch, are compiled once, where nvcc is found. `make headers`.
 """
 
@@ -28,6 +28,10 @@ PLATFORMS = "macosx_26_0_arm64", "win_amd64", "manylinux_2_28_aarch64"
 """The platforms, the smallest wheel (80 MB; 500 MB with CUDA) first. All have the same headers that we include."""
 
 
+WITH_GPU = 2, 11
+"""The torch of the machines with a GPU, with CUDA 13."""
+
+
 def load_setup():
     spec = importlib.util.spec_from_file_location("ccfast_setup", ROOT / "setup.py")
     assert spec is not None
@@ -38,11 +42,11 @@ def load_setup():
 
 
 def wanted(oldest: tuple[int, int], installed: str) -> list[str]:
-    """The oldest version that is promised and the one before the installed one: 2.10 and 2.12 where 2.13 is."""
+    """The oldest version that is promised, that beside a GPU, and the one before the installed one."""
     major, minor = map(int, installed.split(".")[:2])
     # The last minor version of an earlier major version is not known here.
     before = [(major, minor - 1)] if minor > 0 else []
-    return [f"{a}.{b}" for a, b in sorted({oldest, *before}) if (a, b) >= oldest]
+    return [f"{a}.{b}" for a, b in sorted({oldest, WITH_GPU, *before} - {(major, minor)}) if (a, b) >= oldest]
 
 
 def fetch(release: str, cache: Path = CACHE) -> Path | None:

@@ -5,20 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import torch
-from recorder import SYNCS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-aten = torch.ops.aten
-DATA_DEPENDENT = {
-    aten.masked_select.default,
-    aten._unique2.default,
-    aten.unique_dim.default,
-    aten.unique_consecutive.default,
-    aten.repeat_interleave.Tensor,
-    aten.bincount.default,
-    aten.histc.default,
-}
-INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+from ccfast.engine.graphs.waits import INDEXING, WAITS
+
 READS = ("tolist", "numpy", "cpu", "__array__")
 """Methods of a tensor that wait for a device; on the CPU they reach no operation."""
 
@@ -56,7 +46,7 @@ class Lint(TorchDispatchMode):
         elif new:
             self.strangers.append(function)
         masks = function in INDEXING and any(t.dtype in (torch.bool, torch.uint8) for t in tensors(args[1]))
-        if function in SYNCS | DATA_DEPENDENT or masks:
+        if function in WAITS or masks:
             self.waits.append(function)
         result = function(*args, **kwargs)
         made = {s.data_ptr(): s for s in map(storage, tensors(result)) if s.data_ptr() not in read}

@@ -1,12 +1,8 @@
-"""A dispatch mode that records all operations that run, and the set of those that wait for the device."""
+"""A dispatch mode that records all operations that run."""
 
 from __future__ import annotations
 
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-
-aten = torch.ops.aten
-SYNCS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.item.default, aten.equal.default}
 
 
 class Recorder(TorchDispatchMode):

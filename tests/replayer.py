@@ -10,9 +10,10 @@ import threading
 from contextlib import contextmanager
 
 import torch
-from recorder import SYNCS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from ccfast.engine.graphs.waits import WAITS
 
 
 class Recording(TorchDispatchMode):
@@ -22,7 +23,7 @@ class Recording(TorchDispatchMode):
         self.storages = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function in SYNCS:
+        if function in WAITS:
             raise RuntimeError(f"operation not permitted when stream is capturing: {function}")
         kwargs = kwargs or {}
         known = {id(t.untyped_storage()) for t in tensors((args, kwargs))}
@@ -60,6 +61,7 @@ class Replayer:
     """
 
     def __init__(self, limit=1 << 40):
+        self.device = torch.device("cpu")
         self.limit, self.captures, self.synchronizations, self.inside = limit, 0, 0, 0
         self._lock = threading.RLock()
 

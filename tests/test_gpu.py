@@ -12,6 +12,7 @@ from torch import nn
 import ccfast
 from ccfast import Denoiser, Sampler, load_prior
 from ccfast.app.benchmark.cases import KINDS
+from ccfast.engine.graphs.capture import CudaCapture
 from ccfast.kernels import reference
 from ccfast.operators import AveragePooling, FourierBlur, Inpainting
 from ccfast.schedules import VP
@@ -142,8 +143,18 @@ def test_other_masks_kernels_and_schedules(device):
                 assert torch.equal(captured(y, seed=0, operator=operator), eager(y, seed=0, operator=operator))
 
 
-def test_a_thousand_replays_leak_nothing(device):
+def fail_to_capture(device):
+    """A capture that meets a wait, as that of a network which was not found out before."""
+    capture, number = CudaCapture(device), torch.ones(1, device=device)
+    with pytest.raises(RuntimeError, match="captur"), capture.lane():
+        capture.record(lambda: number.exp().item())
+
+
+@pytest.mark.parametrize("before", ["nothing", "a failed capture"])
+def test_a_thousand_replays_leak_nothing(before, device):
     operator = AveragePooling((3, SIDE, SIDE), 4)
+    if before != "nothing":
+        fail_to_capture(device)
     sampler = make(operator, device, graph=True)
     y = measured(operator, device)
     first = sampler(y, seed=0)
@@ -156,6 +167,24 @@ def test_a_thousand_replays_leak_nothing(device):
     del x
     assert torch.cuda.memory_allocated() <= allocated + first.numel() * 4
     assert torch.cuda.memory_reserved() <= reserved + (2 << 20)
+
+
+def test_a_failed_capture_leaves_torch_as_it_was(device):
+    torch.cuda.synchronize()
+    allocated, numbers = torch.cuda.memory_allocated(), torch.cuda.default_generators[device.index].get_state()
+    for _ in range(3):
+        fail_to_capture(device)
+    torch.randn(3, device=device)  # The generator would refuse, as long as it believed to be captured.
+    torch.cuda.default_generators[device.index].set_state(numbers)
+    held, side = torch.zeros(1 << 20, device=device), torch.cuda.Stream(device)
+    held.record_stream(side)
+    del held  # A free of memory of two streams is put off during a capture.
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_allocated() <= allocated + (1 << 16)
+    captured, eager = both(AveragePooling((3, SIDE, SIDE), 4), device, Conjugate(2.0))
+    y = measured(captured.operator, device)
+    assert torch.equal(captured(y, seed=0), eager(y, seed=0))
 
 
 def test_a_compiled_network(device):
@@ -193,11 +222,71 @@ def test_a_network_that_waits_runs_eagerly(device):
     sampler = make(operator, device, network=Waits(), graph="auto")
     y = measured(operator, device)
     first = sampler(y, seed=0)
-    with pytest.warns(RuntimeWarning, match="graph: runs eagerly: capture failed"):
+    with pytest.warns(
+        RuntimeWarning, match="graph: runs eagerly: capture not tried: aten._local_scalar_dense.default waits"
+    ):
         assert torch.equal(sampler(y, seed=0), first)
     # The device and the capture stream are still usable.
     captured, eager = both(operator, device, Conjugate(2.0))
     assert torch.equal(captured(y, seed=0), eager(y, seed=0))
+
+
+class FailsInItsCapture(Network):
+    """A network that fails wherever it is captured."""
+
+    def forward(self, x, t):
+        if torch.cuda.is_current_stream_capturing():
+            raise LookupError("no such entry")
+        return super().forward(x, t)
+
+
+def test_a_captured_network_that_fails_is_run_eagerly(device):
+    sampler = make(AveragePooling((3, SIDE, SIDE), 4), device, network=FailsInItsCapture(), graph="auto")
+    y = measured(sampler.operator, device)
+    first = sampler(y, seed=0)
+    with pytest.warns(RuntimeWarning, match="graph: runs eagerly: capture failed: LookupError: no such entry"):
+        assert torch.equal(sampler(y, seed=0), first)
+    assert torch.equal(sampler(y, seed=0), first)
+
+
+class Wide(Network):
+    """A network with a learned variance, whose output is in the memory order of its weights."""
+
+    def __init__(self, memory_format):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 6, 3, padding=1).to(memory_format=memory_format)
+
+    def forward(self, x, t):
+        return torch.tanh(self.convolution(x))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_in_other_memory_orders(kind, memory_format, device):
+    operator, network = KINDS[kind][1](SIDE), Wide(memory_format)
+    captured, eager = (make(operator, device, Conjugate(2.0), network, graph=graph) for graph in (True, False))
+    plain = make(operator, device, Conjugate(2.0), network, graph=False, backend="reference")
+    y = measured(operator, device)
+    assert torch.equal(captured(y, seed=0), eager(y, seed=0))
+    assert relative_error(eager(y, seed=0), plain(y, seed=0)) < 10 * TOLERANCE[torch.float32]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_second_device(kind, device):
+    """The present device is the first one all along, and a thread captures there meanwhile."""
+    operator, devices = KINDS[kind][1](SIDE), [torch.device("cuda", index) for index in (0, 1)]
+    results = {}
+
+    def work(index):
+        captured, eager = both(operator, devices[index], PiGDM(eta=0.5))
+        for seed in range(4):
+            y = measured(operator, devices[index], seed=seed)
+            results[index, seed] = captured(y, seed=seed).cpu(), eager(y, seed=seed).cpu()
+
+    conftest.in_threads(work, 2)
+    assert all(torch.equal(*results[index, seed]) for index in (0, 1) for seed in range(4))
+    assert torch.cuda.current_device() == 0
 
 
 def test_nothing_in_a_run_waits(device):

@@ -8,11 +8,12 @@ import guided_ode
 import numpy as np
 import pytest
 import torch
-from recorder import SYNCS, Recorder
+from recorder import Recorder
 from row_shorthand import columns, spectra
 from torch import nn
 
 from ccfast import Denoiser, Sampler
+from ccfast.engine.graphs.waits import WAITS
 from ccfast.operators import AveragePooling, SeparableBlur
 from ccfast.schedules import EDM, VE, VP, Flow
 from ccfast.solvers import DDIM, DDNM, DDRM, DDS, DPS, Conjugate, DiffPIR, PiGDM, REDDiff
@@ -352,7 +353,7 @@ def test_the_loop_never_waits_and_repeats_itself(solver, noise, monkeypatch):
     monkeypatch.setattr(sampler._program, "run", recorded)
     sampler(y, seed=0)
     sampler(y, seed=1)
-    assert not SYNCS & set(inside[0])
+    assert not WAITS & set(inside[0])
     assert inside[0] == inside[1]  # No operation depends on values.
 
 

@@ -250,7 +250,12 @@ def test_native_code_is_here():
 # ------------------------------------------------------------------------------------------ headers of other versions
 @pytest.mark.parametrize(
     ("installed", "releases"),
-    [("2.13.0+cpu", ["2.10", "2.12"]), ("2.11.1", ["2.10"]), ("2.10.0", ["2.10"]), ("3.0.0", ["2.10"])],
+    [
+        ("2.13.0+cpu", ["2.10", "2.11", "2.12"]),
+        ("2.11.1", ["2.10"]),
+        ("2.10.0", ["2.11"]),
+        ("3.0.0", ["2.10", "2.11"]),
+    ],
 )
 def test_versions_whose_headers_are_read(installed, releases):
     assert headers.wanted((2, 10), installed) == releases

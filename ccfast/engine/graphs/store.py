@@ -14,8 +14,10 @@ a device keep at most half of its memory. The least recently used ones are close
 from __future__ import annotations
 
 import itertools
+import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from weakref import WeakSet, WeakValueDictionary
 
 import torch
@@ -26,8 +28,9 @@ from ..buffers import Buffers
 from ..conditions import leaves, mapped, shape_of
 from ..program import Program
 from ..restoration import Request, restore
-from .capture import Capture, CudaCapture, Recording
+from .capture import Capture, CudaCapture, Recording, indexed
 from .exchange import MismatchError, become, signature, stand_in
+from .waits import find_wait
 
 __all__ = ["Graph", "RefusedError", "Store", "graph_key", "store_of"]
 
@@ -145,16 +148,18 @@ class Store:
             program.network.prepare()
             graph = Graph(program, operator, request)
             graph.load(*graph.present, request)
+            wait = None if is_compiled(program.network.function()) else find_wait(graph.work, self.capture.device)
+            if wait is not None:
+                graph.close()
+                raise RefusedError(f"capture not tried: {wait}")
             eager = [self._seconds(graph.work) for _ in range(WARMUPS)]
-            torch.clear_autocast_cache()  # A replay casts the weights as they are then.
             try:
-                graph.recording = self.capture.record(graph.work)
+                with fresh_casts():
+                    graph.recording = self.capture.record(graph.work)
             except Exception as error:
                 self.capture.synchronize()
                 graph.close()
                 raise RefusedError(f"capture failed: {first_line(error)}") from error
-            finally:
-                torch.clear_autocast_cache()  # The cached casts lie in the graph's memory.
             graph.bytes = graph.recording.bytes + graph.buffers.bytes
             if graph.bytes > self.capture.limit:
                 sizes = f"it takes {graph.bytes >> 20} MiB, the limit is {self.capture.limit >> 20} MiB"
@@ -240,15 +245,36 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
+@contextmanager
+def fresh_casts() -> Iterator[None]:
+    """A context in which every evaluation under autocast casts the weights, as every replay of a graph has to.
+
+    The casts that autocast keeps otherwise are shared by all threads: one that another thread made would be read by the
+    graph long after it was freed.
+    """
+    keeps = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(keeps)
+
+
+def is_compiled(function: object) -> bool:
+    """Whether a network is the result of torch.compile, which a dispatch mode would keep from being compiled."""
+    return hasattr(function, "_orig_mod") or hasattr(function, "_torchdynamo_orig_callable")
+
+
 _stores: dict[torch.device, Store] = {}
+_making = threading.Lock()
 
 
 def store_of(device: torch.device) -> Store | None:
     """The store of a CUDA device; None for any other device."""
     if device.type != "cuda":
         return None
-    device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-    with CudaCapture._capturing:
+    device = indexed(device)
+    with _making:
         if device not in _stores:
             _stores[device] = Store(CudaCapture(device))
         return _stores[device]
