@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # This is the CPU build of torch, unless the machine has an NVIDIA GPU.
-TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10" || echo "torch==2.13.0+cpu")
+TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10,<2.14" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
 .PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize fuzz headers smoke docs clean
@@ -67,7 +67,7 @@ fuzz: .venv/installed  ## call the CPU ops at random, FUZZ_CALLS (20000) times f
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip setuptools
 	$(BIN)/pip install --quiet "$(TORCH)" || $(BIN)/pip install --quiet "$(TORCH_ELSE)"
-	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet --editable ".[test]" "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')"
 	$(BIN)/ccfast config
 	touch $@
 

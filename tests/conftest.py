@@ -11,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+import torchvision_schemas  # noqa: F401  before anything that imports torchvision, as diffusers and deepinv do
 from interpreter import pytest_pyfunc_call  # noqa: F401  a hook of pytest
 from mri import MRI
 from tomography import Tomography

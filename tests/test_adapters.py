@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 import ccfast
 from ccfast.adapters import (
-    DeepinvReconstructor,
-    deepinv_operator,
     denoise_at,
-    from_deepinv,
     from_diffusers,
     from_edm,
     to_azula,
-    to_deepinv,
 )
-from ccfast.operators import AveragePooling, Inpainting
+from ccfast.operators import AveragePooling
 from ccfast.schedules import VP, DiscreteVP, Flow
-from ccfast.solvers import DDS, Conjugate
+from ccfast.solvers import Conjugate
 from ccfast.testing import Gaussian, relative_error
 
 SHAPE = (3, 4, 4)
@@ -141,48 +136,6 @@ def test_edm_takes_the_range_from_the_network_where_it_is_finite(prior):
     assert (schedule.sigma_min, schedule.sigma_max, schedule.sigma_data) == (0.002, 80.0, 0.7)
 
 
-def test_deepinv_range_is_half_of_ours(prior):
-    denoiser = prior.denoiser(VP())
-    there = to_deepinv(denoiser)
-    x, sigma = states() / 4 + 0.5, torch.tensor([0.1, 0.4], dtype=torch.float64)
-    assert relative_error(there(x, sigma), (exact(prior, 2 * x - 1, 2 * sigma) + 1) / 2) < 1e-9
-    back = from_deepinv(there)
-    assert relative_error(back(2 * x - 1, 0.5), exact(prior, 2 * x - 1, 0.5)) < 1e-9
-
-
-class Physics:
-    """A stand-in for a deepinv physics, with the methods that are called."""
-
-    def __init__(self, operator, sigma=0.0):
-        self.A, self.A_adjoint = operator.forward, operator.adjoint
-        self.noise_model = SimpleNamespace(sigma=torch.tensor(sigma))
-
-
-def test_a_deepinv_physics_keeps_measurement_noise_and_result_in_its_range(prior):
-    operator = AveragePooling(SHAPE, 2)
-    denoiser, x01 = prior.denoiser(VP()), states() / 4 + 0.5
-    y01 = operator.forward(x01)
-    options = {"solver": DDS(iterations=12), "steps": 4, "start": 0.5}
-    restored = DeepinvReconstructor(denoiser, SHAPE, **options)(y01, Physics(operator), seed=3)
-    ours = ccfast.Sampler(denoiser, operator, **options)(operator.forward(2 * x01 - 1), seed=3)
-    assert relative_error(restored, (ours + 1) / 2) < 1e-8
-    noisy = DeepinvReconstructor(denoiser, SHAPE, **options)(y01, Physics(operator, 0.1), seed=3)
-    known = ccfast.Sampler(denoiser, operator, noise_std=0.2, **options)(operator.forward(2 * x01 - 1), seed=3)
-    assert relative_error(noisy, (known + 1) / 2) < 1e-5  # Conjugate gradients give the first mean.
-
-
-def test_a_deepinv_mask_is_ours_and_other_physics_go_by_adjoints():
-    mask = (torch.arange(16) % 3 != 0).reshape(1, 1, 4, 4)
-    inpainting = type("Inpainting", (), {"mask": mask.float()})()
-    operator = deepinv_operator(inpainting, SHAPE)
-    assert isinstance(operator, Inpainting)
-    assert torch.equal(operator.forward(states()), states() * mask)
-    pooling = AveragePooling(SHAPE, 2)
-    other = deepinv_operator(Physics(pooling), SHAPE)
-    assert other.kind == "krylov"
-    assert relative_error(other.pinv(pooling.forward(states())), pooling.project(states())) < 1e-10
-
-
 # ------------------------------------------------------------------------------------ the packages themselves
 def test_azula_denoiser_and_path(prior):
     azula = pytest.importorskip("azula.sample", reason=NOT_HERE)
@@ -201,21 +154,6 @@ def test_azula_denoiser_and_path(prior):
     assert relative_error(sampler(x), ours(y, x_init=x)) < 1e-9
     with pytest.raises(ValueError, match="times from 0 to 1 = noise"):
         to_azula(prior.denoiser(Flow()))
-
-
-def test_deepinv_samplers_take_the_denoiser(prior):
-    deepinv = pytest.importorskip("deepinv", reason=NOT_HERE)
-    mask = (torch.arange(16) % 3 != 0).reshape(1, 4, 4).float().expand(SHAPE)
-    physics = deepinv.physics.Inpainting(SHAPE, mask=mask, noise_model=deepinv.physics.GaussianNoise(0.05))
-    x = (prior.sample(1, torch.Generator().manual_seed(0)).float() + 1) / 2
-    y = physics(x)
-    model = deepinv.sampling.DDRM(to_deepinv(prior.denoiser(VP())), sigmas=np.linspace(1, 0.01, 30))
-    theirs = model(y, physics, seed=1)
-    ours = DeepinvReconstructor(prior.denoiser(VP()), SHAPE, solver=ccfast.solvers.DDRM(), steps=30, start=0.9)(
-        y, physics, seed=1
-    )
-    for restored in (theirs, ours):
-        assert float((restored - x).square().mean().sqrt()) < 0.12  # The prior's standard deviation is 0.22.
 
 
 def test_diffusers_network_and_scheduler():

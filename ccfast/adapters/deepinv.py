@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .._arguments import Seed
 from ..denoiser import Denoiser
-from ..operators import Inpainting, LinearOperator, Operator
+from ..operators import Operator
 from ..sampler import Sampler
 from ..schedules import EDM
+from ._deepinv_map import PhysicsMap, buffers_of, converted, pack, parts_of
+from ._deepinv_noise import alike, measured_parts, with_weights
+from ._deepinv_physics import operator_of
 from .k_diffusion import DenoiseAt
 
 __all__ = ["DeepinvReconstructor", "deepinv_operator", "from_deepinv", "to_deepinv"]
@@ -20,9 +28,15 @@ __all__ = ["DeepinvReconstructor", "deepinv_operator", "from_deepinv", "to_deepi
 class ZeroOne(nn.Module):
     """A denoiser on [-1, 1] as a model (x, sigma) to x0hat on [0, 1], where range and noise are half as large."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> ZeroOne:
+        return super().__new__(joined(cls, "Denoiser"))
+
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoise = DenoiseAt(denoiser)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ZeroOne, (self.denoise.denoiser,)
 
     def forward(self, x: Tensor, sigma: Tensor | float, **kwargs: Any) -> Tensor:
         return (self.denoise(2.0 * x - 1.0, 2.0 * torch.as_tensor(sigma), **kwargs) + 1.0) / 2.0
@@ -40,7 +54,7 @@ class MinusOneOne(nn.Module):
 
 
 def to_deepinv(denoiser: Denoiser) -> nn.Module:
-    """A Denoiser as the ``denoiser`` argument of deepinv's samplers, whose option ``minus_one_one`` stays at True."""
+    """A Denoiser as a ``deepinv.models.Denoiser``, for its samplers, whose option ``minus_one_one`` stays at True."""
     return ZeroOne(denoiser)
 
 
@@ -54,45 +68,205 @@ def from_deepinv(model: Callable[..., Tensor], sigma_min: float = 0.002, sigma_m
     return Denoiser(MinusOneOne(model), EDM(sigma_min, sigma_max), "sample", time_map=float)
 
 
-def deepinv_operator(physics: Any, shape: tuple[int, ...], iterations: int = 50) -> Operator:
+def deepinv_operator(
+    physics: Any,
+    shape: Sequence[int] | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    *,
+    iterations: int = 50,
+    tolerance: float = 0.0,
+) -> Operator:
     """A linear deepinv physics as an operator on images in [-1, 1].
 
-    An ``Inpainting`` with a mask of zeros and ones becomes ours, with exact projections. Any other physics is known by
-    A and A_adjoint alone, so that its pseudo-inverse takes conjugate gradients. Since A is linear it serves both ranges
-    of images, but measurements change: y of images in [0, 1] becomes 2 y - A(1) of images in [-1, 1], and the noise
-    doubles. ``DeepinvReconstructor`` does both.
+        Denoising, Inpainting, Demosaicing           -> kind "mask"; one mask for all images, or one for each
+        BlurFFT, Blur(padding="circular")            -> kind "fourier"
+        Blur with any other padding, Downsampling    -> separable, if the filter is a column times a row
+        Downsampling(padding="circular")             -> kind "fourier" with any filter
+        Decolorize                                   -> kind "channel"
+        MRI, DynamicMRI, SinglePixelCamera, any other DecomposablePhysics
+                                                     -> its own SVD, if U, V and their adjoints are one
+
+    What remains goes by A and A_adjoint: H+ y and P x take conjugate gradients, and solvers that need singular values
+    refuse noise. Where A_adjoint is missing, or not the transpose of A, automatic differentiation takes its place. An
+    operator is only returned if it is A on random images; it is made from the physics as it is now.
+
+    Images of more dimensions, (C, ..., H, W), are folded to (C ..., H, W). Measurements that are lists of tensors
+    (StackedPhysics, Pansharpen) are flattened and put one after another. Singular values below 1e-5 of the largest one
+    (1e-12 in float64) are in H, and are not inverted.
+
+    Since A is linear it serves both ranges of images, but measurements change: y of images in [0, 1] becomes 2 y - A(1)
+    of images in [-1, 1], and the noise doubles. ``DeepinvReconstructor`` does both.
 
     Args:
-        physics: has ``A`` and ``A_adjoint``, which take (B, *shape) and (B, *measurement_shape).
-        shape: the shape of one image, (C, H, W).
-        iterations: the number of conjugate gradient iterations.
+        physics: has ``A``, which takes (B, *shape).
+        shape: the shape of one image, (C, H, W). None: ``img_size`` of the physics.
+        dtype, device: of the images; the physics is copied where its tensors are others. None: those of its tensors,
+            or float32 on the CPU. The operator takes others, too.
+        iterations, tolerance: of conjugate gradients, as for ``LinearOperator``, where they are needed.
+
+    Raises:
+        ValueError: a physics that is not linear, or a shape that it does not take.
+        TypeError: no physics, or a dtype other than float32 and float64.
     """
-    mask = getattr(physics, "mask", None)
-    if type(physics).__name__ == "Inpainting" and mask is not None and bool(((mask == 0) | (mask == 1)).all()):
-        return Inpainting((mask[0] if mask.ndim > len(shape) else mask).expand(shape) > 0)
-    return LinearOperator(lambda x: physics.A(x), lambda y: physics.A_adjoint(y), shape, iterations=iterations)
+    if not callable(getattr(physics, "A", None)):
+        raise TypeError(f"physics: must be a deepinv physics, with a method A, got {type(physics).__name__}")
+    own = [part for part in buffers_of(physics) if part.is_floating_point() or part.is_complex()]
+    if dtype is None:
+        dtype = torch.float64 if any(part.real.dtype == torch.float64 for part in own) else torch.float32
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype: must be torch.float32 or torch.float64, got {dtype}")
+    device = torch.device(device) if device is not None else own[0].device if own else torch.device("cpu")
+    found = PhysicsMap(physics, shape_of(physics) if shape is None else shape, dtype, device)
+    return operator_of(found, dtype, device, iterations, tolerance)
+
+
+def shape_of(physics: Any) -> tuple[int, ...]:
+    """The shape of one image that a physics was made for."""
+    for part in (physics, *getattr(physics, "physics_list", ())):
+        for name in ("img_size", "imsize"):
+            found = getattr(part, name, None)
+            if found is not None and len(found) >= 3:
+                return tuple(int(n) for n in found)
+    raise ValueError(
+        f"shape: must be given for {type(physics).__name__}, which does not know it; (C, H, W), of one image"
+    )
 
 
 class DeepinvReconstructor(nn.Module):
-    """A sampler that is called as a ``deepinv.models.Reconstructor``, with (y, physics), and returns images in [0, 1].
+    """A ``deepinv.models.Reconstructor`` that runs a sampler: called with (y, physics), it returns images in [0, 1].
 
-    The noise level is ``physics.noise_model.sigma``, or 0 where there is none. Every call plans a sampler, since the
-    physics comes with the call.
+    The noise is that of ``physics.noise_model``: a GaussianNoise, with one sigma or one for each image, a PoissonNoise
+    or a PoissonGaussianNoise. The variance of Poisson noise is the gain times H x, which is estimated from y; elements
+    of a measurement with noise of their own are weighted so that their noise is alike. Other models are refused.
+
+    Without noise the level is that of rounding, where H has singular values that it makes matter. Every call plans a
+    sampler, since the physics comes with the call.
 
     Args:
-        denoiser: the prior.
-        shape: the shape of one image, (C, H, W).
-        options: the other arguments of ``ccfast.Sampler``.
+        denoiser: the prior. For images (C, T, H, W), such as videos, it denoises the T frames one by one.
+        shape: the shape of one image. None: that of A_adjoint(y).
+        options: the other arguments of ``ccfast.Sampler``. ``noise_std`` takes the place of the noise model.
+
+    Raises:
+        ValueError: the noise model or the sensor model is none of these, or ``deepinv_operator`` refuses the physics.
     """
 
-    def __init__(self, denoiser: Denoiser, shape: tuple[int, ...], **options: Any) -> None:
+    def __new__(cls, *args: Any, **kwargs: Any) -> DeepinvReconstructor:
+        return super().__new__(joined(cls, "Reconstructor"))
+
+    def __init__(self, denoiser: Denoiser, shape: Sequence[int] | None = None, **options: Any) -> None:
         super().__init__()
         self.denoiser, self.shape, self.options = denoiser, shape, options
+        # As a submodule, the network gives this module its parameters and its device.
+        self.network = denoiser.network if isinstance(denoiser.network, nn.Module) else None
 
-    def forward(self, y: Tensor, physics: Any, seed: int | None = None) -> Tensor:
-        """Images (B, *shape) in [0, 1] from measurements y of such images."""
-        operator = deepinv_operator(physics, self.shape)
-        noise = float(getattr(getattr(physics, "noise_model", None), "sigma", 0.0))
-        sampler = Sampler(self.denoiser, operator, noise_std=2.0 * noise, **self.options)
-        ones = physics.A(torch.ones(1, *self.shape, dtype=y.dtype, device=y.device))
-        return (sampler(2.0 * y - ones, seed=seed) + 1.0) / 2.0
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (self.denoiser, self.shape, self.options)
+
+    def forward(self, y: Any, physics: Any, seed: Seed = None, **kwargs: Any) -> Tensor:
+        """Images (B, *shape) in [0, 1] from measurements y of such images.
+
+        Args:
+            y: a tensor, or a TensorList.
+            physics: the physics that y was measured with; further keyword arguments update it, as in deepinv's calls.
+            seed: of the sampler's call.
+        """
+        if kwargs:
+            physics.update(**kwargs)
+        first = parts_of(y)[0]
+        real = torch.float64 if first.real.dtype == torch.float64 else torch.float32
+        shape = tuple(shape_seen(y, physics) if self.shape is None else self.shape)
+        operator = deepinv_operator(physics, shape, real, first.device)
+        ones = torch.ones((operator.batch or 1, *shape), dtype=real, device=first.device)
+        seen = operator.forward(ones.reshape(len(ones), *operator.shape))
+        if "noise_std" in self.options:
+            y, levels = pack(y), None
+        else:
+            with torch.no_grad():
+                parts = measured_parts(physics, parts_of(y), parts_of(converted(physics, real, first.device).A(ones)))
+            y = pack(type(y)([part.y for part in parts])) if not isinstance(y, Tensor) else pack(parts[0].y)
+            variances = [part.packed_variance for part in parts]
+            variance = variances[0] if y.ndim != 2 else torch.cat([part.flatten(1) for part in variances], 1)
+            levels = 2.0 * variance.reshape(y.shape).sqrt()
+        return self._restored(2.0 * y - seen, levels, operator, shape, seed)
+
+    def _restored(
+        self, y: Tensor, levels: Tensor | None, operator: Operator, shape: tuple[int, ...], seed: Seed
+    ) -> Tensor:
+        """Images in [0, 1] from measurements of images in [-1, 1], with the noise of every element."""
+        options, of_call = dict(self.options), {}
+        if levels is not None:
+            own = alike(levels)
+            if own is None:
+                operator, y, options["noise_std"] = with_weights(operator, y, levels)
+            else:
+                own = [max(level, rounding_of(y, operator)) for level in own]
+                options["noise_std"] = own[0]
+                of_call["noise_std"] = own if len(set(own)) > 1 else None
+        denoiser = frame_by_frame(self.denoiser, shape) if len(shape) > 3 else self.denoiser
+        x = Sampler(denoiser, operator, **options)(y, seed=seed, **of_call)
+        return ((x + 1.0) / 2.0).reshape(len(x), *shape)
+
+
+def rounding_of(y: Tensor, operator: Operator) -> float:
+    """The noise that rounding makes of y, where singular values that lie far apart make it matter; otherwise 0."""
+    if operator.kind not in ("fourier", "separable"):
+        return 0.0
+    return ROUNDINGS * torch.finfo(y.dtype).eps * float(y.square().mean().sqrt())
+
+
+ROUNDINGS = 4.0
+"""Times eps and the root mean square of y: a bound for the rounding of a Fourier transform, and of what made y."""
+
+
+class FrameByFrame(nn.Module):
+    """A network for images (B, C, H, W) on states (B, C T, H, W) of T frames, in deepinv's order (C, T)."""
+
+    def __init__(self, network: Callable[..., Tensor], frames: int) -> None:
+        super().__init__()
+        self.network, self.frames = network, frames
+
+    def forward(self, x: Tensor, t: Tensor, **kwargs: Any) -> Tensor:
+        count, channels, *sides = x.shape
+        split = x.reshape(count, channels // self.frames, self.frames, *sides).transpose(1, 2).flatten(0, 1)
+        output = self.network(split, t.repeat_interleave(self.frames) if t.ndim else t, **kwargs)
+        return output.reshape(count, self.frames, *output.shape[1:]).transpose(1, 2).flatten(1, 2)
+
+
+def frame_by_frame(denoiser: Denoiser, shape: tuple[int, ...]) -> Denoiser:
+    """A denoiser of images as one of videos of this shape, (C, ..., H, W)."""
+    network = FrameByFrame(denoiser.network, math.prod(shape[1:-2]))
+    return Denoiser(
+        network,
+        denoiser.schedule,
+        denoiser.prediction,
+        denoiser.time_map,
+        denoiser.name,
+        denoiser.network_kwargs,
+        denoiser.clip,
+    )
+
+
+def shape_seen(y: Any, physics: Any) -> tuple[int, ...]:
+    """The shape of one image, from A_adjoint of a measurement."""
+    try:
+        with torch.no_grad():
+            return tuple(physics.A_adjoint(y).shape[1:])
+    except (AttributeError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"shape: must be given for {type(physics).__name__}, whose A_adjoint raises {type(error).__name__}: {error}"
+        ) from error
+
+
+def _made(denoiser: Denoiser, shape: Sequence[int] | None, options: dict[str, Any]) -> DeepinvReconstructor:
+    return DeepinvReconstructor(denoiser, shape, **options)
+
+
+@lru_cache
+def joined(own: type[nn.Module], name: str) -> Any:
+    """A class of ours that is one of ``deepinv.models``, too; the class itself where deepinv is not installed."""
+    if find_spec("deepinv") is None:
+        return own
+    base = getattr(import_module("deepinv.models"), name)
+    return own if issubclass(own, base) else type(own.__name__, (own, base), {"__module__": own.__module__})
