@@ -6,13 +6,16 @@ BIN := .venv/bin
 TORCH ?= $(shell command -v nvidia-smi >/dev/null && echo "torch>=2.10,<2.14" || echo "torch==2.13.0+cpu")
 TORCH_ELSE ?= torch==2.13.0
 
-.PHONY: demo test test-elsewhere lint bench figures report gpu-check sanitize fuzz headers smoke docs clean
+.PHONY: demo test test-thorough test-elsewhere lint bench figures report gpu-check sanitize fuzz headers smoke docs clean
 
 demo: .venv/installed  ## restore held-out photographs, four tasks, into gallery.png
 	$(BIN)/ccfast demo --out gallery.png --force
 
-test: .venv/installed  ## run the whole test suite, in two processes
+test: .venv/installed  ## run the test suite, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-thorough: .venv/installed  ## run the members of long tables that `make test` leaves out (tests/members.py)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --members=others
 
 test-elsewhere: .venv/installed  ## run what another processor, MKL or number of threads could change, with each of them
 	$(BIN)/python tests/elsewhere.py

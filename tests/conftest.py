@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision_schemas  # noqa: F401  before anything that imports torchvision, as diffusers and deepinv do
 from interpreter import pytest_pyfunc_call  # noqa: F401  a hook of pytest
+from members import pytest_addoption, select  # noqa: F401  a hook of pytest
 from mri import MRI
 from tomography import Tomography
 
@@ -65,11 +66,12 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Run the long files first, so that two workers (``make test``), which take file after file, end together."""
     moving = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if moving:
         raise pytest.UsageError(f"the name of a test must be the same in every process, got {moving[0]}; give it ids")
+    select(config, items)
     order = {f"test_{name}.py": place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
 

@@ -39,10 +39,18 @@ def outcomes(session) -> dict[str, tuple[str, str]]:
         items = [item for item in session.items if item.get_closest_marker("interpreted")]
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
-            command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                "--members=all",
+                f"--junitxml={report}",
+            ]
             environment = {**os.environ, "TRITON_INTERPRET": "1"}
             done = subprocess.run(
-                [*command, *(item.nodeid for item in items)],
+                [*command, f"--junitxml={report}", *(item.nodeid for item in items)],
                 cwd=session.config.rootpath,
                 env=environment,
                 capture_output=True,

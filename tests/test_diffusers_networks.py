@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from extras import extra
 
 import ccfast
 from ccfast.adapters import from_diffusers
@@ -25,7 +26,7 @@ from ccfast.operators import AveragePooling
 from ccfast.solvers import DDNM, Conjugate
 from ccfast.testing import relative_error
 
-D = pytest.importorskip("diffusers", reason="the extra 'diffusers' is not installed")
+D = extra("diffusers", "diffusers")
 N, B = 1000, 2
 
 

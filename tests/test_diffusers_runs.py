@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from extras import extra
 
 from ccfast import Sampler, times
 from ccfast.adapters import from_diffusers
@@ -26,7 +27,7 @@ from ccfast.operators import Denoising
 from ccfast.solvers import DDIM, DDPM, DEIS, Consistency, DPMSolverPP, Heun, Solver, UniPC
 from ccfast.testing import relative_error
 
-D = pytest.importorskip("diffusers", reason="the extra 'diffusers' is not installed")
+D = extra("diffusers", "diffusers")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # numpy's, of conversions inside of diffusers
     pytest.mark.filterwarnings("ignore:result. images"),  # A made-up network has estimates of any size.

@@ -14,6 +14,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from extras import extra
 
 from ccfast import Sampler, times
 from ccfast.adapters import from_diffusers
@@ -23,7 +24,7 @@ from ccfast.schedules import EDM, VE, DiscreteVP, Flow
 from ccfast.solvers import DDIM
 from ccfast.testing import relative_error
 
-D = pytest.importorskip("diffusers", reason="the extra 'diffusers' is not installed")
+D = extra("diffusers", "diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy's, of conversions inside of diffusers
 
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}

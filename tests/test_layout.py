@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import combinations
 from pathlib import Path
@@ -113,7 +114,10 @@ def imports_of(module: str, source: str, modules: dict[str, Path]) -> list[Impor
     return found
 
 
-IMPORTS = {name: imports_of(name, (ROOT / path).read_text(encoding="utf-8"), MODULES) for name, path in MODULES.items()}
+@cache
+def imports(module: str) -> list[Import]:
+    """The imports of a module of ``MODULES``; files are read when a test asks, and not when tests are collected."""
+    return imports_of(module, (ROOT / MODULES[module]).read_text(encoding="utf-8"), MODULES)
 
 
 def room(module: str) -> str:
@@ -187,18 +191,18 @@ def test_no_import_runs_upward():
     wrong = []
     for name in PACKAGE:
         if room(name) not in ("", "__main__"):
-            wrong += upward(name, IMPORTS[name])
+            wrong += upward(name, imports(name))
     assert not wrong, "\n".join(wrong)
 
 
 def test_the_door_opens_every_room_but_the_command_line():
     """``ccfast/__init__.py`` may import nothing at run time; ``__main__`` imports the command line and nothing else."""
-    assert {found.target for found in IMPORTS["ccfast"] if not found.typing} == {"importlib", "typing"}
-    assert {found.target for found in IMPORTS["ccfast.__main__"]} == {"sys", "ccfast.app.cli"}
+    assert {found.target for found in imports("ccfast") if not found.typing} == {"importlib", "typing"}
+    assert {found.target for found in imports("ccfast.__main__")} == {"sys", "ccfast.app.cli"}
 
 
 def test_no_circles():
-    found = circle({name: edges(name, IMPORTS[name], PACKAGE) for name in PACKAGE})
+    found = circle({name: edges(name, imports(name), PACKAGE) for name in PACKAGE})
     assert found is None, " -> ".join(found or [])
 
 
@@ -206,7 +210,7 @@ def test_private_modules_are_imported_by_their_own_folder():
     wrong = []
     for name, path in MODULES.items():
         if path.parts[0] != "tests":  # A test may look inside.
-            wrong += private_from_elsewhere(name, IMPORTS[name])
+            wrong += private_from_elsewhere(name, imports(name))
     assert not wrong, "\n".join(wrong)
 
 
@@ -337,7 +341,7 @@ def test_every_public_name_is_there():
 
 
 def test_type_checkers_see_every_public_name():
-    seen = {found.name or found.target.rpartition(".")[2] for found in IMPORTS["ccfast"] if found.typing}
+    seen = {found.name or found.target.rpartition(".")[2] for found in imports("ccfast") if found.typing}
     assert seen == set(ccfast.__all__)
 
 

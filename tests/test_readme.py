@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -117,22 +118,60 @@ def test_the_readme_is_short_and_has_the_two_commands():
     assert "\n    make test " in text
 
 
+FORKING = f"""
+import importlib, json, os, sys, tempfile, traceback
+sys.path.append({str(ROOT / "tests")!r})
+import torchvision_schemas  # Of it nothing is seen but that torchvision can be imported.
+sys.path.pop()
+sys.modules.update(dict.fromkeys({EXTRAS}))
+import torch, ccfast
+for line in sys.stdin:
+    request = json.loads(line)
+    for name in request["first"]:
+        importlib.import_module(name)
+    output = tempfile.TemporaryFile()
+    child = os.fork()
+    if not child:
+        os.chdir(request["folder"])
+        os.dup2(output.fileno(), 1), os.dup2(output.fileno(), 2)
+        for name in request["used"]:
+            del sys.modules[name]
+        failed = 1
+        try:
+            exec(compile(request["code"], request["page"], "exec"), {{"__name__": "__main__"}})
+            failed = 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(failed)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    output.seek(0)
+    print(json.dumps([status, output.read().decode(errors="replace")]), flush=True)
+"""
+"""A process that has imported what takes long, without the extras, and runs each block in a fork of its own."""
+
+
+@pytest.fixture(scope="module")
+def forking():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", FORKING]
+    with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.page}-{block.number}" for block in BLOCKS])
-def test_a_block_of_code_runs_as_it_stands(block, tmp_path):
+def test_a_block_of_code_runs_as_it_stands(block, forking, tmp_path):
     """A block runs in a process and an empty folder of its own, as a reader would paste it, without the extras."""
     if lacking := missing(block.code):
         pytest.skip(f"needs {', '.join(lacking)}")  # The block imports an extra that is not installed.
     imported = re.findall(r"^\s*(?:import|from)\s+(\w+)", block.code, re.M)
-    hidden = [name for name in EXTRAS if name not in imported and "deepinv" not in imported]  # It imports some of them.
-    # Of the schemas nothing is seen but that torchvision can be imported.
-    first = "import sys"
-    if {"diffusers", "deepinv"} & set(imported):
-        first += f"\nsys.path.insert(0, {str(ROOT / 'tests')!r})\nimport torchvision_schemas\nsys.path.pop(0)"
-    code = f"{first}\nsys.modules.update(dict.fromkeys({hidden}))\n{block.code}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    used = [name for name in EXTRAS if name in imported or "deepinv" in imported]  # Deepinv imports some of them.
+    first = [name for name in imported if name in OPTIONAL and not used]
+    request = {"page": block.page, "code": block.code, "folder": str(tmp_path), "first": first, "used": used}
+    print(json.dumps(request), file=forking.stdin, flush=True)
+    status, text = json.loads(forking.stdout.readline())
+    assert status == 0, text
 
 
 def test_there_is_code_to_run():
