@@ -10,7 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import adapters, errors, metrics, operators, presets, priors, schedules, solvers, testing, times, tuning
+    from . import (
+        adapters,
+        errors,
+        metrics,
+        operators,
+        pipelines,
+        presets,
+        priors,
+        schedules,
+        solvers,
+        testing,
+        times,
+        tuning,
+    )
     from .config import show_config
     from .denoiser import Denoiser
     from .generator import Generator
@@ -31,6 +44,7 @@ __all__ = [
     "load_prior",
     "metrics",
     "operators",
+    "pipelines",
     "presets",
     "priors",
     "schedules",

@@ -230,7 +230,8 @@ class Sampler:
             operator: H of this call, of the same class, kind and shape as the sampler's: nothing is planned again.
             callback: called after every network evaluation as callback(step, x0hat), step from 0, x0hat the denoised
                 estimate (a tensor of its own). When it returns True the run stops and the state that this step
-                leads to is returned.
+                leads to is returned. A method ``step_end`` of the callback is called as step_end(step, state) with
+                that state, which it may change in place; it may return True, too.
             noise_std: the noise of this call's measurements, one level or one for each image, in place of the
                 sampler's. A level is planned when it comes for the first time, and images of one level run as a batch.
             condition: keyword arguments of the network for this call, beside the denoiser's ``network_kwargs`` and in

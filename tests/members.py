@@ -19,6 +19,7 @@ EVERY = {
     "test_isolation.py::test_operators": 3,
     "test_isolation.py::test_rows": 3,
     "test_isolation.py::test_runs": 5,
+    "test_latents.py::test_latent_restoration_is_that_of_images": 5,
     "test_linear.py::test_whole_runs": 5,
     "test_multistep.py::test_observed_orders": 4,
     "test_native.py::test_rows_with_tensors": 5,

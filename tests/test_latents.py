@@ -276,6 +276,10 @@ def test_tiles_change_nothing_where_pixels_are_independent(shape):
         (whole.pull_encoder(x, lambda z: z**2), tiled.pull_encoder(x, lambda z: z**2)),
     ]:
         assert relative_error(other, one) < 1e-6
+    whole = Autoencoder(Unshuffled(), multiple=4)
+    z = whole.encode(x)
+    assert z.shape == (2, *whole.latent_shape(shape)) == (2, 12, 12, 16)
+    assert relative_error(whole.decode(z, shape), torch.sin(x)) < 1e-12
     w = 1e-6 * random(*z.shape, seed=2)
     change = whole.decode(z + w, shape) - whole.decode(z - w, shape)
     pulled = whole.pull_decoder(z, lambda x: v, shape)
@@ -290,6 +294,7 @@ BAD = [
     ({"shift": "a"}, TypeError, r"shift: must be a number, or one for every channel of the latents, got 'a'"),
     ({"tile": 2}, ValueError, r"tile: must be an integer >= 4, .* got 2"),
     ({"tile": 8.0}, ValueError, r"tile: must be an integer >= 4, .* got 8\.0"),
+    ({"multiple": 0}, ValueError, r"multiple: must be an integer >= 1, got 0"),
     ({"checkpointing": 1}, TypeError, r"checkpointing: must be True or False, got 1"),
     ({"checkpointing": True}, ValueError, r"checkpointing: must be False for Rotated, .* give tile="),
     ({"denoiser": VAE}, TypeError, r"denoiser: must be a ccfast Denoiser, got Rotated"),

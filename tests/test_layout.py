@@ -32,6 +32,7 @@ ROOMS = (
     ("_arguments",),
     ("sampler",),
     ("adapters", "priors", "metrics", "config", "generator"),
+    ("pipelines",),
     ("tuning",),
     ("app",),
 )

@@ -30,7 +30,7 @@ OPTIONAL = ("diffusers", "deepinv", "azula", "k_diffusion", "skimage", "matplotl
 """Packages that a block may import. A block is skipped where one of them is missing, and for no other reason."""
 
 PUBLIC = ["operators", "solvers", "schedules", "times", "adapters", "metrics", "testing", "presets", "priors"]
-PUBLIC += ["engine.plan"]
+PUBLIC += ["pipelines", "engine.plan"]
 """The modules of `ccfast` whose public names are all in the reference."""
 
 TOP_FOLDERS = "bench|ccfast|csrc|docs|examples|kernels|tests|training"

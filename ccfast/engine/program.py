@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..kernels.row import Backend
 from ..operators import Operator
-from .bound import BESIDE, Bound
+from .bound import BESIDE, PREPARE, Bound
 from .buffers import Buffers
 from .clipping import clipped
 from .jacobian import PRODUCTS
@@ -139,10 +139,13 @@ class Program:
                 the earlier ones that the step reads.
             draw: A function that makes the noise of a step.
             callback: A function that is called as callback(k, x0hat). The run stops after step k if it returns True.
+                A method ``step_end`` of it is called as step_end(k, state) with the state that step k has led to, which
+                it may change in place. The run stops if it returns True.
             first: The step to begin with.
         """
         b, table, get, elements = buffers, buffers.table, registers.__getitem__, buffers.state.numel()
         ops, plain, dtype, chosen = registers.ops, registers.plain, None, []
+        step_end = getattr(callback, "step_end", None)
         for k in range(first, len(self.needs)):
             step, need = self.plan.steps[k], self.needs[k]
             # A product that evaluates the network again needs copies, since the network may overwrite what it is given.
@@ -200,6 +203,9 @@ class Program:
             by.update(row, [*map(get, row.registers)], b.spare, b.input, c_in, numbers)
             del output  # It would otherwise live through the next evaluation, where memory peaks.
             b.advance(registers)
+            if step_end is not None:
+                stop = is_true(step_end(k, b.state)) or stop
+                plain.update(PREPARE, [b.state], b.spare, b.input, self.c_in[k + 1], None)
             if stop:
                 return k + 1 - first
         return len(self.needs) - first

@@ -56,6 +56,7 @@ class Autoencoder:
             Derivatives are taken tile by tile as well, so that memory does not grow with the image.
         checkpointing: Whether derivatives compute activations again block by block, by the VAE's own
             ``enable_gradient_checkpointing``, which is called on a copy that shares its weights.
+        multiple: The number that divides the sides of latents, where the network asks for one.
 
     Raises:
         TypeError, ValueError: An argument breaks its rule.
@@ -68,12 +69,15 @@ class Autoencoder:
         shift: float | Sequence[float] | Tensor | None = None,
         tile: int | None = None,
         checkpointing: bool = False,
+        multiple: int = 1,
     ) -> None:
         for name in ("encode", "decode"):
             if not callable(getattr(vae, name, None)):
                 raise TypeError(f"vae: must have encode(x) and decode(z), got {type(vae).__name__} without {name}")
         if tile is not None and (not is_integer(tile) or tile < 4):
             raise ValueError(f"tile: must be an integer >= 4, the side in latents, or None, got {tile!r}")
+        if not is_integer(multiple) or multiple < 1:
+            raise ValueError(f"multiple: must be an integer >= 1, got {multiple!r}")
         if not isinstance(checkpointing, bool):
             raise TypeError(f"checkpointing: must be True or False, got {checkpointing!r}")
         if checkpointing and not callable(getattr(vae, "enable_gradient_checkpointing", None)):
@@ -82,7 +86,7 @@ class Autoencoder:
                 "give tile= to take derivatives of a part of the image at a time"
             )
         own_scaling, own_shift = of_config(config_of(vae))
-        self.vae, self.tile, self.checkpointing = vae, tile, checkpointing
+        self.vae, self.tile, self.checkpointing, self.multiple = vae, tile, checkpointing, multiple
         self.scaling = numbers_of("scaling", own_scaling if scaling is None else scaling)
         self.shift = numbers_of("shift", own_shift if shift is None else shift)
         if (self.scaling == 0).any():
@@ -104,7 +108,7 @@ class Autoencoder:
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the latent of one image (C, H, W) or (C, L)."""
         channels, factor = self._factor(shape)
-        return channels, *(math.ceil(side / factor) for side in shape[1:])
+        return channels, *(self.multiple * math.ceil(side / (self.multiple * factor)) for side in shape[1:])
 
     def _factor(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """The channels of a latent, and how many pixels along a side it stands for."""
@@ -183,12 +187,11 @@ class Autoencoder:
     def _prepared(self, x: Tensor) -> tuple[Tensor, list[Any], tuple[int, ...]]:
         """Images with sides that latents cover, the windows of the encoder, and the shape of the latents."""
         own = tuple(x.shape[1:])
-        channels, factor = self._factor(own)
-        sides = tuple(math.ceil(side / factor) for side in own[1:])
+        (channels, *sides), factor = self.latent_shape(own), self._factor(own)[1]
         missing = [side * factor - n for side, n in zip(sides, own[1:], strict=True)]
         if any(missing):
             x = functional.pad(x, [n for side in reversed(missing) for n in (0, side)], mode="replicate")
-        return x, list(windows(sides, self.tile, (factor, 1))), (len(x), channels, *sides)
+        return x, list(windows(tuple(sides), self.tile, (factor, 1))), (len(x), channels, *sides)
 
     def _decoder_windows(self, z: Tensor, shape: tuple[int, ...] | None) -> list[Any]:
         image = shape or (self.channels, *(PROBE for _ in z.shape[2:]))

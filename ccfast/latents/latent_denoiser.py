@@ -61,6 +61,7 @@ def latent(
     *,
     tile: int | None = None,
     checkpointing: bool = False,
+    multiple: int = 1,
 ) -> LatentDenoiser:
     """A Denoiser of latents for operators on images, y = H D(z).
 
@@ -81,10 +82,12 @@ def latent(
             (``scaling_factor``, ``shift_factor``, ``latents_mean``, ``latents_std``), or else 1 and 0.
         tile: the side in latents of overlapping tiles, for large images; None for whole images.
         checkpointing: whether derivatives of ``vae`` compute its activations again, to save memory.
+        multiple: the number that divides the sides of latents, where the network asks for one: 8 for a U-Net that
+            halves them three times, or the patch of a transformer. Images are continued by their last pixels.
 
     Raises:
         TypeError, ValueError: an argument breaks its rule.
     """
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser: must be a ccfast Denoiser, got {type(denoiser).__name__}")
-    return LatentDenoiser(denoiser, Autoencoder(vae, scaling, shift, tile, checkpointing))
+    return LatentDenoiser(denoiser, Autoencoder(vae, scaling, shift, tile, checkpointing, multiple))
