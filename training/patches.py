@@ -1,6 +1,6 @@
 """The photographs that the bundled priors are trained on, and random patches of them.
 
-The photographs are the ones in five Debian packages of desktop wallpapers (drawings and renderings left out).
+The photographs are the ones in four Debian packages of desktop wallpapers (drawings and renderings left out).
 ``fetch`` downloads and unpacks the packages; nothing of them is kept in this repository. The pictures that come with
 scikit-image are held out: they are never read here.
 """
