@@ -13,6 +13,7 @@ from .diffpir import DiffPIR
 from .dpir import DPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
+from .heavy_ball import HeavyBall
 from .heun import Heun
 from .latino import LATINO
 from .lml import LML
@@ -41,6 +42,7 @@ __all__ = [
     "Consistency",
     "DPMSolverPP",
     "DiffPIR",
+    "HeavyBall",
     "Heun",
     "PiGDM",
     "REDDiff",

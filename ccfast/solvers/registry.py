@@ -23,6 +23,7 @@ from .diffpir import DiffPIR
 from .dpir import DPIR
 from .dpm_solver_pp import DPMSolverPP
 from .dps import DPS
+from .heavy_ball import HeavyBall
 from .heun import Heun
 from .latino import LATINO
 from .lml import LML
@@ -186,6 +187,8 @@ REGISTRY = (
         matches="diffusers (solver_order=2), runs to 1e-5",
     ),
     Entry(DEIS(), "2204.13902", "2", "0", "start", measurement=False, history=3),
+    Entry(HeavyBall(1.5), "2307.11118", "2", "0", "start", measurement=False, history=1),
+    Entry(HeavyBall(2, 0.8, "hb"), "2307.11118", "1", "0", "start", measurement=False, history=1),
     Entry(DEIS(order=2, basis="rho"), "2204.13902", "2", "0", "start", measurement=False, history=2),
     Entry(
         UniPC(),
