@@ -46,25 +46,11 @@ void check_plain(Name name, const Tensor& tensor) {
     check(!torch::stable::detail::to<bool>(stack[0]), name, ": must not be a negated view, pass x.resolve_neg()");
 }
 
-// A scale holds one number for each image, or one for each element. The latter is repeated along dimensions of size 1,
-// and over the batch where it has no dimension for it.
 void set_scale(Term& term, const Tensor& scale, const Tensor& like) {
     check(scale.scalar_type() == ScalarType::Float && scale.is_cpu(), "scales: must be float32 on the CPU");
-    const std::int64_t dims = scale.dim(), missing = like.dim() - dims;
     term.scale = static_cast<const float*>(scale.const_data_ptr());
-    term.scale_per_element = dims != 1;
-    std::fill_n(term.scale_stride, 4, 0);
-    bool fits = dims == 1 ? scale.size(0) == like.size(0) : missing == 0 || missing == 1;
-    if (dims == 1) term.scale_stride[0] = scale.stride(0);
-    for (std::int64_t d = 0; fits && dims > 1 && d < dims; ++d) {
-        const std::int64_t at = d + missing, size = scale.size(d);
-        fits = size == 1 || size == like.size(at);
-        // a signal has no rows: its third dimension is the fourth of Shape
-        if (size != 1) term.scale_stride[like.dim() == 3 && at == 2 ? 3 : at] = scale.stride(d);
-    }
-    check(fits, "scales: must be (B,), an image or a batch of images to fit ", sizes_of(like), ", got ",
-          sizes_of(scale));
-    check_storage("scales", scale);
+    term.scale_per_element = scale.dim() != 1;
+    scale_strides(scale, like, term.scale_stride);
 }
 
 void set_scales(Row& row, const Scales& scales, const Tensor& like) {

@@ -1,8 +1,13 @@
 // The arguments of an op of the GPU as its kernels take them. These ops queue their kernels on a stream; none waits, or
 // reads device memory.
 //
-// out = sum_k a_k terms_k + P(sum_k b_k terms_k), next = c_in out, table = [a, b, c_in]; with residual
-// out = ybar - P(p x + q F), terms = [ybar, x, F], table = [p, q]. stream: a handle, or -1 for torch's current one.
+// out = sum_k c_k a_k terms_k + P(sum_k c_k b_k terms_k), next = c_in out, table = [a, b, c_in]; with residual
+// out = ybar - P(p x + q F), terms = [ybar, x, F], table = [p, q]. c_k is 1 but for the places in `scaled`, where
+// `scales` holds one number an image or element. stream: a handle, or -1 for torch's current one.
+//
+// Ops that know the modes of an operator take `sets`, the set of each of the last terms, which then are not in the
+// table: V sum_j f_j V^T (sum of set j), where `factors` are those of the last sets, and `scale` multiplies them all.
+// `more` is added to what the first set is transformed to, and out then has no part of ybar in a residual.
 //
 // Built with CCF_EMULATED (the tests) the same ops take tensors on the CPU, in a namespace of their own, and run the
 // kernels in the emulator.
@@ -24,7 +29,8 @@
 #define CCF_KEY CUDA
 #endif
 
-#define CCF_TERMS "Tensor[] terms, Tensor table, bool residual, "
+#define CCF_TERMS "Tensor[] terms, Tensor table, bool residual, Tensor[]? scales, int[]? scaled, "
+#define CCF_FACTORS "int[]? sets, Tensor[]? factors, float scale, Tensor? more, "
 #define CCF_DEVICE_ROW "(Tensor(a!) out, Tensor(b!)? next, " CCF_TERMS
 
 namespace ccf::cuda {
@@ -73,6 +79,38 @@ inline float* workspace(Name name, const Tensor& tensor, std::int64_t count, con
     return static_cast<float*>(tensor.mutable_data_ptr());
 }
 
+// What the row of an op is made from.
+struct Given {
+    const Tensors& terms;
+    const Tensor& table;
+    bool residual;
+    const Maybe<Tensors>& scales;
+    const Maybe<Integers>& scaled;
+};
+
+// What the factors of an op are made from.
+struct Modal {
+    const Maybe<Integers>& sets;
+    const Maybe<Tensors>& factors;
+    double scale;
+    const Maybe<Tensor>& more;
+
+    // Calls apart(name, tensor) for every tensor.
+    template <class F>
+    void for_tensors(const F& apart) const {
+        for (std::size_t k = 0; factors && k < factors->size(); ++k)
+            apart(Name{"factors", static_cast<int>(k)}, (*factors)[k]);
+        if (more) apart(Name{"more"}, *more);
+    }
+};
+
+// Returns the number of sums that a row transforms.
+int sets_of(const DeviceRow& row);
+
+// The factors of so many sets, (1 or groups, height, width) each, and `more`, (all, height, width) of a dtype.
+Factors make_factors(int sets, const Modal& modal, std::int64_t groups, SizeList more, ScalarType dtype,
+                     const Device& device);
+
 // Every op begins with a row, its device and its stream.
 struct Call {
     Device device;
@@ -80,9 +118,9 @@ struct Call {
     void* stream;
     std::vector<Written> written;  // Its outputs overlap neither each other nor what is read.
 
-    Call(const Tensors& terms, const Tensor& table, bool residual, std::int64_t handle);
-    Call(const Tensor& out, const Maybe<Tensor>& next, const Tensors& terms, const Tensor& table, bool residual,
-         std::int64_t handle);
+    Call(const Given& given, std::int64_t handle, const Modal* modal = nullptr);
+    Call(const Tensor& out, const Maybe<Tensor>& next, const Given& given, std::int64_t handle,
+         const Modal* modal = nullptr);
 
     // The outputs so far must not share memory with this tensor.
     void check_apart(Name name, const Tensor& tensor) const {

@@ -196,6 +196,24 @@ inline void check_term(Name name, const Tensor& term, const Tensor& first) {
     check_storage(name, term);
 }
 
+// A scale holds one number for each image, or one for each element. The latter is repeated along dimensions of size 1,
+// and over the batch where it has no dimension for it. This writes its strides, in the order of Shape.
+inline void scale_strides(const Tensor& scale, const Tensor& like, std::int64_t* stride) {
+    const std::int64_t dims = scale.dim(), missing = like.dim() - dims;
+    std::fill_n(stride, 4, 0);
+    bool fits = dims == 1 ? scale.size(0) == like.size(0) : missing == 0 || missing == 1;
+    if (dims == 1) stride[0] = scale.stride(0);
+    for (std::int64_t d = 0; fits && dims > 1 && d < dims; ++d) {
+        const std::int64_t at = d + missing, size = scale.size(d);
+        fits = size == 1 || size == like.size(at);
+        // a signal has no rows: its third dimension is the fourth of Shape
+        if (size != 1) stride[like.dim() == 3 && at == 2 ? 3 : at] = scale.stride(d);
+    }
+    check(fits, "scales: must be (B,), an image or a batch of images to fit ", sizes_of(like), ", got ",
+          sizes_of(scale));
+    check_storage("scales", scale);
+}
+
 inline void check_output(Name name, const Tensor& output, const Tensor& term) {
     check(same_sizes(output, term), name, ": must be of the terms' shape ", sizes_of(term), ", got ", sizes_of(output));
     check(output.is_contiguous(), name, ": must be contiguous");

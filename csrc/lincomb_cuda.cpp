@@ -13,19 +13,22 @@ const float* make_field(const Tensor& field, const Call& call, const Tensors& te
     return static_cast<const float*>(field.const_data_ptr());
 }
 
-void combine(Tensor field, Tensors terms, Tensor table, bool residual, std::int64_t stream) {
-    Call call(terms, table, residual, stream);
+void combine(Tensor field, Tensors terms, Tensor table, bool residual, Maybe<Tensors> scales, Maybe<Integers> scaled,
+             std::int64_t stream) {
+    Call call({terms, table, residual, scales, scaled}, stream);
     if (call.empty()) return;
     make_field(field, call, terms);
     call.writes("field", field, terms);
     call.check_apart("table", table);
+    for (std::size_t k = 0; scales && k < scales->size(); ++k)
+        call.check_apart({"scales", static_cast<int>(k)}, (*scales)[k]);
     cuda::combine(call.row, static_cast<float*>(field.mutable_data_ptr()), call.stream);
 }
 
 // Without a field P(...) is zero and the row is a linear combination.
-void finish(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Maybe<Tensor> field,
-            std::int64_t stream) {
-    const Call call(out, next, terms, table, residual, stream);
+void finish(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Maybe<Tensors> scales,
+            Maybe<Integers> scaled, Maybe<Tensor> field, std::int64_t stream) {
+    const Call call(out, next, {terms, table, residual, scales, scaled}, stream);
     if (call.empty()) return;
     if (field) call.check_apart("field", *field);
     cuda::finish(call.row, field ? make_field(*field, call, terms) : nullptr, call.stream);

@@ -50,9 +50,10 @@ void check_tiles(const CyclicBand& rows, const CyclicBand& columns) {
           bytes);
 }
 
-void separable(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Tensors rows,
-               Tensors columns, Integers rows_layout, Integers columns_layout, Tensor low, std::int64_t stream) {
-    Call call(out, next, terms, table, residual, stream);
+void separable(Tensor out, Maybe<Tensor> next, Tensors terms, Tensor table, bool residual, Maybe<Tensors> scales,
+               Maybe<Integers> scaled, Tensors rows, Tensors columns, Integers rows_layout, Integers columns_layout,
+               Tensor low, std::int64_t stream) {
+    Call call(out, next, {terms, table, residual, scales, scaled}, stream);
     if (call.empty()) return;
     const BandedAxes vertical = make_axes("rows", rows, rows_layout, call.row.shape.height, call.device);
     const BandedAxes horizontal = make_axes("columns", columns, columns_layout, call.row.shape.width, call.device);

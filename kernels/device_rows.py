@@ -11,7 +11,19 @@ from torch import Tensor
 from . import reference
 from .row import Normal, Ops, Row, Weighted
 
-__all__ = ["RESIDUAL", "Layout", "RowKernel", "RowKernels", "Scales", "bind_rows", "table_of"]
+__all__ = [
+    "RESIDUAL",
+    "Layout",
+    "ModalKernel",
+    "RowKernel",
+    "RowKernels",
+    "Scales",
+    "WeightedKernel",
+    "bind_rows",
+    "scales_of",
+    "table_of",
+    "within",
+]
 
 
 class Layout(NamedTuple):
@@ -106,6 +118,12 @@ def bind_rows(kernels: RowKernels, normal: Normal) -> Ops:
 def scales_of(row: Row) -> Scales | None:
     """The tensors among the coefficients of a row, or None where it has none."""
     return None if row.scales is None or row.scaled is None else Scales(row.scales, row.scaled)
+
+
+def within(scales: Scales | None, count: int) -> tuple[list[Tensor] | None, list[int] | None]:
+    """The tensors of the first terms of a row, and their places."""
+    found = [pair for pair in zip(*scales, strict=True) if pair[1] < count] if scales else []
+    return ([tensor for tensor, _ in found], [place for _, place in found]) if found else (None, None)
 
 
 def table_of(values: Sequence[float], like: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def weighted_by_transforms(operator: Operator, combine: Combine) -> WeightedKern
     """The kernel of residuals V weight (encode(y) - V^T (p x + q F))."""
 
     def run(out: Tensor, terms: Sequence[Tensor], table: Tensor, weighted: Weighted) -> None:
-        weight, coordinates = weighted
+        weight, coordinates, _ = weighted
         minus = torch.empty_like(terms[0], dtype=torch.float32)
         # The first of the three terms of a residual is not projected, so that the layout leaves it unread.
         combine(minus, None, (terms[0], *terms), table, RESIDUAL._replace(direct=0), None)

@@ -83,7 +83,7 @@ def residual(
     if weighted is None:
         out.copy_(ybar - operator.project(x0hat))
     else:
-        weight, coordinates = weighted
+        weight, coordinates, _ = weighted
         out.copy_(operator.lift((coordinates - operator.down(x0hat)).mul_(weight)))
 
 

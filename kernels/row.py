@@ -32,6 +32,7 @@ class Row:
     Args:
         terms: Triples (register, a, modes) of a register, and numbers or tensors. A triple means a T where modes is
             None, and V diag(modes) V^T (a T) otherwise, which is P (a T) for the number 1.
+        spectral: The attribute.
 
     Attributes:
         registers: The registers of all T_k, followed by those of all T_j. A register is listed once for all of its
@@ -39,13 +40,17 @@ class Row:
         direct, projected: The numbers a_k and b_k. ``projected`` is empty where no term is projected.
         scales, scaled: The tensors c_k, and the places k that have one. Both are None where no place has one.
         modes: The pairs (f_j, c_j). c_j is None where it is 1.
+        spectral: Whether every f_j is a function of the singular values, so that modes with equal ones have equal
+            factors.
         layout: The places that have an a_k and those that have a b_k, as two sets of bits, for kernels that are
             compiled anew for each layout.
     """
 
-    __slots__ = ("direct", "layout", "modes", "projected", "registers", "scaled", "scales")
+    __slots__ = ("direct", "layout", "modes", "projected", "registers", "scaled", "scales", "spectral")
 
-    def __init__(self, terms: Iterable[tuple[Key, float | Tensor, float | Tensor | None]]) -> None:
+    def __init__(
+        self, terms: Iterable[tuple[Key, float | Tensor, float | Tensor | None]], spectral: bool = False
+    ) -> None:
         registers: list[Key] = []
         direct: list[float] = []
         projected: list[float] = []
@@ -77,7 +82,7 @@ class Row:
         self.registers = registers + [key for key, _, _ in over_modes]
         self.direct, self.projected = direct, projected if of_projected else []
         self.scales, self.scaled = (scales, scaled) if scaled else (None, None)
-        self.modes = [(f, scale) for _, f, scale in over_modes]
+        self.modes, self.spectral = [(f, scale) for _, f, scale in over_modes], spectral
         self.layout = of_direct, of_projected
 
     def values(self, c_in: float) -> list[float]:
@@ -85,12 +90,21 @@ class Row:
         return [*self.direct, *(self.projected or [0.0] * len(self.direct)), c_in]
 
 
-Weighted = tuple[Tensor, Tensor]
-"""A weight of the residual, which has a number for every mode, and encode(y).
+class Weighted(NamedTuple):
+    """A weight of the residual, which has a number for every mode, and encode(y).
 
-The weighted residual is computed from encode(y), not from H+ y. H+ y is large in modes of small singular values, and in
-a sum with those the other modes would lose their digits.
-"""
+    The weighted residual is computed from encode(y), not from H+ y. H+ y is large in modes of small singular values,
+    and in a sum with those the other modes would lose their digits.
+
+    Attributes:
+        weight: The weight.
+        coordinates: The coordinates encode(y).
+        spectral: Whether the weight is a function of the singular values.
+    """
+
+    weight: Tensor
+    coordinates: Tensor
+    spectral: bool = False
 
 
 class Residual(Protocol):

@@ -47,10 +47,15 @@ struct Case {
         row.shape = shape;
         const std::int64_t plane = shape.plane(), image = shape.channels * plane;
         const bool fours = plane % 4 == 0;
-        row.terms[row.count++] = {floats.data(), {image, plane, shape.width, 1}, Dtype::float32, fours};
-        row.terms[row.count++] = {brains.data(), {image, plane, shape.width, 1}, Dtype::bfloat16, fours};
-        row.terms[row.count++] = {
-            halves.data(), {image, 1, shape.width * shape.channels, shape.channels}, Dtype::float16, false};
+        const auto add = [&](const void* data, Dtype dtype, std::initializer_list<std::int64_t> stride, bool vector) {
+            cuda::DeviceTerm& term = row.terms[row.count++];
+            term.data = data, term.dtype = dtype, term.vector = vector;
+            std::copy(stride.begin(), stride.end(), term.stride);
+        };
+        add(floats.data(), Dtype::float32, {image, plane, shape.width, 1}, fours);
+        add(brains.data(), Dtype::bfloat16, {image, plane, shape.width, 1}, fours);
+        add(halves.data(), Dtype::float16, {image, 1, shape.width * shape.channels, shape.channels}, false);
+        row.numbers = row.count;
         row.table = table.data();
         row.out = out.data(), row.out_dtype = Dtype::float32;
         row.next = next.data(), row.next_dtype = Dtype::bfloat16;
@@ -138,7 +143,10 @@ std::complex<float> basis(std::int64_t h, std::int64_t w, const Shape& s, int fa
     return std::complex<float>(std::polar(1.0 / factor / std::sqrt(s.plane()), angle));
 }
 
-void fourier(Shape shape, int factor, int groups, int chunk) {
+const cuda::Factors one_set{1, {}, {}, 1.0f, nullptr};
+
+// With `split` the projected terms are three sets, and the factors of the last two the constant of a blur or ones.
+void fourier(Shape shape, int factor, int groups, int chunk, bool split = false) {
     const auto plane = static_cast<std::size_t>(shape.plane());
     Case c(shape);
     const cuda::Groups made{groups, static_cast<int>(shape.planes()) / groups};
@@ -152,6 +160,12 @@ void fourier(Shape shape, int factor, int groups, int chunk) {
     const void* const data = factor == 1 ? static_cast<const void*>(m.data()) : v.data();
     const cuda::Spectral spectral{data, 0, factor, row_roots.data(), column_roots.data()};
     const std::int64_t low_height = shape.height / factor, low_width = shape.width / factor;
+    const std::vector<float> ones(static_cast<std::size_t>(low_height * low_width), 1.0f);
+    cuda::Factors factors = one_set;
+    if (split) {
+        factors.sets = 3;
+        for (int k = 1; k < 3; ++k) c.row.terms[k].set = k, factors.data[k] = factor == 1 ? m.data() : ones.data();
+    }
     const auto apply = [&](std::vector<Number>& z) {
         if (factor == 1) {
             for (std::size_t i = 0; i < plane; ++i) z[i] *= m[i];
@@ -166,17 +180,17 @@ void fourier(Shape shape, int factor, int groups, int chunk) {
         for (std::size_t i = 0; i < plane; ++i) z[i] = std::conj(Number(v[i])) * sums[low(i)];
     };
     if (cuda::has_transform(shape.height) && cuda::has_transform(shape.width)) {
-        std::vector<std::complex<float>> scratch(chunk * plane);
-        cuda::fourier(c.row, made, spectral, scratch.data(), chunk, nullptr);
+        std::vector<std::complex<float>> scratch(factors.sets * chunk * plane);
+        cuda::fourier(c.row, made, spectral, factors, scratch.data(), chunk, nullptr);
         c.compare("fourier", [&](const Values& x) { return in_spectrum(shape, x, apply); });
     }
     // These passes lie around another library's transforms, which are left out here.
-    std::vector<std::complex<float>> z(made.all_pairs() * plane);
-    cuda::fourier_pack(c.row, made, z.data(), nullptr);
-    if (factor == 1) cuda::fourier_multiply(shape, made, spectral, z.data(), nullptr);
+    std::vector<std::complex<float>> z(factors.sets * made.all_pairs() * plane);
+    cuda::fourier_pack(c.row, made, factors.sets, z.data(), nullptr);
+    if (factor == 1) cuda::fourier_multiply(shape, made, spectral, factors, z.data(), nullptr);
     else
-        cuda::fourier_alias(shape, made, spectral, static_cast<int>(low_height), static_cast<int>(low_width), z.data(),
-                            nullptr);
+        cuda::fourier_alias(shape, made, spectral, factors, static_cast<int>(low_height), static_cast<int>(low_width),
+                            z.data(), nullptr);
     cuda::fourier_unpack(c.row, made, z.data(), nullptr);
     c.compare("fourier_pack, unpack", [&](const Values& x) {
         Values y(x.size());
@@ -259,6 +273,48 @@ void separable(Shape shape, int stride, int tile) {
     });
 }
 
+// ------------------------------------------------------------------------------------------- products
+// V, (side, rank), and its transpose. The kernels do not ask that its columns be orthonormal.
+struct Dense {
+    std::vector<float> up, down;
+    cuda::DenseAxis axis;
+
+    Dense(int side, int rank) : up(side * rank), down(side * rank), axis{up.data(), down.data(), side, rank} {
+        for (int i = 0; i < side; ++i)
+            for (int k = 0; k < rank; ++k)
+                up[i * rank + k] = down[k * side + i] = static_cast<float>(0.4 * drawn(i * rank + k));
+    }
+    double entry(int i, int k) const { return up[i * axis.rank + k]; }
+};
+
+// V f V^T of three sums with factors of their own, of which the first is 1.
+void products(Shape shape, int rank_of_rows, int rank_of_columns) {
+    const int height = static_cast<int>(shape.height), width = static_cast<int>(shape.width);
+    const Dense rows(height, rank_of_rows), columns(width, rank_of_columns);
+    Case c(shape);
+    const std::vector<float> twice(rank_of_rows * rank_of_columns, 1.0f);
+    cuda::Factors factors = one_set;
+    factors.sets = 3;
+    for (int k = 1; k < 3; ++k) c.row.terms[k].set = k, factors.data[k] = twice.data();
+    std::vector<float> work(3 * shape.planes() * height * rank_of_columns);
+    cuda::products(c.row, rows.axis, columns.axis, factors, work.data(), nullptr);
+    c.compare("products", [&](const Values& x) {
+        Values y(x.size());
+        for (std::int64_t p = 0; p < shape.planes(); ++p)
+            for (int a = 0; a < rank_of_rows; ++a)
+                for (int b = 0; b < rank_of_columns; ++b) {
+                    double inner = 0.0;
+                    for (int h = 0; h < height; ++h)
+                        for (int w = 0; w < width; ++w)
+                            inner += rows.entry(h, a) * columns.entry(w, b) * x[p * shape.plane() + h * width + w];
+                    for (int h = 0; h < height; ++h)
+                        for (int w = 0; w < width; ++w)
+                            y[p * shape.plane() + h * width + w] += rows.entry(h, a) * columns.entry(w, b) * inner;
+                }
+        return y;
+    });
+}
+
 void lincomb(Shape shape) {
     Case c(shape);
     std::vector<float> field(c.count());
@@ -273,7 +329,8 @@ int main(int count, char** arguments) {
     if (count == 3) {
         cuda_emulator::skip_barrier(std::atoi(arguments[2]));
         const bool factor = !std::strcmp(arguments[1], "alias");
-        if (!std::strcmp(arguments[1], "separable")) separable({1, 1, 16, 16}, 2, 8);
+        if (!std::strcmp(arguments[1], "products")) products({1, 1, 8, 9}, 3, 4);
+        else if (!std::strcmp(arguments[1], "separable")) separable({1, 1, 16, 16}, 2, 8);
         else fourier({1, 1, 64, 64}, factor ? 2 : 1, 1, 1);
         return 0;  // The sanitizer decides, not the values.
     }
@@ -282,6 +339,11 @@ int main(int count, char** arguments) {
     fourier({1, 1, 64, 128}, 4, 1, 1);
     fourier({2, 3, 9, 6}, 3, 2, 1);
     fourier({1, 3, 5, 7}, 1, 1, 1);
+    fourier({1, 3, 64, 64}, 1, 1, 2, true);
+    fourier({1, 1, 64, 64}, 2, 1, 1, true);
+    fourier({2, 3, 9, 6}, 3, 2, 1, true);
+    products({2, 1, 9, 11}, 4, 5);
+    products({1, 2, 5, 70}, 5, 3);
     separable({2, 3, 24, 40}, 2, 8);
     separable({1, 1, 33, 66}, 3, 16);
     separable({1, 2, 8, 72}, 1, 32);

@@ -16,7 +16,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = "-O1 -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -Wno-unknown-pragmas -ffp-contract=fast"
 FOURIER = ("fourier", "fourier_alias", "fourier_multiply", "fourier_pack", "fourier_unpack")
-OPS = ("combine", "finish", *FOURIER, "separable")
+OPS = ("combine", "finish", *FOURIER, "products", "separable")
 
 
 def build(folder: Path) -> Path:

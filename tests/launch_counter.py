@@ -28,6 +28,7 @@ __all__ = ["Count", "counted", "per_step"]
 OF_AN_OP = {
     "fourier": 3,
     "separable": 3,
+    "products": 3,
     "fourier_pack": 1,
     "fourier_multiply": 1,
     "fourier_alias": 1,

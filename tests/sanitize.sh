@@ -32,8 +32,10 @@ thread=$!
 cuda asan "-fsanitize=address,undefined -fno-sanitize-recover=all"
 wait "$thread"
 
-# Each is a case and a barrier: rows and columns of a blur, the exchange of aliases, and both stages of a band matrix.
-for planted in "fourier 0" "fourier 1" "fourier 2" "alias 1" "alias 2" "alias 3" "separable 0" "separable 1"; do
+# Each is a case and a barrier: rows and columns of a blur, the exchange of aliases, and both stages of a band matrix,
+# and the three kernels of products.
+for planted in "fourier 0" "fourier 1" "fourier 2" "alias 1" "alias 2" "alias 3" "separable 0" "separable 1" \
+    "products 1" "products 3" "products 6"; do
     # shellcheck disable=SC2086
     if "$build/cuda_tsan" $planted >"$build/planted" 2>&1 || ! grep -q "data race" "$build/planted"; then
         echo "TSan does not see that $planted lacks a barrier" && exit 1

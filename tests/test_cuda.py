@@ -21,7 +21,7 @@ from row_shorthand import TERMS, both, given, residual, update
 
 from ccfast.engine import backends
 from ccfast.kernels import banded, cuda, native, reference
-from ccfast.kernels.row import Row
+from ccfast.kernels.row import Row, Weighted
 from ccfast.operators import Bicubic, FourierBlur, FourierDownsampling, GaussianBlur, Inpainting, SeparableBlur
 from ccfast.testing import LIBRARY
 
@@ -281,6 +281,81 @@ def test_no_image_changes_another(member, device):
     spoiled.check(lambda t: both(bound, ROWS["general"], t).cpu(), tensors, library)
 
 
+TENSORS = SMALL | {
+    "own-per-image": OWN[2][1],
+    "own-by-4-per-image": OWN[13][1],
+    "other-per-image": OTHER[1][1],
+    "other-by-3-per-image": OTHER[7][1],
+    "signal": lambda: FourierBlur((3, 24), SKEW, 0.2),
+    "signal-by-4": OTHER[10][1],
+    "low-rank-67x80": lambda: GaussianBlur((3, 67, 80), std=1.0),
+    "low-rank-signal": lambda: GaussianBlur((2, 40)),
+    "bicubic-8-columns": lambda: Bicubic((1, 512, 8), 4),
+}
+
+
+@pytest.mark.parametrize("member", TENSORS.values(), ids=TENSORS)
+def test_rows_with_tensors(member, device, monkeypatch):
+    """Kernels read coefficients of images and elements, and those that are functions of the singular values."""
+    operator = build(member)
+    dtype = DTYPES[sum(operator.shape) % 3]
+    tensors, own, bound = case(operator, dtype, device), reference.bind(operator), cuda.bind(operator)
+    shape, wide = tensors["x"].shape, double(tensors)
+    for row, modes in test_native.varied(operator, {name: t.cpu() for name, t in tensors.items()}):
+        out, following = poisoned(tensors["x"], torch.float32), poisoned(tensors["x"], dtype)
+        single, over = (test_native.cast(test_native.cast(c, torch.float32), device) for c in (row, modes))
+        built, registers = given(single, tensors, over)
+        built.spectral = True
+        with monkeypatch.context() as patch:
+            for name in ("down", "lift", "project"):
+                patch.setattr(type(operator), name, None)
+            bound.update(built, registers, out, following, 0.8, None)
+        want = torch.empty(shape, dtype=torch.float64)
+        update(own, row, wide, want, None, 0.8, modes)
+        close(out, want)
+        close(following, 0.8 * want)
+
+
+@pytest.mark.parametrize("member", TENSORS.values(), ids=TENSORS)
+def test_weighted_residual(member, device, monkeypatch):
+    operator = build(member)
+    dtype = DTYPES[sum(operator.shape) % 3]
+    tensors = case(operator, dtype, device)
+    arguments = tensors["x"], tensors["F"], tensors["ybar"]
+    s = operator.singular_values
+    weight = torch.where(s > 0, 0.3 + (s / s.max()).square(), 0.0)
+    coordinates = operator.encode(draw(len(arguments[0]), *operator.measurement_shape, seed=5))
+    out, want = poisoned(arguments[0], dtype), torch.empty(arguments[0].shape, dtype=torch.float64)
+    weighted = Weighted(weight, coordinates)
+    residual(reference.bind(operator), *(t.cpu().double() for t in arguments), 1.7, -0.6, want, weighted=weighted)
+    bound = cuda.bind(operator)
+    with monkeypatch.context() as patch:
+        for name in ("down", "lift", "project"):
+            patch.setattr(type(operator), name, None)
+        weighted = Weighted(weight.float().to(device), coordinates.float().to(device), spectral=True)
+        for _ in range(2):  # The second call has the spectra of the coordinates already.
+            residual(bound, *arguments, 1.7, -0.6, out, weighted=weighted)
+    close(out, want)
+
+
+@pytest.mark.parametrize(
+    "member", [SMALL["own"], SMALL["own-by-2"], SMALL["low-rank"]], ids=["own", "by-2", "low-rank"]
+)
+def test_factors_that_no_kernel_takes(member, device):
+    """Factors that differ between modes of equal singular values, or more of them than a launch takes."""
+    operator = build(member)
+    tensors = case(operator, torch.float32, device)
+    s = operator.singular_values
+    any_factor = torch.where(s > 0, 0.5 + draw(*s.shape, seed=4).abs(), 0.0)
+    registers = ("x", "F", "r", "h", "z", "ybar")
+    for modes in ({"F": any_factor, "x": any_factor.square()}, dict.fromkeys(registers, any_factor)):
+        out, want = torch.empty_like(tensors["x"]), torch.empty(tensors["x"].shape, dtype=torch.float64)
+        row = {"x": 0.5, "Ph": 0.3}
+        update(cuda.bind(operator), row, tensors, out, None, 1.0, test_native.cast(modes, torch.float32))
+        update(reference.bind(operator), row, double(tensors), want, None, 1.0, modes)
+        close(out, want)
+
+
 @pytest.mark.parametrize("member", [SMALL["own"], SMALL["own-by-2"], OWN[2][1]], ids=["blur", "by-2", "per-image"])
 def test_chunks(member, device, monkeypatch):
     """The scratch holds two pairs of planes here, so that a chunk may end in the middle of an image."""
@@ -298,10 +373,9 @@ def test_what_the_kernels_take():
 
     assert why(ROWS["general"], torch.float32, torch.bfloat16) is None
     assert "the state is torch.float64" in why(ROWS["general"], torch.float64)
-    assert "over the modes" in why({"x": 1.0}, torch.float32, modes={"F": torch.ones(3)})
-    assert "of each image or element" in why({"x": image}, torch.float32)
-    nine = Row([((name, age), 1.0, None) for name in "xFr" for age in range(3)])
-    assert "1 to 8 terms, and the row has 9" in cuda.takes(operator, nine, (torch.float32,), 100)
+    assert why({"x": 1.0, "h": image}, torch.float32, modes={"F": torch.ones(3)}) is None
+    many = Row([((name, age), 1.0, None) for name in "xFrhz" for age in range(4)])
+    assert "1 to 16 terms, and the row has 20" in cuda.takes(operator, many, (torch.float32,), 100)
 
 
 def test_idempotent(device):
@@ -336,7 +410,7 @@ def test_forms():
     for name, builder in BANDED:
         assert isinstance(separable.separable_row(build(builder)), separable.Banded), name
     for name, builder in LOW_RANK:
-        assert isinstance(separable.separable_row(build(builder)), separable.LowRank), name
+        assert isinstance(separable.separable_row(build(builder)), separable.Products), name
 
 
 def test_roots():
@@ -379,33 +453,56 @@ def test_errors(device):
     x, out = torch.zeros(1, 1, 64, 32, device=device), torch.empty(1, 1, 64, 32, device=device)
     z = torch.zeros(1, 64, 32, dtype=torch.complex64, device=device)
     m, table, stream = torch.zeros(1, 64, 32, device=device), torch.zeros(3, device=device), ops.stream(device)
-    row = (out, None, [x], table, False)
+    row = (out, None, [x], table, False, None, None)
+    none, last = (None, None), (1.0, None, 1, stream)
     narrow = z[..., :16].contiguous()
     fails = [
-        (r"powers of two from 64 to 2048, got \(1, 1, 64, 32\)", ops.fourier, (*row, m, m, m, z, 1, 1, stream)),
-        (r"table: must be of shape \(3\), got \(2\)", ops.finish, (out, None, [x], table[:2], False, None, stream)),
+        (
+            r"powers of two from 64 to 2048, got \(1, 1, 64, 32\)",
+            ops.fourier,
+            (*row, *none, 1.0, None, m, m, m, z, 1, 1, stream),
+        ),
+        (
+            r"table: must be of shape \(3\), got \(2\)",
+            ops.finish,
+            (out, None, [x], table[:2], False, *none, None, stream),
+        ),
         (r"out: must not overlap terms\[0\]", ops.finish, (x, *row[1:], None, stream)),
         (r"out: must be contiguous", ops.finish, (out.mT.contiguous().mT, *row[1:], None, stream)),
-        (r"terms: must be 1 to 8 tensors, got 0", ops.finish, (out, None, [], table, False, None, stream)),
-        (r"must be three \(ybar, x, F\), got 1", ops.finish, (out, None, [x], table, True, None, stream)),
-        (r"terms\[0\]: must be float32, bfl", ops.finish, (out, None, [x.double()], table, False, None, stream)),
+        (r"terms: must be 1 to 16 tensors, got 0", ops.finish, (out, None, [], table, False, *none, None, stream)),
+        (r"must be three \(ybar, x, F\), got 1", ops.finish, (out, None, [x], table, True, *none, None, stream)),
+        (r"terms\[0\]: must be float32, bfl", ops.finish, (out, None, [x.double()], table, False, *none, None, stream)),
         (
             r"groups: must be a multiple of 1 images that divides 1 planes, got 2",
             ops.fourier_pack,
-            (z, *row[2:], 2, stream),
+            (z, *row[2:], None, 2, stream),
         ),
         (
             r"spectrum: must be of shape \(1, 64, 32\), got \(1, 64, 16\)",
             ops.fourier_pack,
-            (narrow, *row[2:], 1, stream),
+            (narrow, *row[2:], None, 1, stream),
         ),
         (
             r"constant: must be \(1 or groups, H, W\) with 1 groups of planes \(64, 32\), got \(64, 32\)",
             ops.fourier_multiply,
-            (z, m[0], 1, stream),
+            (z, m[0], 1, None, *last),
         ),
-        (r"must divide the sides of \(1, 64, 32\), got 3, 32", ops.fourier_alias, (z, z, 1, 3, 32, stream)),
+        (
+            r"must divide the sides of \(1, 64, 32\), got 3, 32",
+            ops.fourier_alias,
+            (z, z, 1, None, 1.0, None, 1, 3, 32, stream),
+        ),
         (r"must be nine tensors and six numbers, got 0 and 0", ops.separable, (*row, [], [], [], [], m, stream)),
+        (r"rows: must be two tensors, got 0", ops.products, (*row, *none, 1.0, None, [], [], m, stream)),
+        (r"scaled: must be places of terms, got 1", ops.finish, (*row[:5], [m[0, 0, :1]], [1], None, stream)),
+        (r"scales: must be \(B,\), .* to fit \(1, 1, 64, 32\)", ops.finish, (*row[:5], [m[0, 0]], [0], None, stream)),
+        (
+            r"sets: must be from 0 to 7, got 8",
+            ops.fourier,
+            (*row, [8], None, 1.0, None, m, m, m, z, 1, 1, stream),
+        ),
+        (r"factors: must be those of the last of 1 sets, got 2", ops.fourier_multiply, (z, m, 1, [m, m], *last)),
+        (r"more: must come with factors", ops.fourier_multiply, (z, m, 1, None, 1.0, z.clone(), 1, stream)),
     ]
     for message, op, arguments in fails:
         with pytest.raises(RuntimeError, match=message):
@@ -417,26 +514,27 @@ def test_schemas(device):
     x = [draw(1, 3, 64, 64, seed=k, dtype=torch.float32).to(device) for k in range(2)]
     out, following = torch.empty_like(x[0]), torch.empty_like(x[0], dtype=torch.bfloat16)
     table, stream = torch.arange(5.0, device=device), ops.stream(device)
-    row = (out, following, x, table, False)
-    blurring, bicubic = (operations._KERNELS[o.kind](o) for o in (build(SMALL["own"]), Bicubic((3, 64, 64), 4)))
+    row = (out, following, x, table, False, None, None)
+    made = (build(SMALL["own"]), Bicubic((3, 64, 64), 4), GaussianBlur((3, 64, 64)))
+    runs = [operations._KERNELS[o.kind](o) for o in made]
     calls = []
 
     def keep(op):
         return lambda *arguments: calls.append((op, arguments))
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("fourier", "separable"):
+        for name in ("fourier", "separable", "products"):
             patch.setattr(ops, name, keep(getattr(ops, name)))
-        for one in (blurring, bicubic):
-            one(*row, stream)
+        for one in runs:
+            one(*row[:5], None, None, stream)
     z = torch.zeros(2, 64, 64, dtype=torch.complex64, device=device)
     calls += [
         (ops.combine, (torch.empty_like(out), *row[2:], stream)),
         (ops.finish, (*row, x[0].clone(), stream)),
-        (ops.fourier_pack, (z, *row[2:], 1, stream)),
-        (ops.fourier_multiply, (z, z.real.clone()[:1], 1, stream)),
-        (ops.fourier_alias, (z, z.clone()[:1], 1, 32, 32, stream)),
-        (ops.fourier_unpack, (*row, z, 1, stream)),
+        (ops.fourier_pack, (z, *row[2:], None, 1, stream)),
+        (ops.fourier_multiply, (z, z.real.clone()[:1], 1, None, 1.0, None, 1, stream)),
+        (ops.fourier_alias, (z, z.clone()[:1], 1, None, 1.0, None, 1, 32, 32, stream)),
+        (ops.fourier_unpack, (*row, False, z, 1, stream)),
     ]
     assert {op.name() for op, _ in calls} == {getattr(ops, name).name() for name in emulated.OPS}
     for op, arguments in calls:
@@ -504,8 +602,9 @@ def test_compiled(compiled):
     names = Counter(row[0] for row in compiled if row[2] == 90)
     assert names == {
         **{"rows_forward": 6, "rows_inverse": 6, "columns_multiply": 6, "columns_alias": 17, "banded": 9},
-        **{"lincomb_combine": 1, "lincomb_finish": 1, "fourier_alias_planes": 1, "fourier_multiply_planes": 1},
-        **{"fourier_pack_planes": 1, "fourier_unpack_planes": 1},
+        **{"columns_factors": 6, "columns_alias_factors": 17, "product": 2, "rows_between": 3},
+        **{"lincomb_combine": 2, "lincomb_finish": 2, "fourier_alias_planes": 1, "fourier_multiply_planes": 1},
+        **{"fourier_pack_planes": 2, "fourier_unpack_planes": 2},
     }
     for name, variant, arch, threads, registers, spills, stack, shared, _ in compiled:
         what = f"{name}<{variant}> sm_{arch}: {registers} registers x {threads} threads, {shared} bytes shared"
@@ -513,7 +612,7 @@ def test_compiled(compiled):
         resident = 768 if name == "columns_alias" else 1024  # Registers must allow so many threads.
         assert -(-32 * registers // 256) * 256 * resident // 32 <= REGISTERS, what
         assert shared <= SHARED_LIMIT.get(arch, 99 * 1024), what
-        if name in ("lincomb_combine", "lincomb_finish"):
+        if name in ("lincomb_combine", "lincomb_finish") and variant == "0":
             assert registers <= 32, what  # A multiprocessor then holds 2048 threads.
 
 

@@ -45,6 +45,7 @@ class Bound:
         rows: The row of every step. Rows with terms that rules give are made again in every run (``row_with``).
         residuals: The row of every residual whose weight is a number; None where the weight is 1 or a tensor.
         weights: The weight of every residual over the modes; None where it is a number.
+        spectral_weights: Whether each of these is a function of the singular values.
         start: The row of the first state, from unit noise and the mean of the initial state, mu apart. That is H+ y
             where ``shrink`` is a number, which the row then has as a factor.
         shrink: The factors s^2/(s^2 + noise_std^2) over the modes, a number where all singular values are one number,
@@ -63,9 +64,11 @@ class Bound:
         self._mask, self._dimensions = operator.kind == "mask", len(operator.shape)
         self._like, self._modes = like.new_empty(0), _modes(plan, operator)
         self._terms = [[self._term(term) for term in step.row] for step in plan.steps]
-        self.rows = [Row(terms) for terms in self._terms]
+        self._spectral = [not any(map(is_array, (term.modes for term in step.row))) for step in plan.steps]
+        self.rows = [Row(*each) for each in zip(self._terms, self._spectral, strict=True)]
         weights = [self._over_modes(step.weight) for step in plan.steps]
         self.weights = [weight if isinstance(weight, Tensor) else None for weight in weights]
+        self.spectral_weights = [isinstance(step.weight, Spectrum) for step in plan.steps]
         self.residuals = [
             None if isinstance(weight, Tensor) or weight == 1.0 else residual_row(step, weight)
             for step, weight in zip(plan.steps, weights, strict=True)
@@ -89,6 +92,9 @@ class Bound:
     # ------------------------------------------------------------------------------------ coefficients
     def _term(self, term: Term) -> tuple[tuple[str, int], float | Tensor, float | Tensor | None]:
         a, modes = self._element(term.a), None if term.modes is None else self._over_modes(term.modes)
+        if isinstance(modes, Tensor) and isinstance(term.modes, Spectrum):
+            alike = self._modes[id(term.modes.table)].alike(term.modes)
+            modes = modes if alike is None else alike
         if not isinstance(modes, Tensor):
             return term.key, a, modes
         if self._mask:  # The coordinates of a mask are the elements of the image.
@@ -145,7 +151,8 @@ class Bound:
                 raise ValueError(
                     f"row: a rule gives numbers and tensors over the modes, got a Spectrum for {where} from {names}"
                 )
-        return Row([*self._terms[k], *map(self._term, terms)])
+        spectral = self._spectral[k] and not any(isinstance(term.modes, Tensor) for term in terms)
+        return Row([*self._terms[k], *map(self._term, terms)], spectral)
 
     def numbers_of(self, row: Row, c_in: float) -> Tensor | None:
         """The numbers of a row of ``row_with`` on the device, where those of equal rows stay."""
@@ -209,7 +216,7 @@ class Bound:
 
     def _choose(self, operator: Operator, k: int, network: torch.dtype, elements: int) -> Chosen:
         step, row, weight = self._steps[k], self.rows[k], self.weights[k]
-        residual = residual_row(step, 1.0 if weight is None else weight)
+        residual = residual_row(step, 1.0 if weight is None else weight, self.spectral_weights[k])
         why_residual = self.takes(operator, residual, elements, network)
         given = [Term(*key, a=self._like) for rule in step.rules for key in rule.gives]
         why_update = self.takes(operator, self.row_with(k, given), elements, network)
@@ -219,6 +226,11 @@ class Bound:
         if why_residual is not None and self._needs[k].r and not self._needs[k].residual:
             words.append(f"its residual by the reference, since {why_residual}")
         return Chosen(why_residual is None, why_update is None, "; ".join(words))
+
+
+def is_array(modes: object) -> bool:
+    """Whether coefficients over the modes are given one by one, and not as a function of the singular values."""
+    return isinstance(modes, np.ndarray | Tensor) and np.ndim(modes) > 0
 
 
 def number_row(step: Step) -> Row:
@@ -231,11 +243,11 @@ def number_row(step: Step) -> Row:
     return Row(terms)
 
 
-def residual_row(step: Step, weight: float | Tensor) -> Row:
+def residual_row(step: Step, weight: float | Tensor, spectral: bool = False) -> Row:
     """The residual as a row: w (ybar - P (p x + q F)), or V w V^T (ybar - p x - q F) for a weight over the modes."""
     ybar, x, output = BESIDE
     if isinstance(weight, Tensor):
-        return Row([(ybar, 1.0, weight), (x, -step.p, weight), (output, -step.q, weight)])
+        return Row([(ybar, 1.0, weight), (x, -step.p, weight), (output, -step.q, weight)], spectral)
     return Row([(ybar, weight, None), (x, -step.p, weight), (output, -step.q, weight)])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.row import Backend
+from ..kernels.row import Backend, Weighted
 from ..operators import Operator
 from .bound import BESIDE, PREPARE, Bound
 from .buffers import Buffers
@@ -177,7 +177,8 @@ class Program:
                     by.update(row, [*map(get, BESIDE)], r, None, 1.0, numbers)
                 else:
                     weight, c = bound.weights[k], registers.coordinates
-                    weighted = None if weight is None or c is None else (weight, c)
+                    alike = bound.spectral_weights[k]
+                    weighted = None if weight is None or c is None else Weighted(weight, c, alike)
                     by.residual([*map(get, BESIDE)], step.p, step.q, r, weighted, numbers)
             if need.h:
                 r, time = registers["r", 0], b.given[k].copy_(b.times[k]) if again else b.given[k]

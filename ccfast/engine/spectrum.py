@@ -123,6 +123,11 @@ class Modes(NamedTuple):
             return float(self.columns[spectrum.name][spectrum.step, 0])
         return from_numpy(self.over_modes[spectrum.name][spectrum.step]).to(like)
 
+    def alike(self, spectrum: Spectrum) -> float | None:
+        """The coefficient where it is one number at all singular values, else None."""
+        column = self.columns[spectrum.name][spectrum.step]
+        return float(column[0]) if np.all(column == column[0]) else None
+
 
 class Spectrum(NamedTuple):
     """A coefficient as a function of the singular value: a column of a table, at one step."""

@@ -24,6 +24,7 @@ __device__ __forceinline__ Complex operator*(Complex a, Complex b) {
     return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }
 __device__ __forceinline__ Complex conjugate(Complex a) { return {a.re, -a.im}; }
+__device__ __forceinline__ Complex times(float f, Complex a) { return {f * a.re, f * a.im}; }
 
 // a exp(Sign i pi / 2)
 template <int Sign>

@@ -28,51 +28,59 @@ struct Columns {
     const Groups& groups;
     const Scratch& scratch;
     const Spectral& spectral;
+    const Factors& factors;
     int pairs, width;
     void* stream;
 
-    template <int N, class T, class Kernel>
-    void launch(const char* name, Kernel* kernel) const {
+    bool many() const { return factors.sets > 1 || factors.data[0]; }
+
+    template <int N, class T, class Kernel, class... More>
+    void launch(const char* name, Kernel* kernel, const More&... more) const {
         const auto* roots = static_cast<const Complex*>(spectral.column_roots);
         const auto* constants = static_cast<const T*>(spectral.data);
         allow_shared(name, kernel, column_shared<N>);
         CCF_LAUNCH(kernel, dim3(width / column_lines(N), pairs), dim3(column_threads<N>), column_shared<N>, stream,
-                   groups, scratch, width, constants, spectral.stride, roots);
+                   groups, scratch, width, constants, spectral.stride, roots, more...);
         check_launch(name);
     }
 
     template <int N>
     void multiply() const {
-        launch<N, float>("fourier columns_multiply", &columns_multiply<N>);
+        if (many()) launch<N, float>("fourier columns_factors", &columns_factors<N>, factors);
+        else launch<N, float>("fourier columns_multiply", &columns_multiply<N>);
     }
 
     template <int N, int S>
     void alias() const {
-        if constexpr (column_lines(N) >= S) launch<N, Complex>("fourier columns_alias", &columns_alias<N, S>);
+        if constexpr (column_lines(N) >= S) {
+            if (many()) launch<N, Complex>("fourier columns_alias_factors", &columns_alias_factors<N, S>, factors);
+            else launch<N, Complex>("fourier columns_alias", &columns_alias<N, S>);
+        }
     }
 };
 
 }  // namespace
 
-void fourier(const DeviceRow& row, const Groups& groups, const Spectral& spectral, void* scratch_data, int chunk,
-             void* stream) {
+void fourier(const DeviceRow& row, const Groups& groups, const Spectral& spectral, const Factors& factors,
+             void* scratch_data, int chunk, void* stream) {
     const int height = static_cast<int>(row.shape.height), width = static_cast<int>(row.shape.width);
     const auto* row_roots = static_cast<const Complex*>(spectral.row_roots);
     // a chunk goes through all three kernels before the next, so that it is still in the L2 cache between two of them
     for (int first = 0; first < groups.all_pairs(); first += chunk) {
-        const Scratch scratch{static_cast<Complex*>(scratch_data), first};
+        const Scratch scratch{static_cast<Complex*>(scratch_data), first, chunk};
         const int pairs = std::min(chunk, groups.all_pairs() - first);
-        const Columns columns{groups, scratch, spectral, pairs, width, stream};
-        const auto launch_rows = [&](const char* name, auto kernel_of) {
+        const Columns columns{groups, scratch, spectral, factors, pairs, width, stream};
+        const auto launch_rows = [&](const char* name, unsigned sets, auto kernel_of) {
             with_side(width, [&](auto side) {
                 constexpr int N = decltype(side)::value;
                 const auto kernel = kernel_of(side);
-                CCF_LAUNCH(kernel, dim3(height / RowPlace<N>::rows, pairs), dim3(row_threads), row_shared<N>, stream,
-                           row, groups, scratch, row_roots);
+                CCF_LAUNCH(kernel, dim3(height / RowPlace<N>::rows, pairs, sets), dim3(row_threads), row_shared<N>,
+                           stream, row, groups, scratch, row_roots);
                 check_launch(name);
             });
         };
-        launch_rows("fourier rows_forward", [](auto side) { return &rows_forward<decltype(side)::value>; });
+        const auto sets = static_cast<unsigned>(factors.sets);
+        launch_rows("fourier rows_forward", sets, [](auto side) { return &rows_forward<decltype(side)::value>; });
         with_side(height, [&](auto side) {
             constexpr int N = decltype(side)::value;
             switch (spectral.factor) {
@@ -82,7 +90,7 @@ void fourier(const DeviceRow& row, const Groups& groups, const Spectral& spectra
                 case 8: return columns.alias<N, 8>();
             }
         });
-        launch_rows("fourier rows_inverse", [](auto side) { return &rows_inverse<decltype(side)::value>; });
+        launch_rows("fourier rows_inverse", 1, [](auto side) { return &rows_inverse<decltype(side)::value>; });
     }
 }
 

@@ -39,20 +39,23 @@ __device__ __forceinline__ void add_run(float* y, float coefficient, const T* so
         if (i < count) y[i] += coefficient * load(source[i]);
 }
 
-template <bool Projected>
-__device__ __forceinline__ void add_terms(const DeviceRow& row, const RunPlace& at, float* y) {
+// Scaled: some terms have tensors as coefficients, for which a thread needs more registers.
+template <bool Projected, int Scaled>
+__device__ __forceinline__ void add_terms(const DeviceRow& row, const RunPlace& at, float* y, int set = 0) {
     const int width = static_cast<int>(row.shape.width), channels = static_cast<int>(row.shape.channels);
-    for_terms<Projected>(row, [&](float coefficient, const DeviceTerm& term, auto* type) {
+    const auto add = [&](float coefficient, const DeviceTerm& term, auto* type) {
         using T = std::remove_reference_t<decltype(*type)>;
         const T* const plane = plane_of<T>(term, channels, at.plane);
-        if (term.vector) return add_run(y, coefficient, plane + at.pixel, run, true);
+        const Weight weight =
+            Scaled ? weight_of(term, coefficient, channels, at.plane) : Weight{coefficient, nullptr, 0, 0};
+        if (term.vector && !weight.scale) return add_run(y, weight.number, plane + at.pixel, run, true);
 #pragma unroll
         for (int i = 0; i < run; ++i) {
-            const int pixel = at.pixel + i;
-            if (i < at.count)
-                y[i] += coefficient * load(plane[pixel / width * term.stride[2] + pixel % width * term.stride[3]]);
+            const int h = (at.pixel + i) / width, w = (at.pixel + i) % width;
+            if (i < at.count) y[i] += weight.at(h, w) * load(plane[h * term.stride[2] + w * term.stride[3]]);
         }
-    });
+    };
+    for_terms<Projected>(row, add, set);
 }
 
 // Writes to a contiguous tensor; `vector` says that runs of its planes are aligned.
@@ -81,23 +84,25 @@ __device__ __forceinline__ void store_runs(const DeviceRow& row, const RunPlace&
 }
 
 // field = sum_k b_k T_k. `vector` says that the planes of contiguous tensors begin at aligned places.
+template <int Scaled>
 __global__ void __launch_bounds__(run_threads)
     lincomb_combine(const __grid_constant__ DeviceRow row, float* __restrict__ field, const bool vector) {
     const RunPlace at = run_place(row.shape);
     if (!at.count) return;
     float y[run] = {};
-    add_terms<true>(row, at, y);
+    add_terms<true, Scaled>(row, at, y);
     store_run(field, Dtype::float32, at.plane * row.shape.plane() + at.pixel, y, 1.0f, at.count, vector);
 }
 
 // out = sum_k a_k T_k + field, where a null field stands for none.
+template <int Scaled>
 __global__ void __launch_bounds__(run_threads)
     lincomb_finish(const __grid_constant__ DeviceRow row, const float* __restrict__ field, const bool vector) {
     const RunPlace at = run_place(row.shape);
     if (!at.count) return;
     float y[run] = {};
     if (field) add_run(y, 1.0f, field + at.plane * row.shape.plane() + at.pixel, at.count, vector);
-    add_terms<false>(row, at, y);
+    add_terms<false, Scaled>(row, at, y);
     store_runs(row, at, y, vector);
 }
 

@@ -17,21 +17,29 @@ __device__ __forceinline__ Pair pair_of(const Groups& groups, int index) {
     return {group, first, member + 1 < groups.planes ? first + 1 : -1};
 }
 
-// v[k] += the terms at row h, columns w + k Step of the pair: direct ones, or the projected ones.
+// v[k] += the terms at row h, columns w + k Step of the pair: direct ones, or the projected ones of a set.
 template <bool Projected, int Step>
-__device__ __forceinline__ void add_terms(const DeviceRow& row, const Pair& pair, int h, int w, Complex* v) {
+__device__ __forceinline__ void add_terms(const DeviceRow& row, const Pair& pair, int h, int w, Complex* v,
+                                          int set = 0) {
     const int channels = static_cast<int>(row.shape.channels);
-    for_terms<Projected>(row, [&](float coefficient, const DeviceTerm& term, auto* type) {
+    const auto add = [&](float coefficient, const DeviceTerm& term, auto* type) {
         using T = std::remove_reference_t<decltype(*type)>;
         const std::int64_t step = term.stride[3], at = h * term.stride[2] + w * step;
-        const T* const re = plane_of<T>(term, channels, pair.first) + at;
+        const auto add_plane = [&](int plane, float Complex::* part) {
+            const T* const source = plane_of<T>(term, channels, plane) + at;
+            const Weight weight = weight_of(term, coefficient, channels, plane);
+            if (weight.scale) {
 #pragma unroll
-        for (int k = 0; k < held; ++k) v[k].re += coefficient * load(re[k * Step * step]);
-        if (pair.second < 0) return;
-        const T* const im = plane_of<T>(term, channels, pair.second) + at;
+                for (int k = 0; k < held; ++k) v[k].*part += weight.at(h, w + k * Step) * load(source[k * Step * step]);
+                return;
+            }
 #pragma unroll
-        for (int k = 0; k < held; ++k) v[k].im += coefficient * load(im[k * Step * step]);
-    });
+            for (int k = 0; k < held; ++k) v[k].*part += weight.number * load(source[k * Step * step]);
+        };
+        add_plane(pair.first, &Complex::re);
+        if (pair.second >= 0) add_plane(pair.second, &Complex::im);
+    };
+    for_terms<Projected>(row, add, set);
 }
 
 // Writes the same places of out and next.

@@ -7,24 +7,30 @@
 
 namespace ccf::cuda {
 
-// A row of a plan: out = sum_k a_k T_k + P(sum_k b_k T_k), next = c_in out. Its coefficients lie in a table that the
-// kernels read, so that one captured graph serves every schedule.
-constexpr int max_terms = 8;  // A launch carries them, and rows with more go to the reference.
+// A row of a plan: out = sum_k c_k a_k T_k + P(sum_k c_k b_k T_k) + V sum_j f_j V^T (c_j T_j), next = c_in out. Its
+// numbers lie in a table that the kernels read, so that one captured graph serves every schedule.
+constexpr int max_terms = 16;  // A launch carries them, and rows with more go to the reference.
+constexpr int max_sets = 8;    // So many sums are transformed at most, each with factors of its own.
 
 struct DeviceTerm {
     const void* data;
     std::int64_t stride[4];  // Strides are in elements, in the order of Shape.
     Dtype dtype;
-    bool vector;  // Planes are contiguous, and runs of four elements are aligned.
+    bool vector;              // Planes are contiguous, and runs of four elements are aligned.
+    bool per_element;         // The scale varies within a plane.
+    std::int8_t set;          // It is the sum that the term is part of, and 0 for terms with numbers.
+    const float* scale;       // It is c_k, or null for 1.
+    std::int64_t scaling[4];  // They are the strides of the scale, 0 where one number serves.
 };
 
-// With `residual` the terms are (ybar, x, F) and the row ybar - P(p x + q F).
+// With `residual` the terms are (ybar, x, F) and the row is ybar - P(p x + q F), or with `weighted` the first term is
+// not read: its part is in the spectrum or coordinates that the weight multiplies, too.
 struct DeviceRow {
     Shape shape;
     DeviceTerm terms[max_terms];
-    int count;
-    bool residual;
-    const float* table;  // It holds p and q of a residual, or a_0 .. a_n-1, b_0 .. b_n-1 and c_in.
+    int count, numbers;  // Of the terms the first have numbers in the table, and the others a = 0 and b = 1.
+    bool residual, weighted;
+    const float* table;  // It holds p and q of a residual, or a_0 .. a_n-1, b_0 .. b_n-1 and c_in of the n numbers.
     void* out;           // It is contiguous.
     Dtype out_dtype;
     void* next;  // It is contiguous or null.
@@ -56,6 +62,16 @@ struct Spectral {
     std::int64_t stride;
     int factor;                            // It is 1, 2, 4 or 8.
     const void *row_roots, *column_roots;  // They are roots of unity.
+};
+
+// The factors f_j of the sums that a row transforms, (groups or 1, modes); null is 1 on the range of P. `more` is added
+// to the first of them before its factors, and null is nothing: the spectrum or the coordinates of H+ y.
+struct Factors {
+    int sets;
+    const float* data[max_sets];
+    std::int64_t stride[max_sets];  // A stride is 0 where the factors serve all groups.
+    float scale;                    // It multiplies all factors.
+    const void* more;
 };
 
 // Rows of a (rows, columns) matrix: row i is zero but for taps[t, i], t < width, in the columns start[i] + t, modulo

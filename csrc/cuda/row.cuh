@@ -11,15 +11,17 @@
 namespace ccf::cuda {
 
 __device__ __forceinline__ float direct_coefficient(const DeviceRow& row, int k) {
-    return row.residual ? (k == 0 ? 1.0f : 0.0f) : row.table[k];
+    if (row.residual) return k == 0 && !row.weighted ? 1.0f : 0.0f;
+    return k < row.numbers ? row.table[k] : 0.0f;
 }
 
 __device__ __forceinline__ float projected_coefficient(const DeviceRow& row, int k) {
-    return row.residual ? (k == 0 ? 0.0f : -row.table[k - 1]) : row.table[row.count + k];
+    if (row.residual) return k == 0 ? 0.0f : -row.table[k - 1];
+    return k < row.numbers ? row.table[row.numbers + k] : 1.0f;
 }
 
 __device__ __forceinline__ float next_scale(const DeviceRow& row) {
-    return row.residual ? 1.0f : row.table[2 * row.count];
+    return row.residual ? 1.0f : row.table[2 * row.numbers];
 }
 
 // ------------------------------------------------------------------------------------------- half precision
@@ -66,11 +68,30 @@ __device__ __forceinline__ const T* plane_of(const DeviceTerm& term, int channel
     return static_cast<const T*>(term.data) + plane / channels * term.stride[0] + plane % channels * term.stride[1];
 }
 
-// f(coefficient, source(plane) -> pointer, row stride, column stride) for every term whose coefficient is not zero:
-// such a term is not read at all, so that a row costs the bytes of the terms that it has.
+// The coefficients of a term in a plane: a number, and where the term's scale varies within planes the scale there.
+struct Weight {
+    float number;
+    const float* scale;
+    int row, column;  // They are strides.
+
+    __device__ __forceinline__ float at(int h, int w) const {
+        return scale ? number * scale[h * row + w * column] : number;
+    }
+};
+
+__device__ __forceinline__ Weight weight_of(const DeviceTerm& term, float coefficient, int channels, int plane) {
+    if (!term.scale) return {coefficient, nullptr, 0, 0};
+    const float* const scale = term.scale + plane / channels * term.scaling[0] + plane % channels * term.scaling[1];
+    if (!term.per_element) return {coefficient * *scale, nullptr, 0, 0};
+    return {coefficient, scale, static_cast<int>(term.scaling[2]), static_cast<int>(term.scaling[3])};
+}
+
+// f(coefficient, term, null pointer of its element type) for every term whose coefficient is not zero: such a term is
+// not read at all, so that a row costs the bytes of the terms that it has. Projected terms are those of one set.
 template <bool Projected, class F>
-__device__ __forceinline__ void for_terms(const DeviceRow& row, const F& f) {
+__device__ __forceinline__ void for_terms(const DeviceRow& row, const F& f, int set = 0) {
     for (int k = 0; k < row.count; ++k) {
+        if (Projected && row.terms[k].set != set) continue;
         const float coefficient = Projected ? projected_coefficient(row, k) : direct_coefficient(row, k);
         if (coefficient == 0.0f) continue;
         const DeviceTerm& term = row.terms[k];

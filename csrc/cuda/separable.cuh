@@ -49,9 +49,11 @@ __global__ void __launch_bounds__(banded_threads)
         // a thread adds to the places that it has set itself
         for_terms<true>(row, [&](float coefficient, const DeviceTerm& term, auto* type) {
             using T = std::remove_reference_t<decltype(*type)>;
-            const T* const source = plane_of<T>(term, static_cast<int>(row.shape.channels), plane);
+            const int channels = static_cast<int>(row.shape.channels);
+            const T* const source = plane_of<T>(term, channels, plane);
+            const Weight weight = weight_of(term, coefficient, channels, plane);
             for_gathered(rows, columns, base_row, base_column, [&](int h, int w, int at) {
-                gathered[at] += coefficient * load(source[h * term.stride[2] + w * term.stride[3]]);
+                gathered[at] += weight.at(h, w) * load(source[h * term.stride[2] + w * term.stride[3]]);
             });
         });
     } else {
@@ -93,9 +95,11 @@ __global__ void __launch_bounds__(banded_threads)
     if constexpr (E == Ends::field_to_row) {
         for_terms<false>(row, [&](float coefficient, const DeviceTerm& term, auto* type) {
             using T = std::remove_reference_t<decltype(*type)>;
-            const T* const source = plane_of<T>(term, static_cast<int>(row.shape.channels), plane);
+            const int channels = static_cast<int>(row.shape.channels);
+            const T* const source = plane_of<T>(term, channels, plane);
+            const Weight weight = weight_of(term, coefficient, channels, plane);
             for_pixels([&](int h, float& value) {
-                value += coefficient * load(source[h * term.stride[2] + w * term.stride[3]]);
+                value += weight.at(h, w) * load(source[h * term.stride[2] + w * term.stride[3]]);
             });
         });
         const auto to = [&](void* data, Dtype dtype, float scale) {

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from ...operators import FourierBlur, FourierDownsampling
+from ..device_rows import Scales, within
+from ..row import Row
 from ..spectra import Spectra
 from . import ops
+from .modal import Modal
 
 __all__ = ["SIDES", "Fourier", "roots"]
 
@@ -58,37 +61,64 @@ class Fourier:
         self.factor = operator.factor if isinstance(operator, FourierDownsampling) else 1
         # Columns that alias must lie in one block, which holds four columns of 2048 rows, or at least eight of fewer.
         self.own = SIDES.issuperset(self.sides) and self.factor in (1, 2, 4, 4 if self.sides[0] == 2048 else 8)
-        self.buffer = torch.empty(0)
+        self.buffer = torch.empty((0, *self.sides), dtype=torch.complex64)
+        self.coordinates, self.packed = torch.empty(0), torch.empty(0)
+
+    def takes_modes(self, row: Row) -> bool:
+        """Whether coefficients over the modes are factors of frequencies: alike at f and -f, and in all channels."""
+        shape = self.operator.shape
+        return row.spectral and all(f.ndim < len(shape) or f.shape[-len(shape)] == 1 for f, _ in row.modes)
 
     def __call__(
-        self, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, residual: bool, stream: int
+        self,
+        out: Tensor,
+        after: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        residual: bool,
+        scales: Scales | None,
+        modal: Modal | None,
+        stream: int,
     ) -> None:
         images, channels = out.shape[:2]
         pairs = images * ((channels + 1) // 2)
-        constant = self.spectra.constant(out)
+        constant, tensors = self.spectra.constant(out), scales or (None, None)
+        sets, factors, more = None, None, None
+        if modal is not None:
+            sets, factors = modal.sets, [self.spectra.factors(f) for f in modal.factors]
+            more = None if modal.coordinates is None else self._packed(modal.coordinates)
+        count = 1 if modal is None else modal.count
         if self.own:
-            chunk = max(1, scratch_bytes(out.device) // (8 * math.prod(self.sides)))
-            scratch = self._buffer(min(pairs, chunk, 65535), out)
+            chunk = max(1, scratch_bytes(out.device) // (8 * math.prod(self.sides) * count))
+            scratch = self._buffer(min(pairs, chunk, 65535) * count, out)
             row_roots, column_roots = (self._roots(side, out) for side in reversed(self.sides))
-            ops.fourier(out, after, terms, table, residual, constant, row_roots, column_roots, scratch, images,
-                        self.factor, stream)  # fmt: skip
+            ops.fourier(out, after, terms, table, residual, *tensors, sets, factors, self.spectra.scale, more, constant,
+                        row_roots, column_roots, scratch, images, self.factor, stream)  # fmt: skip
             return
-        z = self._buffer(pairs, out)
-        ops.fourier_pack(z, terms, table, residual, images, stream)
+        z = self._buffer(pairs * count, out)
+        ops.fourier_pack(z, terms, table, residual, *tensors, sets, images, stream)
         spectrum = torch.fft.fft2(z)
+        spectra = (count, factors, self.spectra.scale, more, images)
         if self.spectra.low is None:
-            ops.fourier_multiply(spectrum, constant, images, stream)
+            ops.fourier_multiply(spectrum, constant, *spectra, stream)
         else:
-            ops.fourier_alias(spectrum, constant, images, *self.spectra.low, stream)
+            ops.fourier_alias(spectrum, constant, *spectra, *self.spectra.low, stream)
+        back = torch.fft.ifft2(spectrum[:pairs], norm="forward")
+        direct = terms if sets is None else terms[: len(terms) - len(sets)]
         ops.fourier_unpack(
-            out, after, terms, table, residual, torch.fft.ifft2(spectrum, norm="forward"), images, stream
+            out, after, direct, table, residual, *within(scales, len(direct)), more is not None, back, images, stream
         )
 
     def _roots(self, side: int, like: Tensor) -> Tensor:
         return self.operator.constant(f"cuda roots {side}", lambda: roots(side), like)
 
-    def _buffer(self, pairs: int, like: Tensor) -> Tensor:
-        shape = (pairs, *self.sides)
-        if self.buffer.shape != shape or self.buffer.device != like.device:
-            self.buffer = torch.empty(shape, dtype=torch.complex64, device=like.device)
-        return self.buffer
+    def _buffer(self, planes: int, like: Tensor) -> Tensor:
+        if len(self.buffer) < planes or self.buffer.device != like.device:
+            self.buffer = torch.empty((planes, *self.sides), dtype=torch.complex64, device=like.device)
+        return self.buffer[:planes]
+
+    def _packed(self, coordinates: Tensor) -> Tensor:
+        """The spectra of the coordinates of a run, which stay what they are in all of its steps."""
+        if self.coordinates is not coordinates:
+            self.coordinates, self.packed = coordinates, self.spectra.packed(coordinates)
+        return self.packed

@@ -17,6 +17,7 @@ __all__ = [
     "fourier_multiply",
     "fourier_pack",
     "fourier_unpack",
+    "products",
     "separable",
     "stream",
 ]
@@ -35,6 +36,7 @@ fourier_multiply = _find("fourier_multiply")
 fourier_alias = _find("fourier_alias")
 fourier_unpack = _find("fourier_unpack")
 separable = _find("separable")
+products = _find("products")
 combine = _find("combine")
 finish = _find("finish")
 
@@ -54,6 +56,16 @@ def _library_knows(device: int) -> bool:
     return found == torch.cuda.current_stream(device).cuda_stream
 
 
-for _op in (fourier, fourier_pack, fourier_multiply, fourier_alias, fourier_unpack, separable, combine, finish):
+for _op in (
+    fourier,
+    fourier_pack,
+    fourier_multiply,
+    fourier_alias,
+    fourier_unpack,
+    separable,
+    products,
+    combine,
+    finish,
+):
     if _op is not None:
         torch.library.register_fake(_op, writes_only(_op))

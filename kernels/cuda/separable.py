@@ -1,4 +1,4 @@
-"""Rows of separable operators, by three kernels for banded factors or by torch's low-rank matrix products (cuBLAS)."""
+"""Rows of separable operators, by three kernels: for banded factors of P, or for products with dense V."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from torch import Tensor
 
 from ...operators.separable import Separable
 from ..banded import Band, axes, kept
-from ..low_rank import LowRankProducts
+from ..device_rows import Scales
+from ..row import Row
 from . import ops
 from .bands import TILES, shared_bytes, three_bands, tiled
+from .modal import Modal
 
-__all__ = ["Banded", "LowRank", "separable_row"]
+__all__ = ["Banded", "Products", "separable_row"]
 
 SHARED = 48 * 1024
 """The bytes of shared memory that a block may take, of which every GPU has room for several blocks.
@@ -25,7 +27,7 @@ The smallest tile may take twice as many.
 def separable_row(operator: Separable):
     """P by three banded factors where every axis has them and their tiles fit a block, else by V V^T."""
     factors = tiled_factors(operator)
-    return LowRank(operator) if factors is None else Banded(operator, *factors)
+    return Products(operator) if factors is None else Banded(operator, *factors)
 
 
 @kept
@@ -51,6 +53,8 @@ def tile_of(rows: Band, columns: Band) -> int | None:
 class Banded:
     """The row by three kernels, one for each factor. Between them lie two images at low resolution.
 
+    Coefficients over the modes belong to V, which is dense.
+
     Args:
         operator: The operator, which keeps the constants.
         axes: The factors H, (H H^T)^-1 and H^T of the rows and of the columns.
@@ -58,7 +62,7 @@ class Banded:
     """
 
     def __init__(self, operator: Separable, axes: list[list[Band]], tiles: list[int]) -> None:
-        self.operator = operator
+        self.operator, self.products = operator, Products(operator)
         self.low = tuple(axis[0].rows for axis in axes)
         self.parts: list[list[Tensor]] = []
         self.layouts: list[list[int]] = []
@@ -72,9 +76,24 @@ class Banded:
             self.layouts.append(extents)
         self.buffer = torch.empty(0)
 
+    def takes_modes(self, row: Row) -> bool:
+        """Whether the products take them."""
+        return self.products.takes_modes(row)
+
     def __call__(
-        self, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, residual: bool, stream: int
+        self,
+        out: Tensor,
+        after: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        residual: bool,
+        scales: Scales | None,
+        modal: Modal | None,
+        stream: int,
     ) -> None:
+        if modal is not None:
+            self.products(out, after, terms, table, residual, scales, modal, stream)
+            return
         shape = (2, *out.shape[:2], *self.low)
         if self.buffer.shape != shape or self.buffer.device != out.device:
             self.buffer = torch.empty(shape, device=out.device)
@@ -82,21 +101,69 @@ class Banded:
             [self.operator.constant(f"cuda band {axis} {k}", lambda v=v: v, out) for k, v in enumerate(parts)]
             for axis, parts in enumerate(self.parts)
         )
-        ops.separable(out, after, terms, table, residual, rows, columns, *self.layouts, self.buffer, stream)
+        tensors = scales or (None, None)
+        ops.separable(out, after, terms, table, residual, *tensors, rows, columns, *self.layouts, self.buffer, stream)
 
 
-class LowRank:
-    """The row by matrix products of torch (cuBLAS) between two linear combinations."""
+LARGEST = 6144
+"""The most that side and rank of the rows may be together (``largest_between`` in csrc/cuda/kernels.h)."""
+
+
+class Products:
+    """The row by three kernels, for the products with V of the columns, of the rows and of the columns again."""
 
     def __init__(self, operator: Separable) -> None:
-        self.products = LowRankProducts(operator)
-        self.inner, self.work = torch.empty(0), list[Tensor]()
+        self.operator, self.work = operator, torch.empty(0)
+
+    def takes_modes(self, row: Row) -> bool:
+        """Whether its kernels have room for the columns of an image."""
+        return sum(self.sides[0]) <= LARGEST
+
+    @property
+    def sides(self) -> list[tuple[int, int]]:
+        """The side and the rank of the rows, which a signal has none of, and of the columns."""
+        own = [(factor.v.shape[0], factor.v.shape[1]) for factor in self.operator.factors]
+        return [*[(1, 1)] * (2 - len(own)), *own]
+
+    def axes(self, like: Tensor) -> list[list[Tensor]]:
+        """V and its transpose for the rows, of which a signal has one, and for the columns."""
+        constant, one = self.operator.constant, torch.ones(1, 1, dtype=torch.float64)
+        own = [factor.v for factor in self.operator.factors]
+        return [
+            [
+                constant(f"cuda products {axis}", lambda v=v: v.contiguous(), like),
+                constant(f"cuda products {axis} transposed", lambda v=v: v.mT.contiguous(), like),
+            ]
+            for axis, v in enumerate([*[one] * (2 - len(own)), *own])
+        ]
 
     def __call__(
-        self, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor, residual: bool, stream: int
+        self,
+        out: Tensor,
+        after: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        residual: bool,
+        scales: Scales | None,
+        modal: Modal | None,
+        stream: int,
     ) -> None:
-        if self.inner.shape != out.shape or self.inner.device != out.device:
-            self.inner, self.work = torch.empty(out.shape, device=out.device), self.products.work(out)
-        ops.combine(self.inner, terms, table, residual, stream)
-        self.products.project(self.inner, self.products.factors(out), self.work)
-        ops.finish(out, after, terms, table, residual, self.inner, stream)
+        (height, rows), (_, columns) = self.sides
+        planes, sets = out.shape[0] * out.shape[1], 1 if modal is None else modal.count
+        size = sets * planes * height * columns
+        if self.work.numel() < size or self.work.device != out.device:
+            self.work = torch.empty(size, device=out.device)
+        factors, more = None, None
+        if modal is not None:
+            factors = [self._factors(f, out, (rows, columns)) for f in modal.factors]
+            more = None if modal.coordinates is None else modal.coordinates.reshape(planes, rows, columns)
+        arguments = (out, after, terms, table, residual, *(scales or (None, None)))
+        given = (None if modal is None else modal.sets, factors, 1.0, more)
+        ops.products(*arguments, *given, *self.axes(out), self.work[:size], stream)
+
+    def _factors(self, f: Tensor, like: Tensor, ranks: tuple[int, int]) -> Tensor:
+        """Numbers for every mode as (1 or planes, ranks)."""
+        shape = self.operator.singular_values.shape[1:]
+        if f.shape[-len(shape) :] == shape and f.numel() == shape.numel():
+            return f.reshape(1, *ranks)
+        return f.expand(*like.shape[:2], *shape).reshape(-1, *ranks)

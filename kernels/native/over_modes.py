@@ -25,7 +25,7 @@ def residual_over_modes(
     operator: Operator, tensors: Sequence[Tensor], p: float, q: float, out: Tensor, weighted: Weighted
 ) -> None:
     """Write V weight (coordinates - V^T (p x + q F)) to ``out``, as ``reference.residual`` does with a weight."""
-    (_, x, output), (weight, coordinates) = tensors, weighted
+    (_, x, output), (weight, coordinates, _) = tensors, weighted
     if operator.kind == "mask":  # The coordinates of a mask are the elements of the image.
         ops.lincomb(out, None, 1.0, [coordinates, x, output], [1.0, -p, -q], [weight] * 3, [0, 1, 2])
         return

@@ -63,7 +63,7 @@ def _combine(
 
 def _weighted_mask(out: Tensor, terms: Sequence[Tensor], table: Tensor, weighted: Weighted) -> None:
     """The coordinates of a mask are the elements of the image, so that a weight is a coefficient of each element."""
-    weight, coordinates = weighted
+    weight, coordinates, _ = weighted
     tensors = (coordinates.contiguous(), *terms)
     lincomb(out, None, tensors, table, RESIDUAL, Scales([weight] * 3, range(3))).run()
 
