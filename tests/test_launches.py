@@ -7,12 +7,19 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from conftest import SMOOTH
 from launch_counter import per_step
 
 import ccfast
+from ccfast.kernels import native
+from ccfast.kernels.cuda import fourier
 from ccfast.operators import (
     AveragePooling,
+    Bicubic,
     Denoising,
+    FourierBlur,
+    FourierDownsampling,
+    GaussianBlur,
     Grayscale,
     Inpainting,
     SoftMask,
@@ -20,6 +27,7 @@ from ccfast.operators import (
 from ccfast.solvers import DDIM, DDNM, DDRM, Conjugate, DiffPIR, PiGDM, Steered
 
 pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"no native code: {native.REASON}")
 
 SHAPE = (3, 16, 16)
 OPERATORS = {
@@ -30,6 +38,13 @@ OPERATORS = {
     "channel": lambda: Grayscale(SHAPE),
 }
 LOCAL = (*OPERATORS,)
+OPERATORS |= {
+    "banded": lambda: Bicubic((3, 32, 32), 2),
+    "low rank": lambda: GaussianBlur(SHAPE),
+    "fourier": lambda: FourierBlur(SHAPE, np.outer(SMOOTH, SMOOTH), 0.05),
+    "alias": lambda: FourierDownsampling(SHAPE, np.outer(SMOOTH, SMOOTH), 2),
+}
+NEITHER = tuple(name for name in OPERATORS if name not in LOCAL)
 
 
 @cache
@@ -73,6 +88,21 @@ def test_fresh_noise_is_one_launch(name, noise_std):
     if not noise_std:
         assert count(name, Steered(), 0.0).launches == 3
     assert count(name, DDIM(), noise_std).launches == 1
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.1], ids=["noiseless", "noisy"])
+@pytest.mark.parametrize("name", NEITHER)
+def test_a_projection_is_three_launches(name, noise_std, monkeypatch):
+    """A row that is projected, or that has coefficients over the modes, is three launches whatever the noise."""
+    monkeypatch.setattr(fourier, "SIDES", fourier.SIDES | {16})  # Nothing is transformed, so that small sides serve.
+    for solver in (Conjugate(1.0), Conjugate(1.0, order=2), DDRM()):
+        found = count(name, solver, noise_std)
+        history = 1 if solver == Conjugate(1.0, order=2) else 0  # The output of the network is copied.
+        fresh = 1 if isinstance(solver, DDRM) else 0
+        assert found.launches - history - fresh <= 6, found.names
+    for solver in (PiGDM(1.0), DDNM(eta=0.0), Conjugate(1.0, jacobian="none")):
+        assert count(name, solver, noise_std).launches <= 7, solver
+        assert not any(launched.startswith("torch") for launched in count(name, solver, noise_std).names)
 
 
 def test_the_counter_sees_what_torch_launches(monkeypatch):

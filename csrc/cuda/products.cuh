@@ -114,8 +114,8 @@ __global__ void __launch_bounds__(product_threads)
     rows_between(const int planes, const int height, const int rank, const int width, const float* __restrict__ up,
                  const float* __restrict__ down, const __grid_constant__ Factors factors, float* __restrict__ t) {
     constexpr int fours = Columns / 4;
-    CCF_SHARED(Four, x);                 // (height, fours)
-    Four* const c = x + height * fours;  // (rank, fours)
+    CCF_SHARED(Four, x);                 // It is (height, fours).
+    Four* const c = x + height * fours;  // It is (rank, fours).
     const int plane = blockIdx.x, first = blockIdx.y * Columns;
     const auto of_set = [&](int set) {
         return t + (static_cast<std::int64_t>(set) * planes + plane) * height * width + first;

@@ -114,27 +114,23 @@ class Products:
 
     def __init__(self, operator: Separable) -> None:
         self.operator, self.work = operator, torch.empty(0)
+        one = torch.ones(1, 1, dtype=torch.float64)
+        self.v = [*[one] * (2 - len(operator.factors)), *(factor.v for factor in operator.factors)]
+        self.sides = [(v.shape[0], v.shape[1]) for v in self.v]
 
     def takes_modes(self, row: Row) -> bool:
         """Whether its kernels have room for the columns of an image."""
         return sum(self.sides[0]) <= LARGEST
 
-    @property
-    def sides(self) -> list[tuple[int, int]]:
-        """The side and the rank of the rows, which a signal has none of, and of the columns."""
-        own = [(factor.v.shape[0], factor.v.shape[1]) for factor in self.operator.factors]
-        return [*[(1, 1)] * (2 - len(own)), *own]
-
     def axes(self, like: Tensor) -> list[list[Tensor]]:
         """V and its transpose for the rows, of which a signal has one, and for the columns."""
-        constant, one = self.operator.constant, torch.ones(1, 1, dtype=torch.float64)
-        own = [factor.v for factor in self.operator.factors]
+        constant = self.operator.constant
         return [
             [
                 constant(f"cuda products {axis}", lambda v=v: v.contiguous(), like),
                 constant(f"cuda products {axis} transposed", lambda v=v: v.mT.contiguous(), like),
             ]
-            for axis, v in enumerate([*[one] * (2 - len(own)), *own])
+            for axis, v in enumerate(self.v)
         ]
 
     def __call__(
