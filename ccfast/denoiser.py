@@ -20,13 +20,15 @@ n = mu^2 + sigma^2 (1 on VP), m = mu + sigma (1 on Flow). A ``Boundary`` takes c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._clip import Clip, check_clip, limited
 from ._guidance import UNCONDITIONAL, Guided
@@ -322,6 +324,59 @@ class Denoiser:
         if output.ndim == x.ndim and output.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
             return output
         return self.trim(output, x)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``denoiser.json`` and ``model.safetensors``, which ``from_pretrained`` reads, to a folder.
+
+        The first holds the schedule, prediction, time map, clip, ranges and name, the second the weights and the
+        tensors of ``network_kwargs``. Of the network the class is kept: a bundled prior, ADM or NCSN++ is made again
+        from its arguments, and another one is given to ``from_pretrained`` again, as is a ``time_map`` of one's own.
+        Files of these names are replaced, and no others.
+
+        Raises:
+            TypeError: The network is no torch.nn.Module, or the Denoiser is one of ``ccfast.latent``.
+            ValueError: The network is guided, or the schedule or an argument of the network cannot be written.
+        """
+        import_module(".pretrained", __package__).save(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        network: nn.Module | Callable[[], nn.Module] | None = None,
+        *,
+        time_map: Callable[[float], float] | None = None,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        **options: Any,
+    ) -> Denoiser:
+        """A Denoiser from a folder or a repository of the Hugging Face hub; its network is frozen and in eval mode.
+
+        Nothing in it is executed, and pickles are not read. It holds ``denoiser.json`` and ``model.safetensors``, or
+        is a folder of diffusers: a pipeline's, or a model's with the scheduler that it was trained with. Presets that
+        ``ccfast.tune`` saved as ``presets.json`` there are loaded.
+
+        Args:
+            path: The folder; or, where there is none of that name, owner/name of a repository of the hub, for which
+                huggingface_hub is asked.
+            network: A module that gets the weights, or a function that makes one. None: a network of this package, or
+                of diffusers.
+            time_map: The time map, where the file does not hold it, or another one.
+            name: Another name, with which the presets of the folder are not found.
+            device, dtype: Those of the weights; None is the dtype that the file has.
+            revision: The branch, tag or commit of the repository.
+            options: For folders of diffusers more arguments of ``from_diffusers``, and ``scheduler``.
+
+        Raises:
+            FileNotFoundError: There is no such folder, or it lacks a file.
+            ValueError: A file is damaged, newer than this package, or has unknown keys; or weights do not fit.
+            OSError, ImportError: The hub does not give the repository, or a package is missing.
+        """
+        load = import_module(".pretrained", __package__).load  # It knows what stands above this module.
+        chosen = {"time_map": time_map, "name": name, "device": device, "dtype": dtype, "revision": revision}
+        return load(path, network, **chosen, **options)
 
     def __repr__(self) -> str:
         return self.name or f"Denoiser({type(self.network).__name__}, {self.schedule!r}, {self.prediction!r})"

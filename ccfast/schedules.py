@@ -287,6 +287,7 @@ class DiscreteVP(_UnitVariance):
 
     Attributes:
         count: N.
+        betas: the table, float64, and ``final``, as they were given.
 
     Raises:
         TypeError: betas are not real numbers.
@@ -300,7 +301,8 @@ class DiscreteVP(_UnitVariance):
         table = _table_of_betas(betas)
         if final not in ("zero", "first"):
             raise ValueError(f"final: must be 'zero' or 'first', got {final!r}")
-        self.count, self._final = len(table), final
+        self.count, self.betas, self.final = len(table), table, final
+        self.betas.setflags(write=False)
         with np.errstate(divide="ignore"):
             clock = -np.cumsum(np.log1p(-table))
         self._index = np.arange(len(table), dtype=np.float64)
@@ -360,7 +362,7 @@ class DiscreteVP(_UnitVariance):
         return max(float(np.rint((self.count - 1) * t)), 0.0)
 
     def __repr__(self) -> str:
-        return f"DiscreteVP({self.count} betas{', final=' + repr(self._final) if self._final != 'zero' else ''})"
+        return f"DiscreteVP({self.count} betas{', final=' + repr(self.final) if self.final != 'zero' else ''})"
 
 
 def _table_of_betas(betas: ArrayLike) -> Array:

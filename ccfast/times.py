@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ._scheduler import final_of_scheduler, inverts_sigmas, kind_of, schedule_of
 from .schedules import VE, VP, Array, DiscreteVP, Flow, Schedule, count_of, float64_of, number_of
 
 __all__ = [
+    "FloorTimesteps",
     "default_grid",
     "exponential",
     "final_of_scheduler",
@@ -352,16 +354,24 @@ def _clean(sigmas: Array) -> Array:
     return np.where(np.abs(sigmas) < 1e-7, 0.0, sigmas)
 
 
-def floor_timesteps(count: int) -> Callable[[float], float]:
+@dataclass(frozen=True)
+class FloorTimesteps:
+    """t -> floor((count - 1) t), what ``floor_timesteps`` makes."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if count_of("count", self.count) < 2:
+            raise ValueError(f"count: must be at least 2, got {self.count}")
+
+    def __call__(self, t: float) -> float:
+        return float(int(t * (self.count - 1)))
+
+
+def floor_timesteps(count: int) -> FloorTimesteps:
     """The map t -> floor((count - 1) t) of networks trained on ``count`` integer times (C-PiGDM's public code).
 
     Args:
         count: number of training times, at least 2.
     """
-    if count_of("count", count) < 2:
-        raise ValueError(f"count: must be at least 2, got {count}")
-
-    def time_map(t: float) -> float:
-        return float(int(t * (count - 1)))
-
-    return time_map
+    return FloorTimesteps(count)

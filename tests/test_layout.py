@@ -33,7 +33,7 @@ ROOMS = (
     ("sampler",),
     ("adapters", "priors", "metrics", "config", "generator"),
     ("pipelines",),
-    ("tuning",),
+    ("tuning", "pretrained"),
     ("app",),
 )
 """The folders of ``ccfast/`` and the modules beside them. A room may import from itself and from the rows above it."""

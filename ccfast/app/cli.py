@@ -177,7 +177,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, rich_help_pan
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, rich_help_panel=_HOW, help="Network evaluations; 5, or 8 for blur.")
 ]
-Prior = Annotated[str, typer.Option("--prior", rich_help_panel=_HOW, help="The bundled prior.")]
+Prior = Annotated[str, typer.Option("--prior", rich_help_panel=_HOW, help="A bundled prior, or a folder.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", rich_help_panel=_MACHINE, help="CPU threads.")
 ]

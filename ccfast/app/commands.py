@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 import ccfast
 
-from ..priors.padding import any_size
-from ..priors.unet import MULTIPLE
+from ..priors.padding import any_size, multiple_of
 from . import demo as demonstration
 from .degradations import Degradation, parse_degradation
 from .degrade_files import degrade as degrade_file
@@ -50,7 +49,8 @@ def restore(
     naming = Naming.of(output, suffix, samples=samples)
     settings = _settings(common, mean=mean, sampler=SamplerOptions(steps or 5, parse_solver(solver), hard_consistency))
     jobs = plan_jobs(inputs, naming, force=settings.force)
-    denoiser = any_size(_prior(prior, device, threads), MULTIPLE)
+    denoiser = _prior(prior, device, threads)
+    denoiser = any_size(denoiser, multiple_of(denoiser.network))
     with _bar(len(jobs) * samples * mean * settings.sampler.steps, "step") as bar:
         progress = None if bar.disable else bar.update
         restorer = Restorer(denoiser, degradation, settings, progress=progress)

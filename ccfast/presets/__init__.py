@@ -125,13 +125,17 @@ def read_entries() -> list[dict]:
     return [*_loaded, *shipped_entries()]
 
 
-def load(path: str | Path) -> int:
+def load(path: str | Path, prior: str | None = None) -> int:
     """Add the entries of a file that ``ccfast.tune`` wrote to those that are looked up; returns their number.
 
     They are found by the name of the denoiser. Of two entries that are equally near, the one loaded last is taken.
 
+    Args:
+        path: The file.
+        prior: The name that every entry must have; None: any name.
+
     Raises:
-        ValueError: The file does not hold entries of presets.
+        ValueError: The file does not hold entries of presets, or one for another denoiser.
     """
     try:
         entries = json.loads(Path(path).read_text())["entries"]
@@ -139,9 +143,11 @@ def load(path: str | Path) -> int:
             conjugate(entry["w"], entry["mode"])
             if wrong := [name for name, kinds in FIELDS.items() if not isinstance(entry[name], kinds)]:
                 raise ValueError(f"{wrong[0]} is {entry[wrong[0]]!r}")
+            if prior is not None and entry["prior"] != prior:
+                raise ValueError(f"an entry is for the denoiser {entry['prior']!r}, not for {prior!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: must be a file of presets that ccfast.tune wrote, got {path} ({error})") from error
-    _loaded[:0] = entries
+    _loaded[:] = [*entries, *(entry for entry in _loaded if entry not in entries)]
     return len(entries)
 
 

@@ -6,15 +6,17 @@ is padded, the operator keeps the true size and has not to be continued beyond t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..denoiser import Denoiser
+from .unet import MULTIPLE
 
-__all__ = ["PaddedNetwork", "any_size", "crop", "pad_to_multiple"]
+__all__ = ["PaddedNetwork", "any_size", "crop", "multiple_of", "pad_to_multiple"]
 
 
 class PaddedNetwork(nn.Module):
@@ -31,15 +33,19 @@ class PaddedNetwork(nn.Module):
 
 
 def any_size(denoiser: Denoiser, multiple: int) -> Denoiser:
-    """The same denoiser with a ``PaddedNetwork``; it keeps schedule, prediction, times, and name, and so presets."""
-    return Denoiser(
-        PaddedNetwork(denoiser.network, multiple),
-        denoiser.schedule,
-        denoiser.prediction,
-        denoiser.time_map,
-        denoiser.name,
-        denoiser.network_kwargs,
-    )
+    """The same denoiser with a ``PaddedNetwork``; it keeps all else, the name and so presets too."""
+    other = copy.copy(denoiser)
+    other.network, other.network_kwargs = PaddedNetwork(denoiser.network, multiple), dict(denoiser.network_kwargs)
+    return other
+
+
+def multiple_of(network: Any) -> int:
+    """What sides must be divisible by: 2^(levels - 1) for a U-Net whose config has its levels, and at least 8."""
+    while isinstance(network, nn.Module) and isinstance(getattr(network, "network", None), nn.Module):
+        network = network.network
+    config = getattr(network, "config", None)
+    levels = config.get("block_out_channels") if isinstance(config, Mapping) else getattr(config, "multiples", None)
+    return max(MULTIPLE, 2 ** (len(levels or ()) - 1) if levels else 1)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "channels_last"]
 
 MULTIPLE = 8
 """The number by which image sides must be divisible."""
@@ -89,6 +89,9 @@ class UNet(nn.Module):
         middle: the number of residual blocks at the lowest resolution.
         head: "vp", which predicts the noise on VP(0.1, 20), or "flow", which predicts the velocity of the rectified
             flow; both take the time 999 t.
+
+    Attributes:
+        arguments: the arguments by name.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class UNet(nn.Module):
         if head not in HEADS:
             raise ValueError(f"head: must be one of {', '.join(map(repr, HEADS))}, got {head!r}")
         self.head = head
+        self.arguments = {"channels": channels, "widths": widths, "blocks": blocks, "middle": middle, "head": head}
         time_width = 2 * widths[0]
         self.time = TimeEmbedding(time_width)
         self.enter = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
@@ -146,3 +150,11 @@ class UNet(nn.Module):
         v = functional.pixel_shuffle(self.leave(functional.silu(h)), 2)
         a, b = a[:, None, None, None], b[:, None, None, None]
         return torch.addcmul(a * x, b, v.to(x.dtype))
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network with the weights of its convolutions channels last, with which they are faster, on the CPU too."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
