@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import presets
-from ._values import Values
+from ._values import Looks, Values
 from .denoiser import Denoiser
 from .engine.ambient import check_transforms
 from .engine.network import same_device
@@ -32,7 +32,6 @@ __all__ = [
     "check_kinds",
     "check_noise",
     "check_start_noise",
-    "extent",
     "is_integer",
     "noise_of_images",
     "per_image_draws",
@@ -188,14 +187,6 @@ def spoilt_images(x: Tensor) -> list[int]:
     return (~torch.isfinite(x).flatten(1).all(dim=1)).nonzero().flatten().tolist()
 
 
-def extent(x: Tensor) -> float:
-    """The largest absolute value, NaN if there is one: no temporary of the size of x, and one wait for the device."""
-    if not x.numel():
-        return 0.0
-    low, high = torch.stack(torch.aminmax(x)).tolist()
-    return max(-low, high) if low == low else math.nan
-
-
 class Door:
     """What the calls of one sampler may be given.
 
@@ -245,16 +236,31 @@ class Door:
                 f"shape: the number of channels is open in {own!r}; give Inpainting(mask, shape=(C, H, W))"
             )
 
-    def check_measurement(self, y: Tensor, operator: Operator) -> None:
-        """Raise unless y is a measurement of the operator."""
-        largest = self.check_tensor("y", y)
+    def looks(self, callback: bool = False) -> Looks:
+        """The looks of one call, which are taken before it where a callback sees its steps, and on the CPU."""
+        return Looks(at_once=callback or self.device.type != "cuda")
+
+    def check_measurement(self, y: Tensor, operator: Operator, looks: Looks) -> None:
+        """Raise unless y is a measurement of the operator; that it is finite, when the looks are taken."""
+        self._check_kind("y", y, None)
         operator.check_measurement(y)
-        if largest < math.inf and y.numel():
-            operator = operator.pixels if isinstance(operator, Decoded) else operator
-            self.values.look_at_measurement(y, largest, operator, self.plan.noise_std)
+        seen = operator.pixels if isinstance(operator, Decoded) else operator
+
+        def judge(largest: float) -> None:
+            self._refuse("y", y, largest)
+            if largest < math.inf and y.numel():
+                self.values.look_at_measurement(y, largest, seen, self.plan.noise_std)
+
+        if self.check_finite:
+            looks.take(y, judge)
 
     def states(
-        self, name: str, x: Tensor | tuple[Tensor, Tensor], shape: tuple[int, ...], dtype: torch.dtype
+        self,
+        name: str,
+        x: Tensor | tuple[Tensor, Tensor],
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        looks: Looks | None = None,
     ) -> tuple[Tensor, ...]:
         """One state or two as a tuple of checked tensors."""
         states = x if isinstance(x, tuple) else (x,)
@@ -263,16 +269,23 @@ class Door:
         if len(states) > 2:
             raise ValueError(f"{name}: must be a state or a pair of states, got {len(states)} of them")
         for state in states:
-            self.check_tensor(name, state, dtype)
+            self.check_tensor(name, state, looks, dtype)
             if tuple(state.shape) != shape:
                 raise ValueError(f"{name}: must have shape {shape}, got {tuple(state.shape)}")
         return states
 
-    def check_tensor(self, name: str, value: Tensor, dtype: torch.dtype | None = None) -> float:
-        """Raise unless it is a finite tensor without gradient, of this dtype, on the sampler's device.
+    def check_tensor(
+        self, name: str, value: Tensor, looks: Looks | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        """Raise unless it is a tensor without gradient, of this dtype, on the sampler's device, and finite.
 
-        Returns its largest absolute value, NaN or infinite where it is not finite or was not looked at.
+        That it is finite is found when the looks are taken, which is at once without any.
         """
+        self._check_kind(name, value, dtype)
+        if self.refuses:
+            (looks or Looks()).take(value, lambda largest: self._refuse(name, value, largest))
+
+    def _check_kind(self, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: must be a torch.Tensor, got {type(value).__name__}")
         allowed = FLOATS if dtype is None else (dtype,)
@@ -283,11 +296,11 @@ class Door:
         check_transforms(name, value)
         if value.requires_grad:
             raise ValueError(f"{name}: requires grad, but a sampler cannot be differentiated; pass {name}.detach()")
-        largest = extent(value) if self.check_finite else math.inf
+
+    def _refuse(self, name: str, value: Tensor, largest: float) -> None:
         if self.refuses and not largest < math.inf:
             bad = int((~torch.isfinite(value)).sum())
             raise ValueError(
                 f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}, in images "
                 f"{spoilt_images(value)}; Sampler(nan='return') lets the others through"
             )
-        return largest

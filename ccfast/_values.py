@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,7 +14,7 @@ from torch import Tensor
 
 from .operators import Operator
 
-__all__ = ["FAR", "Values"]
+__all__ = ["FAR", "Looks", "Values", "extent"]
 
 FAR = 10.0
 """Times the largest value that an image in [-1, 1] can give, latents included: what lies beyond was not scaled."""
@@ -54,8 +58,66 @@ class Values:
         )
 
 
+class Looks:
+    """Looks for the largest absolute values of the tensors of one call, for which a device is waited for once.
+
+    At once, each tensor is judged when it is given. Otherwise its extent is found in the order of the device's work and
+    judged when ``read`` waits for all of them.
+    """
+
+    def __init__(self, at_once: bool = True) -> None:
+        self.at_once = at_once
+        self._pending: list[tuple[Tensor, Callable[[float], object]]] = []
+
+    def take(self, x: Tensor, judge: Callable[[float], object]) -> None:
+        """Have ``judge`` called with the largest absolute value of x, which is NaN if there is one."""
+        if self.at_once or not x.numel():
+            judge(extent(x))
+        else:
+            self._pending.append((_ends(x), judge))
+
+    def read(self, x: Tensor | None = None) -> float:
+        """Judge what is pending, and return the largest absolute value of x, or 0 without one."""
+        pending, self._pending = self._pending, []
+        ends = [end for end, _ in pending] + ([] if x is None or not x.numel() else [_ends(x)])
+        if not ends:
+            return 0.0
+        values = torch.cat(ends).tolist()
+        sizes = [_larger(*values[k : k + 2]) for k in range(0, len(values), 2)]
+        for (_, judge), size in zip(pending, sizes, strict=False):
+            judge(size)
+        return sizes[-1] if len(sizes) > len(pending) else 0.0
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """A context in which a tensor that is refused is reported, and not the error that it has led to."""
+        try:
+            yield
+        except Exception:
+            with suppress(RuntimeError):  # A device that is lost cannot be read; the first error says more.
+                self.read()
+            raise
+
+
+def extent(x: Tensor) -> float:
+    """The largest absolute value, NaN if there is one: no temporary of the size of x, and one wait for the device."""
+    return _larger(*_ends(x).tolist()) if x.numel() else 0.0
+
+
+def _ends(x: Tensor) -> Tensor:
+    return torch.stack(torch.aminmax(x))
+
+
+def _larger(low: float, high: float) -> float:
+    return max(-low, high) if low == low else math.nan
+
+
 def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=5)
+    """Warn at the line outside of the package that has led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, UserWarning, stacklevel=level)
 
 
 def _gain(operator: Operator, y: Tensor) -> float:

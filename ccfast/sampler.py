@@ -23,7 +23,6 @@ from ._arguments import (
     check_kinds,
     check_noise,
     check_start_noise,
-    extent,
     is_integer,
     noise_of_images,
     per_image_draws,
@@ -31,7 +30,7 @@ from ._arguments import (
     spoilt_images,
 )
 from ._clip import Clip
-from ._values import FAR
+from ._values import FAR, Looks
 from .denoiser import Denoiser
 from .engine import backends
 from .engine.ambient import settled
@@ -108,7 +107,7 @@ class Sampler:
             the scheduler. eps follows from what is clipped (but with ``EstimateOnly`` in DDIM), and products with the
             Jacobian are those of the clipped estimate.
         check_finite: check y before and the result after the loop (the loop itself never waits for the device), and
-            warn where their values can hardly be meant.
+            warn where their values can hardly be meant. A GPU is waited for once, at the end, also for y.
         nan: "raise" a ``ccfast.errors.NonFiniteError`` for images that are not finite, which names them and holds the
             others; or "return" them as they are, with a RuntimeWarning that names them.
         start_noise: fraction s of the noise that the run begins with, x = mu m + s sigma noise, where m is the mean of
@@ -247,17 +246,21 @@ class Sampler:
             RuntimeError: the call is made under a transform of torch.func, or on a tensor with a tangent; or the
                 network cannot be differentiated, by its checkpointing or weights of inference mode.
         """
-        operator = self._door.operator_of(operator)
-        self._door.check_measurement(y, operator)
+        looks, operator = self._door.looks(callback is not None), self._door.operator_of(operator)
+        self._door.check_measurement(y, operator, looks)
         draws = per_image_draws(seed, y.shape[0])
         states = ()
         if x_init is not None:
-            states = self._door.states("x_init", x_init, operator.image_shape(y), y.dtype)
+            states = self._door.states("x_init", x_init, operator.image_shape(y), y.dtype, looks)
         condition = NOTHING if condition is None else check_condition(condition, len(y), self.device)
         given = Given(draws, states, callback, condition)
-        if noise_std is None:
-            return self._settled(self._run(self._program, y, operator, given))
-        return self._settled(self._run_levels(noise_of_images(noise_std, len(y)), y, operator, given))
+        levels = None if noise_std is None else noise_of_images(noise_std, len(y))
+        with looks.first():
+            if levels is None:
+                x = self._run(self._program, y, operator, given)
+            else:
+                x = self._run_levels(levels, y, operator, given)
+        return self._settled(x, looks)
 
     def sample(
         self,
@@ -280,8 +283,8 @@ class Sampler:
         for name, count in (("n", n), ("together", together)):
             if not is_integer(count) or count < 1:
                 raise ValueError(f"{name}: must be an integer >= 1, got {count!r}")
-        operator = self._door.operator_of(operator)
-        self._door.check_measurement(y, operator)
+        looks, operator = self._door.looks(), self._door.operator_of(operator)
+        self._door.check_measurement(y, operator, looks)
         own, condition = per_image_draws(seed, y.shape[0]), check_condition(condition, len(y), self.device)
         drawn = []
         for first in range(0, n, together):
@@ -289,9 +292,10 @@ class Sampler:
             repeated = y.repeat(count, *(1 for _ in y.shape[1:]))
             batch = Batch(len(repeated), count)
             given = Given(own.repeated(first, count), condition=condition)
-            x = self._run(self._program, repeated, operator.repeat(count), given, batch)
+            with looks.first():
+                x = self._run(self._program, repeated, operator.repeat(count), given, batch)
             drawn.append(x.unflatten(0, (count, y.shape[0])))
-        return self._settled(torch.cat(drawn).transpose(0, 1)).transpose(0, 1)
+        return self._settled(torch.cat(drawn).transpose(0, 1), looks).transpose(0, 1)
 
     def invert(self, x: Tensor, condition: Mapping[str, Any] | None = None) -> tuple[Tensor, Tensor]:
         """The states at the first two times from which the sampler comes to x.
@@ -437,9 +441,9 @@ class Sampler:
                 self._levels.popitem(last=False)
         return program
 
-    def _settled(self, x: Tensor) -> Tensor:
-        """A result as the caller gets it, looked at."""
-        largest = extent(x) if self.check_finite else 0.0
+    def _settled(self, x: Tensor, looks: Looks | None = None) -> Tensor:
+        """A result as the caller gets it. It is looked at with all that the call was given, in one wait."""
+        largest = (looks or Looks()).read(x if self.check_finite else None)
         if largest <= FAR:
             return x
         if largest < math.inf:

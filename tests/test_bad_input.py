@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from ccfast import Denoiser, Sampler
+from ccfast._arguments import Door
+from ccfast._values import Looks
 from ccfast.operators import (
     AveragePooling,
     BandLimit,
@@ -314,3 +318,69 @@ def test_factors_that_are_none(member, factor):
 def test_factors_of_numpy():
     assert type(Bicubic(SHAPE, np.int64(2)).factor) is int
     assert AveragePooling(SHAPE, np.uint8(2)).measurement_shape == (3, 4, 4)
+
+
+# ------------------------------------------------------------------------------------ looks at values
+def bad(value, image=1):
+    given = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) - 0.5
+    given[image, 0, 0, 0] = value
+    return given
+
+
+def breaks_on_nan(x, t):
+    if not torch.isfinite(x).all():
+        raise LookupError("of the network's own")
+    return 0.9 * x
+
+
+LOOKS = {
+    "nothing": (identity, lambda s: s(bad(0.0), seed=0)),
+    "y is NaN": (identity, lambda s: s(bad(torch.nan), seed=0)),
+    "y is infinite": (identity, lambda s: s.sample(bad(-torch.inf), 2, seed=0)),
+    "y is NaN, and the network fails": (breaks_on_nan, lambda s: s(bad(torch.nan), seed=0)),
+    "the network fails": (lambda x, t: breaks_on_nan(x * torch.nan, t), lambda s: s(bad(0.0), seed=0)),
+    "a state is infinite": (identity, lambda s: s(bad(0.0), x_init=torch.full((2, *SHAPE), torch.inf))),
+    "y is far": (identity, lambda s: s(bad(100.0), seed=0)),
+    "the result is far": (lambda x, t: -90.0 * x, lambda s: s(bad(0.0), seed=0)),
+    "the result is NaN": (lambda x, t: x * torch.nan, lambda s: s(bad(0.0), seed=0)),
+    "levels of noise": (identity, lambda s: s(bad(torch.nan), noise_std=[0.0, 0.1], seed=0)),
+    "another shape": (identity, lambda s: s(torch.full((2, 3, 4, 5), torch.nan), seed=0)),
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("nan", ["raise", "return"])
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_device_that_is_not_waited_for_reports_the_same(name, nan, monkeypatch):
+    network, call = LOOKS[name]
+
+    def reported(at_once):
+        s = sampler(network, solver=Conjugate(jacobian="none"), nan=nan)
+        with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as said:
+            patch.setattr(Door, "looks", lambda door, callback=False: Looks(at_once))
+            try:
+                found = call(s).nan_to_num().tolist()
+            except Exception as error:
+                found = type(error), str(error)
+        return found, [(w.category, str(w.message), w.filename, w.lineno) for w in said]
+
+    at_once = reported(True)
+    assert reported(False) == at_once
+    assert all(filename == __file__ for _, _, filename, _ in at_once[1])
+
+
+WAITS = ("tolist", "item", "__float__", "__bool__", "__int__")
+
+
+@pytest.mark.parametrize(("check_finite", "waits"), [(True, 1), (False, 0)])
+def test_a_call_waits_once(check_finite, waits, monkeypatch):
+    s, waited = sampler(check_finite=check_finite), []
+    monkeypatch.setattr(Door, "looks", lambda door, callback=False: Looks(at_once=False))
+    s(bad(0.0), seed=0)  # The first measurement of an operator is looked at more closely.
+    for name in WAITS:
+        before = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda *given, name=name, before=before: waited.append(name) or before(*given)
+        )
+    s(bad(0.0), x_init=torch.zeros(2, *SHAPE), seed=0)
+    assert waited == ["tolist"] * waits

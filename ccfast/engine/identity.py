@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from itertools import chain
 from operator import getitem, is_, methodcaller
 from typing import Any
@@ -36,6 +37,8 @@ def identity_of(module: nn.Module | None) -> int:
 def _parts(module: nn.Module) -> list[object]:
     found: list[object] = [id(module), type(module)]
     own: dict[str, Any] = module.__dict__
+    if "_parameters" not in own:  # A scripted module holds its parts elsewhere, and its code cannot change.
+        return [*found, module.training, *(t.data_ptr() for t in chain(module.parameters(), module.buffers()))]
     for name in HOOKS:
         found.extend(own[name])  # The number of a hook is never given again, other than its address.
     for tensors in (own["_parameters"], own["_buffers"]):
@@ -70,14 +73,9 @@ class Identity:
             return known[2]
         self._known = None
         number = identity_of(module)
-        try:
+        with suppress(KeyError):  # Some part may be a scripted module, which is read whole every time.
             self._known = weakref.ref(module), _Reading(module), number
-        except (TypeError, KeyError, AttributeError):  # It keeps its parts in another way, as scripted modules do.
-            pass
         return number
-
-    def __reduce__(self) -> tuple[type[Identity], tuple[()]]:
-        return Identity, ()
 
 
 class _Reading:
@@ -89,9 +87,7 @@ class _Reading:
         self._modules = [weakref.ref(part) for part in modules]
         own = [part.__dict__ for part in modules]
         self._hooks = RemovableHandle.next_id if not any(parts[name] for parts in own for name in HOOKS) else None
-        named = [
-            (place, name) for place, parts in enumerate(own) for name in parts if name not in BOOKKEEPING
-        ]
+        named = [(place, name) for place, parts in enumerate(own) for name in parts if name not in BOOKKEEPING]
         kinds = [_kind(own[place][name]) for place, name in named]
         self._plain, self._tensors, self._others = (
             _split([pair for pair, kind in zip(named, kinds, strict=True) if kind == wanted])
@@ -115,14 +111,19 @@ class _Reading:
         for name in ("_parameters", "_buffers"):
             held = [parts[name] for parts in own]
             tensors = list(chain.from_iterable(map(_VALUES, filter(None, held))))
-            found += [list(map(len, held)), list(map(id, tensors)), [None if t is None else t.data_ptr() for t in tensors]]
+            found += [
+                list(map(len, held)),
+                list(map(id, tensors)),
+                [None if t is None else t.data_ptr() for t in tensors],
+            ]
         held = [parts["_modules"] for parts in own]
         children = chain.from_iterable(map(_VALUES, filter(None, held)))
         known = (None if place is None else modules[place] for place in self._children)
         found += [list(map(len, held)), all(map(is_, children, known))]
         if self._hooks != RemovableHandle.next_id:  # Every hook of the process takes a number.
             found += [(place, name, *parts[name]) for place, parts in enumerate(own) for name in HOOKS if parts[name]]
-        found += [_fetch(own, *self._plain), list(map(type, _fetch(own, *self._others)))]
+        plain = _fetch(own, *self._plain)  # Types are compared first, since a tensor cannot be compared with a number.
+        found += [list(map(type, plain)), plain, list(map(type, _fetch(own, *self._others)))]
         found += [[t.data_ptr() for t in _fetch(own, *self._tensors)]]
         return found
 

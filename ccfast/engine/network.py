@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..denoiser import Denoiser
 from . import network_faults as faults
 from .conditions import NOTHING, Batch, spread
-from .identity import identity_of
+from .identity import Identity
 
 __all__ = ["Network", "NetworkRun", "same_device"]
 
@@ -58,6 +58,7 @@ class Network:
         self.copies_input = False  # This becomes True when it fails in place on an input that requires grad.
         self.in_train_mode = False
         self.dtype: torch.dtype | None = None
+        self._identity, self._prepared = Identity(), 0
         self.uncompiled: Callable[..., object] = denoiser.network
         loaded = (p.device for p in self.parameters if not p.is_meta)
         self.device = next(loaded, torch.device("cpu")) if device is None else torch.device(device)
@@ -79,6 +80,11 @@ class Network:
 
     def prepare(self) -> None:
         """Check the network and read its dtype as they are now. This is called once before every loop."""
+        network = self.denoiser.network
+        own = self._identity.of(network) if isinstance(network, nn.Module) else 0
+        if own and own == self._prepared and not self.in_train_mode and not faults.reaches_out(network):
+            return
+        self._prepared = 0
         self.in_train_mode = faults.check_mode(self.denoiser)
         self.dtype, module, home, unloaded = None, self.module, None, False
         self.uncompiled = self.denoiser.network if module is None else module
@@ -101,6 +107,7 @@ class Network:
                     "load_state_dict(..., assign=True)"
                 )
             raise ValueError(f"device: the network's parameters are on {home}, got device={str(self.device)!r}")
+        self._prepared = own
 
     def function(self) -> Callable[..., object]:
         """The function that is called: the network, or the wrapper that torch.compile makes of the present network."""
@@ -121,9 +128,12 @@ class Network:
         return self.function(), *self.denoiser.network_kwargs.values()
 
     def identity(self) -> tuple[object, ...]:
-        """A key that is equal for runs that do the same work at the same addresses, as long as ``held()`` is alive."""
+        """A key that is equal for runs that do the same work at the same addresses, as long as ``held()`` is alive.
+
+        It is that of the network as ``prepare`` found it.
+        """
         named = tuple((name, id(value)) for name, value in sorted(self.denoiser.network_kwargs.items()))
-        return id(self.function()), self.dtype, self.autocast, identity_of(self.module), named
+        return id(self.function()), self.dtype, self.autocast, self._prepared, named
 
 
 class NetworkRun:

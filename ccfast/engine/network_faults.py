@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ __all__ = [
     "has_hooks",
     "modules_behind",
     "random_numbers",
+    "reaches_out",
     "wants_integers",
     "wrote_a_leaf",
 ]
@@ -53,7 +54,7 @@ def check_mode(denoiser: Denoiser) -> bool:
     """
     network = denoiser.network
     modules = [network] if isinstance(network, nn.Module) else modules_behind(network)
-    if isinstance(network, Guided) and not isinstance(network.network, nn.Module):
+    if reaches_out(network):
         modules += modules_behind(network.network)
     training: list[nn.Module] = []
     for module in modules:
@@ -65,6 +66,11 @@ def check_mode(denoiser: Denoiser) -> bool:
                 f"{type(part).__name__} {why}"
             )
     return bool(training)
+
+
+def reaches_out(network: object) -> TypeGuard[Guided]:
+    """Whether a module calls others that are none of its parts, as a guided one does whose network is a function."""
+    return isinstance(network, Guided) and not isinstance(network.network, nn.Module)
 
 
 def _training(module: nn.Module) -> list[nn.Module]:
