@@ -14,7 +14,7 @@ __all__ = ["DPIR"]
 
 @dataclass(frozen=True)
 class DPIR(Solver):
-    """u = argmin_u ||y - H u||^2 + (lam sigma_y^2/rho'^2) ||u - x0hat||^2,   x' = mu' u,   and x' = mu' x0hat at the end
+    """u = argmin_u ||y - H u||^2 + (lam sigma_y^2/rho'^2) ||u - x0hat||^2,   x' = mu' u,   at the end x' = mu' x0hat
 
     No noise is drawn or kept: a state is an image that the network takes for one with the noise rho', and what the data
     step leaves in it is removed by the next evaluation. The last one has no data step, so that the result is what the
