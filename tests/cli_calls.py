@@ -41,4 +41,4 @@ def run(*arguments: object) -> int:
 def files(folder: Path) -> set[str]:
     """The files in a folder and those in it, without the manifests of the command line."""
     found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    return {name for name in found if not name.endswith(".ccfast-manifest.json")}
+    return {name for name in found if not name.endswith(".ccfast-manifest.jsonl")}

@@ -15,13 +15,19 @@ from PIL import Image
 
 import ccfast
 from ccfast import priors
+from ccfast.app.degradations import _READERS as READERS
 from ccfast.app.degradations import line_kernel, parse_degradation, parse_operator
 from ccfast.app.gallery import draw_gallery
 from ccfast.app.images import load_image, save_image
+from ccfast.app.noise_field import noise_field
+from ccfast.app.tiles import Box
 from ccfast.app.words import word_list
+from ccfast.operators.proximal import proximal
 from ccfast.priors.padding import any_size, crop, pad_to_multiple
+from ccfast.schedules import VP
 
-WORDS = ("inpaint:0.5", "box:0.25", "pool:4", "bicubic:2", "gray", "blur:1.0", "motion:5,30")
+WORDS = ("inpaint:0.5", "box:0.25", "pool:4", "bicubic:2", "upscale:4,lanczos", "gray", "colorize")
+BLURS = ("blur:1.0", "motion:5,30", "defocus:2")
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ def restored_threads():
 
 
 # ------------------------------------------------------------------------------------------------ words
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", [*WORDS, *BLURS, "denoise", "denoise:25/255", "jpeg", "jpeg:20"])
 def test_every_word_builds_an_operator_of_the_shape(word):
     shape = (3, 40, 48)
     operator = parse_operator(word, shape, seed=3)
@@ -54,7 +60,7 @@ def test_every_word_that_help_shows_can_be_read(tmp_path, capsys):
     """Every example in the list of words can be read, and the help of the commands shows that list."""
     save_image(torch.ones(3, 40, 48), tmp_path / "mask.png")
     examples = [line.split()[0] for line in word_list().splitlines() if line[2] != " "]
-    assert len(examples) >= len({word.partition(":")[0] for word in WORDS})
+    assert {example.partition(":")[0] for example in examples} == set(READERS)
     for example in examples:
         word = example.replace("FILE", str(tmp_path / "mask.png"))
         assert parse_operator(word, (3, 40, 48)).shape == (3, 40, 48)
@@ -92,6 +98,16 @@ def test_the_box_is_in_the_centre():
     assert torch.equal(mask[0], (1 - hidden).expand(3, 8, 12))
 
 
+def test_blurs_go_through_both_commands(tmp_path, photo):
+    """What is made with a reflected border is a view of a larger scene, and is restored as such."""
+    for word in BLURS:
+        assert run("degrade", photo, "-o", tmp_path / "y.png", "--operator", word, "--force") == 0
+        assert run("restore", tmp_path / "y.png", "-o", tmp_path / "x.png", "--operator", word, "--force") == 0
+        x, y = load_image(tmp_path / "x.png"), load_image(tmp_path / "y.png")
+        again = parse_operator(word, tuple(x.shape)).forward(x[None])[0]
+        assert (again - y)[:, 8:-8, 8:-8].abs().max() < 0.05  # Farther from the border nothing beyond it is seen.
+
+
 @pytest.mark.parametrize(("length", "angle"), [(1, 30), (5, 0), (15, 30), (7.5, 90), (20, -45)])
 def test_motion_kernels_are_lines_of_sum_one(length, angle):
     kernel = line_kernel(length, angle)
@@ -112,7 +128,7 @@ def test_motion_kernels_are_lines_of_sum_one(length, angle):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("sharpen", "operator: must be one of inpaint:0.5, box:0.25, .*motion:15,30, got 'sharpen'"),
+        ("sharpen", "operator: must be one of inpaint:0.5, box:0.25, .*motion:15,30, .*, got 'sharpen'"),
         ("", "operator: must be one of"),
         ("inpaint", "operator: must look like 'inpaint:0.5', got 'inpaint'"),
         ("gray:2", "operator: must look like 'gray', got 'gray:2'"),
@@ -127,6 +143,12 @@ def test_motion_kernels_are_lines_of_sum_one(length, angle):
         ("motion:5", "operator: must look like 'motion:15,30'"),
         ("motion:0,30", "operator: motion takes the length"),
         ("motion:5,north", "operator: motion takes the angle"),
+        ("defocus:0", "operator: defocus takes the radius"),
+        ("denoise:", "operator: must look like 'denoise', got 'denoise:'"),
+        ("denoise:25", "noise-std: must be a number .* for 8-bit values write 25/255"),
+        ("jpeg:0", "operator: jpeg takes the quality"),
+        ("upscale:2,sharp", "operator: upscale takes a factor and one of bicubic, lanczos"),
+        ("kernel:missing.npy", "kernel: must be a readable array"),
         ("mask:missing.png", "path: must be a readable image .*missing.png"),
         ("mask:alpha", "'mask:alpha' is the alpha channel of each image, and works with ccfast restore alone"),
     ],
@@ -168,6 +190,14 @@ def test_any_size_pads_inside_the_network_and_is_differentiable():
 
 
 # ------------------------------------------------------------------------------------------------ degrade, restore
+def as_the_command(sampler: ccfast.Sampler, y: torch.Tensor, seed: int) -> torch.Tensor:
+    """What a sampler makes of y from a first state whose noise belongs to the places of the picture."""
+    operator, start = sampler.operator, sampler.plan.times[0]
+    mean = proximal(operator, y, torch.zeros(1, *operator.shape), sampler.plan.noise_std**2)
+    noise = sampler.start_noise * noise_field(Box(0, 0, *operator.shape[1:]), seed)
+    return sampler(y, x_init=(VP().mean(start) * mean + VP().std(start) * noise).float())[0]
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_degrade_and_restore_an_image_of_odd_sides(tmp_path, photo, word, capsys):
     y_path, x_path = tmp_path / "y.png", tmp_path / "x.png"
@@ -175,15 +205,18 @@ def test_degrade_and_restore_an_image_of_odd_sides(tmp_path, photo, word, capsys
     assert run("restore", y_path, "-o", x_path, "--operator", word, "--seed", 3, "--steps", 2) == 0
     assert capsys.readouterr().out.splitlines() == [str(y_path), str(x_path)]
     truth, x, y = load_image(photo), load_image(x_path), load_image(y_path)
-    factor, channels = parse_degradation(word).factor, parse_degradation(word).channels
+    degradation = parse_degradation(word)
+    factor, channels = degradation.factor, degradation.channels
     padded, hw = pad_to_multiple(truth, factor)
     assert y.shape[1:] == (-(-37 // factor), -(-45 // factor))
     assert x.shape == truth.shape
     operator = parse_operator(word, tuple(padded.shape), seed=3)
     half = 0.5 / 127.5 + 1e-5  # Rounding to 8 bits changes no more than this.
     assert (y[:channels] - operator.forward(padded[None])[0].clamp(-1, 1)).abs().max() < half
-    sampler = ccfast.Sampler(any_size(ccfast.load_prior("photo"), 8), operator, steps=2)
-    expected = crop(sampler(y[None, :channels].contiguous(), seed=3)[0], hw)
+    chosen = operator if degradation.like is None else degradation.like(tuple(padded.shape), 3)
+    chosen = ccfast.Sampler(any_size(ccfast.load_prior("photo"), 8), chosen, steps=2)
+    sampler = ccfast.Sampler(chosen.denoiser, operator, chosen.solver, times=chosen.plan.times)
+    expected = crop(as_the_command(sampler, y[None, :channels].contiguous(), seed=3), hw)
     if operator.kind == "mask":  # Observed pixels stay as they are.
         expected = torch.where(operator.singular_values.bool(), y, expected)
     assert (x - expected.clamp(-1, 1)).abs().max() < half
@@ -229,7 +262,7 @@ def test_restore_knows_of_the_noise(tmp_path):
     operator = parse_operator("inpaint:1", (3, 64, 64), seed=0)
     y = load_image(tmp_path / "y.png")[None]
     told, untold = (
-        ccfast.Sampler(ccfast.load_prior("photo"), operator, noise_std=std)(y, seed=0)[0].clamp(-1, 1)
+        as_the_command(ccfast.Sampler(ccfast.load_prior("photo"), operator, noise_std=std), y, seed=0).clamp(-1, 1)
         for std in (0.2, 0.0)
     )
     restored = load_image(tmp_path / "told.png")
@@ -253,14 +286,14 @@ def test_many_files_fail_one_by_one(tmp_path, photo, capsys):
     sources = (tmp_path / "broken.png", photo, tmp_path / "missing.png", tmp_path / "grey.jpg")
     for command in ("degrade", "restore"):
         out = tmp_path / command
-        assert run(command, *sources, "-o", out, "--operator", "blur:1.0") == 1
+        assert run(command, *sources, "-o", out, "--operator", "bicubic:2") == 1
         assert files(out) == {"photo.png", "grey.png" if command == "degrade" else "grey.jpg"}
         errors = capsys.readouterr().err.strip().splitlines()
         assert [line.split(": ")[2] for line in errors] == [str(sources[0]), str(sources[2])]
     alone = tmp_path / "alone.png"
-    run("restore", tmp_path / "grey.jpg", "-o", alone, "--operator", "blur:1.0")
+    run("restore", tmp_path / "grey.jpg", "-o", alone, "--operator", "bicubic:2")
     assert (
-        run("restore", tmp_path / "grey.jpg", "-o", f"{tmp_path}/png/", "--suffix", ".png", "--operator", "blur:1.0")
+        run("restore", tmp_path / "grey.jpg", "-o", f"{tmp_path}/png/", "--suffix", ".png", "--operator", "bicubic:2")
         == 0
     )
     assert alone.read_bytes() == (tmp_path / "png" / "grey.png").read_bytes()
@@ -275,7 +308,7 @@ def test_nothing_is_made_where_every_file_fails(tmp_path, photo, capsys):
     (tmp_path / "broken.png").write_bytes(b"no image")
     before = files(tmp_path)
     out = tmp_path / "out"
-    assert run("restore", tmp_path / "broken.png", tmp_path / "missing.png", "-o", out, "--operator", "blur:1.0") == 1
+    assert run("restore", tmp_path / "broken.png", tmp_path / "missing.png", "-o", out, "--operator", "bicubic:2") == 1
     assert run("restore", photo, "-o", tmp_path / "x.png", "--operator", "gray") == 1  # It needs a grey image.
     assert "must be a greyscale image" in capsys.readouterr().err
     assert files(tmp_path) == before
@@ -298,13 +331,13 @@ def test_existing_outputs_are_refused_before_any_work(tmp_path, photo, command, 
     out = tmp_path / "out"
     out.mkdir()
     (out / "photo.png").write_bytes(b"precious")
-    assert run(command, other, photo, "-o", out, "--operator", "blur:1.0") == 2
+    assert run(command, other, photo, "-o", out, "--operator", "bicubic:2") == 2
     assert files(out) == {"photo.png"}
     assert (out / "photo.png").read_bytes() == b"precious"
     assert "path: must not exist" in capsys.readouterr().err
-    assert run(command, other, photo, "-o", out, "--operator", "blur:1.0", "--force") == 0
+    assert run(command, other, photo, "-o", out, "--operator", "bicubic:2", "--force") == 0
     assert files(out) == {"photo.png", "other.png"}
-    assert load_image(out / "photo.png").shape == (3, 37, 45)
+    assert load_image(out / "photo.png").shape == ((3, 19, 23) if command == "degrade" else (3, 74, 90))
 
 
 def test_refusals_before_anything_is_written(tmp_path, photo, capsys):
@@ -342,16 +375,16 @@ def test_refusals_before_anything_is_written(tmp_path, photo, capsys):
 
 def test_threads_are_set(tmp_path, photo, restored_threads):
     more = torch.get_num_threads() + 1
-    assert run("restore", photo, "-o", tmp_path / "x.png", "--operator", "blur:1.0", "--threads", more) == 0
+    assert run("restore", photo, "-o", tmp_path / "x.png", "--operator", "bicubic:2", "--threads", more) == 0
     assert torch.get_num_threads() == more
 
 
 def test_progress_goes_to_a_terminal_only(tmp_path, photo, capsys, monkeypatch):
-    run("restore", photo, "-o", tmp_path / "a.png", "--operator", "blur:1.0")
+    run("restore", photo, "-o", tmp_path / "a.png", "--operator", "bicubic:2")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)
-    run("restore", photo, "-o", tmp_path / "b.png", "--operator", "blur:1.0")
+    run("restore", photo, "-o", tmp_path / "b.png", "--operator", "bicubic:2")
     assert "/5" in capsys.readouterr().err
     # The progress bar changes no result.
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

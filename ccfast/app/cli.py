@@ -18,8 +18,9 @@ from typing import Annotated, Any
 
 import typer
 
+from . import memory_need
 from .jobs import tell
-from .levels import parse_level, parse_threshold
+from .levels import parse_level, parse_memory, parse_threshold
 from .words import word_list
 
 __all__ = ["main"]
@@ -30,7 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-CODES = "0 all done, 1 some files failed (named on stderr), 2 refused before anything was written, 130 interrupted"
+CODES = (
+    "0 all done, 1 some files failed (named on stderr), 2 refused before anything was written, 130 interrupted, "
+    "143 ended"
+)
 _WRONG, _HOW, _FILES, _MACHINE = "What is wrong", "How it is restored", "Files", "Machine"
 
 
@@ -85,7 +89,7 @@ def _ended_as_interrupted():
 
 
 # ------------------------------------------------------------------------------------------------ readers of options
-def _reader(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def _reader(parse: Callable[[str], Any]) -> Callable[[str | None], Any]:
     """What a callback of an option does: a ValueError is told as the error of that option."""
 
     def read(text: str | None) -> Any:
@@ -189,8 +193,8 @@ Operators (the size of the image follows from the measurement):
 {word_list()}
 """
 _MANY = f"""
-Several inputs go to a folder, and a file that fails does not stop the others. All files use the same seed, so that a
-result does not depend on which other files are given.
+Several inputs go to a folder, and a file that fails does not stop the others. All files use the same seed, so that a \
+result does not depend on which other files are given. --resume goes on with what was stopped.
 
 Profile, EXIF and resolution of a file are kept, and so are its format, its quality, 16 bits, and grey.
 
@@ -241,10 +245,29 @@ def _restore(
     drop_alpha: DropAlpha = False,
     to_rgb: ToRgb = False,
     force: Force = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel=_FILES,
+            help="Do what the same command, which was stopped, has left undone.",
+        ),
+    ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            rich_help_panel=_MACHINE,
+            help="Restore large pictures in tiles, so that the process takes at most this: 2G, 800M.",
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = "cpu",
 ) -> int:
     arguments = dict(locals())
+    limit = _reader(parse_memory)(max_memory)
+    memory_need.refuse_large(inputs, operator, limit)
     from . import commands
 
     return commands.restore(
@@ -253,6 +276,8 @@ def _restore(
         mean=mean,
         solver=solver,
         hard_consistency=hard_consistency,
+        resume=resume,
+        limit=limit,
         steps=steps,
         prior=prior,
         threads=threads,
@@ -295,14 +320,14 @@ def _degrade(
 
 _restore.__doc__ = f"""Restore measurement images.
 
-The input is the small image for pool, bicubic and upscale, the image with holes for inpaint, box and mask, the grey,
+The input is the small image for pool, bicubic and upscale, the image with holes for inpaint, box and mask, the grey, \
 blurred, noisy or compressed image for the others. Any size.
 {_OPERATORS}{_MANY}"""
 _degrade.__doc__ = f"""Make measurement images.
 
-The measurement is y = H x + noise, rounded to the bits of the file, as PNG. Hidden pixels are mid-grey. Sides that a
-sub-sampling factor does not divide are padded by reflection, and their true size is noted in the PNG; restore crops to
-it. Restore with the same --operator, --seed and --noise-std.
+The measurement is y = H x + noise, rounded to the bits of the file, as PNG. Hidden pixels are mid-grey. Sides that a \
+sub-sampling factor does not divide are padded by reflection, and their true size is noted in the PNG; restore crops \
+to it. Restore with the same --operator, --seed and --noise-std.
 {_OPERATORS}{_MANY}"""
 app.command("restore")(_restore)
 app.command("degrade")(_degrade)

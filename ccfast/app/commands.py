@@ -20,7 +20,9 @@ from .gallery import draw_gallery
 from .images import check_output, write_picture
 from .jobs import Job, Naming, plan_jobs, run_jobs, tell
 from .levels import Level
+from .manifest import Manifest, options_hash
 from .mask_files import MaskOptions
+from .picture_files import remove_partial_files
 from .recipes import SamplerOptions
 from .restore_files import Restorer, Settings
 from .solver_words import parse_solver
@@ -42,19 +44,49 @@ def restore(
     prior: str,
     device: str,
     threads: int | None,
+    resume: bool,
+    limit: int | None,
     **common: Any,
 ) -> int:
     """Restore files; returns the exit code."""
     degradation = _degradation(operator, common)
     naming = Naming.of(output, suffix, samples=samples)
-    settings = _settings(common, mean=mean, sampler=SamplerOptions(steps or 5, parse_solver(solver), hard_consistency))
-    jobs = plan_jobs(inputs, naming, force=settings.force)
+    settings = _settings(
+        common, mean=mean, limit=limit, sampler=SamplerOptions(steps, parse_solver(solver), hard_consistency)
+    )
+    work = {"operator": operator, "prior": prior, "steps": steps, "solver": solver, "hard": hard_consistency}
+    work |= {"samples": samples, "mean": mean, "version": ccfast.__version__}
+    work |= {name: common[name] for name in ("seed", "alpha", "to_rgb", "invert", "noise", "threshold")}
+    manifest = Manifest(options_hash(work, _named_files(operator)))
+    jobs = plan_jobs(inputs, naming, force=settings.force, known=manifest.knows if resume else None)
+    remove_partial_files(target for job in jobs for target in job.targets)
+    if resume:
+        left = [job for job in jobs if not manifest.is_done(job)]
+        tell(f"ccfast: resume: {len(jobs) - len(left)} of {len(jobs)} inputs were done before")
+        jobs = left
     denoiser = _prior(prior, device, threads)
     denoiser = any_size(denoiser, multiple_of(denoiser.network))
-    with _bar(len(jobs) * samples * mean * settings.sampler.steps, "step") as bar:
-        progress = None if bar.disable else bar.update
-        restorer = Restorer(denoiser, degradation, settings, progress=progress)
+    with _bar(0, "step") as bar:
+        restorer = Restorer(
+            denoiser,
+            degradation,
+            settings,
+            progress=None if bar.disable else bar.update,
+            manifest=manifest if resume or len(jobs) > 1 or naming.is_folder else None,
+        )
+        bar.total = (
+            sum(map(restorer.count_tiles, (job.source for job in jobs))) * samples * mean * restorer.recipe.steps
+        )
         return 1 if run_jobs(jobs, restorer) else 0
+
+
+def _named_files(operator: str) -> list[Path]:
+    """The file that the word of a degradation names, whose contents belong to the options."""
+    path = operator.partition(":")[2]
+    for given in (path, path.rpartition(",")[0]):
+        if operator.startswith(("mask:", "kernel:")) and given and Path(given).is_file():
+            return [Path(given)]
+    return []
 
 
 def degrade(*, inputs: Sequence[str], operator: str, output: str | None, suffix: str, **common: Any) -> int:

@@ -15,13 +15,20 @@ from torch import Tensor
 
 from .. import operators
 from ..operators import Operator
+from .blur_kernels import disk_kernel, gaussian_kernel, line_kernel, read_kernel
+from .jpeg_rounding import Rounding
+from .levels import Level, parse_level
 from .mask_files import DEFAULT, MaskOptions, read_mask
+from .resampling import FILTERS, Resampling
 from .words import WORDS
 
 __all__ = ["Degradation", "fitting_mask", "line_kernel", "parse_degradation", "parse_operator"]
 
 Shape = tuple[int, int, int]
 """The shape of a colour image, (3, H, W)."""
+CONVENTIONS = ("convolution", "correlation")
+OPTIONAL = ("denoise", "jpeg")
+"""Words that may stand without what is behind their colon."""
 OWN_ALPHA = "alpha"
 """What stands in place of the file for a mask that is the alpha channel of each image."""
 
@@ -38,6 +45,12 @@ class Degradation:
         notes: what there is to say of what the word named, for people.
         own_alpha: whether the mask is the alpha channel of each image itself.
         mask: makes the mask, bool (3, H, W), of a degradation that hides pixels, as ``build`` makes its operator.
+        kernel: the taps (kh, kw), of sum 1, of a blur of a scene that goes on beyond the border, a convolution.
+        denoises, jpeg: whether what is to be taken away is white noise, or the rounding of a JPEG.
+        level: the level of the noise, where the word says it.
+        quality: that of a JPEG, where the word says it.
+        rounding: of a JPEG, once its file is known.
+        like: makes an operator whose presets are taken, where that of ``build`` has none.
     """
 
     text: str
@@ -47,6 +60,13 @@ class Degradation:
     notes: tuple[str, ...] = ()
     own_alpha: bool = False
     mask: Callable[[Shape, int], Tensor] | None = None
+    kernel: Tensor | None = None
+    denoises: bool = False
+    jpeg: bool = False
+    level: Level | None = None
+    quality: int | None = None
+    like: Callable[[Shape, int], Operator] | None = None
+    rounding: Rounding | None = None
 
     def image_shape(self, measurement_shape: tuple[int, ...]) -> Shape:
         """Shape (3, H, W) of the image that a measurement of this shape belongs to."""
@@ -79,7 +99,8 @@ def parse_degradation(text: str, masks: MaskOptions = DEFAULT) -> Degradation:
     if word not in WORDS:
         raise ValueError(f"operator: must be one of {', '.join(w.example for w in WORDS.values())}, got {text!r}")
     example, read = WORDS[word].example, _READERS[word]
-    if bool(colon) != (":" in example):
+    wrong = bool(colon) != bool(arguments) if word in OPTIONAL else bool(colon) != (":" in example)
+    if wrong:
         raise ValueError(f"operator: must look like {example!r}, got {text!r}")
     return read(text, arguments, masks) if word == "mask" else read(text, arguments)
 
@@ -158,7 +179,8 @@ def _gray(text: str, arguments: str) -> Degradation:
 def _blur(text: str, arguments: str) -> Degradation:
     std = _number(text, arguments, "the standard deviation in pixels, from 0.1 to 100", lambda v: 0.1 <= v <= 100)
     taps = max(61, 2 * math.ceil(6 * std) + 1)  # 61 is the default of GaussianBlur; wide kernels end at 6 std.
-    return Degradation(text, lambda shape, seed: operators.GaussianBlur(shape, std=std, taps=taps))
+    kernel = gaussian_kernel(std)
+    return Degradation(text, lambda shape, seed: operators.GaussianBlur(shape, std=std, taps=taps), kernel=kernel)
 
 
 def _motion(text: str, arguments: str) -> Degradation:
@@ -169,28 +191,65 @@ def _motion(text: str, arguments: str) -> Degradation:
         _number(text, length, "the length in pixels, at least 1 and at most 500", lambda v: 1 <= v <= 500),
         _number(text, angle, "the angle in degrees", lambda v: True),
     )
-    return Degradation(text, lambda shape, seed: operators.FourierBlur(shape, kernel))
+    return Degradation(text, lambda shape, seed: operators.FourierBlur(shape, kernel), kernel=kernel)
 
 
-def line_kernel(length: float, angle: float) -> Tensor:
-    """The kernel of motion along a line: float64 (k, k) with k odd, non-negative, of sum 1.
+def _defocus(text: str, arguments: str) -> Degradation:
+    radius = _number(text, arguments, "the radius in pixels, at least 0.5 and at most 100", lambda v: 0.5 <= v <= 100)
+    return _blurred(text, disk_kernel(radius))
 
-    The line goes through the centre and is anti-aliased: points spread evenly over it give their weight to the four
-    pixels around each (bilinear interpolation).
 
-    Args:
-        length: the length of the line in pixels.
-        angle: its angle in degrees, counter-clockwise from the x axis.
-    """
-    radius = math.ceil((length - 1) / 2) + 1
-    points = max(2, 16 * math.ceil(length))
-    along = torch.linspace(-(length - 1) / 2, (length - 1) / 2, points, dtype=torch.float64)
-    across = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    # Angles are counted with y upwards, but rows are counted downwards.
-    x, y = along * math.cos(math.radians(angle)), -along * math.sin(math.radians(angle))
-    rows = (1 - (across[:, None] - y).abs()).clamp_min(0)
-    columns = (1 - (across[:, None] - x).abs()).clamp_min(0)
-    return rows @ columns.T / points
+def _kernel(text: str, arguments: str) -> Degradation:
+    path, comma, convention = arguments.rpartition(",")
+    if not comma or convention not in CONVENTIONS:
+        path, convention = arguments, "convolution"
+    taps = read_kernel(path)
+    shown = f"kernel {path}: {taps.shape[0]} x {taps.shape[1]} taps, of sum 1, as a {convention}"
+    if convention == "correlation":
+        taps = taps.flip(0, 1)
+        # The centre of an even number of taps is on the other side of the middle of the flipped ones.
+        taps = torch.nn.functional.pad(taps, (1 - taps.shape[1] % 2, 0, 1 - taps.shape[0] % 2, 0))
+    return _blurred(text, taps, notes=(shown,))
+
+
+def _blurred(text: str, kernel: Tensor, notes: tuple[str, ...] = ()) -> Degradation:
+    """The convolution with a kernel whose scene goes on beyond the border; the measurements that we make reflect it."""
+
+    def build(shape: Shape, seed: int) -> Operator:
+        return operators.Blur(shape, kernel, convention="convolution", normalize=False)
+
+    return Degradation(text, build, notes=notes, kernel=kernel)
+
+
+# ------------------------------------------------------------------------------------------------ noise, JPEG, tools
+def _denoise(text: str, arguments: str) -> Degradation:
+    level = parse_level(arguments) if arguments else None
+    return Degradation(text, lambda shape, seed: operators.Denoising(shape), denoises=True, level=level)
+
+
+def _jpeg(text: str, arguments: str) -> Degradation:
+    rule = "the quality of a JPEG, a whole number from 1 to 100"
+    quality = None
+    if arguments:
+        quality = int(_number(text, arguments, rule, lambda v: v.is_integer() and 1 <= v <= 100))
+    return Degradation(text, lambda shape, seed: operators.Denoising(shape), jpeg=True, quality=quality)
+
+
+def _upscale(text: str, arguments: str) -> Degradation:
+    number, _, filter_name = arguments.partition(",")
+    factor = _factor(text, number)
+    filter_name = filter_name or "bicubic"
+    if filter_name not in FILTERS:
+        raise ValueError(f"operator: upscale takes a factor and one of {', '.join(FILTERS)}, got {text!r}")
+
+    def build(shape: Shape, seed: int) -> Operator:
+        return Resampling(shape, factor, filter_name)
+
+    def like(shape: Shape, seed: int) -> Operator:
+        kind = operators.AveragePooling if filter_name == "box" else operators.Bicubic
+        return kind(shape, factor)
+
+    return Degradation(text, build, factor=factor, like=like)
 
 
 # ------------------------------------------------------------------------------------------------ numbers
@@ -218,6 +277,12 @@ _READERS: dict[str, Callable[..., Degradation]] = {
     "gray": _gray,
     "blur": _blur,
     "motion": _motion,
+    "defocus": _defocus,
+    "kernel": _kernel,
+    "denoise": _denoise,
+    "jpeg": _jpeg,
+    "upscale": _upscale,
+    "colorize": _gray,
 }
 """The functions that read each word, called with the whole text and with what stands behind the colon; that of a mask
 with how masks are read, too."""

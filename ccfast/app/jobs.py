@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .picture_files import SUFFIXES, check_output
 
-__all__ = ["Job", "Naming", "plan_jobs", "run_jobs", "say", "tell"]
+__all__ = ["Job", "Naming", "images_of", "plan_jobs", "run_jobs", "say", "tell"]
 
 
 class Job(NamedTuple):
@@ -54,6 +54,11 @@ class Naming(NamedTuple):
             raise ValueError("output: must be a file or a folder (-o OUT), or --suffix, such as -restored, got none")
         return cls(output, suffix, kind, samples)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether results go to a folder."""
+        return self.output is None or self.output.endswith(("/", os.sep)) or Path(self.output).is_dir()
+
     def targets(self, source: Path, folder: Path) -> tuple[Path, ...]:
         """The results of one input in a folder."""
         kind = self.kind or (source.suffix if source.suffix.lower() in SUFFIXES else ".png")
@@ -80,14 +85,14 @@ def plan_jobs(
         FileExistsError: a result exists, and ``force`` is False.
         FileNotFoundError: the folder of the output does not exist.
     """
-    sources = [path for given in inputs for path in _images_of(given)]
+    sources = [path for given in inputs for path in images_of(given)]
     output = naming.output
     if output is None:
         jobs = [Job(source, naming.targets(source, source.parent)) for source in sources]
     else:
         folder = Path(output)
         several = len(inputs) > 1 or Path(inputs[0]).is_dir()
-        if several or folder.is_dir() or output.endswith(("/", os.sep)):
+        if several or naming.is_folder:
             if folder.exists() and not folder.is_dir():
                 raise ValueError(f"output: must be a folder for {len(sources)} inputs, got the file {output!r}")
             jobs = [Job(source, naming.targets(source, folder)) for source in sources]
@@ -99,7 +104,7 @@ def plan_jobs(
     return jobs
 
 
-def _images_of(given: str) -> list[Path]:
+def images_of(given: str) -> list[Path]:
     """A file itself, or the images in a folder, in the order of their names."""
     path = Path(given)
     if not path.is_dir():

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .pictures import ORIENTATION, Picture
 
-__all__ = ["SUFFIXES", "check_output", "encode", "partial_files", "write_bytes"]
+__all__ = ["SUFFIXES", "check_output", "encode", "remove_partial_files", "write_bytes"]
 
 SUFFIXES = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP", ".bmp": "BMP",
@@ -58,10 +59,10 @@ def encode(picture: Picture, suffix: str) -> bytes:
         raise ValueError(f"path: must be a PNG, TIFF or WebP to keep transparency (or --drop-alpha), got {suffix!r}")
     if picture.depth == 16 and kind == "PNG":
         return _deep_png(picture)
-    if picture.depth == 16 and kind == "TIFF":
-        return _deep_tiff(picture)
+    if kind == "TIFF":
+        return _tiff(picture)
     options: dict[str, Any] = {}
-    if kind in ("PNG", "JPEG", "TIFF", "WEBP"):
+    if kind in ("PNG", "JPEG", "WEBP"):
         options = {"icc_profile": picture.profile, "exif": picture.exif}
     if kind != "WEBP" and picture.dpi:
         options["dpi"] = picture.dpi
@@ -71,8 +72,6 @@ def encode(picture: Picture, suffix: str) -> bytes:
             options["pnginfo"].add_text(key, text)
     if kind == "JPEG":
         options |= _jpeg_options(picture)
-    if kind == "TIFF":
-        options["compression"] = "tiff_adobe_deflate"
     if kind == "WEBP":
         options |= {"lossless": True, "exact": True}
     buffer = io.BytesIO()
@@ -135,17 +134,24 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _deep_tiff(picture: Picture) -> bytes:
-    """A TIFF with 16 bits a sample, in one strip; EXIF data are a TIFF already, to which the pixels are added."""
-    parts = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha[..., None]]
-    samples = np.concatenate(parts, axis=2).astype("<u2")
+def _tiff(picture: Picture) -> bytes:
+    """A TIFF in one strip of deflated samples; EXIF data are a TIFF already, to which the pixels are added.
+
+    Pillow writes neither colours of 16 bits nor the directories inside EXIF data, and reads no grey with alpha of 16
+    bits, which is written as colours.
+    """
+    pixels = picture.pixels
+    if picture.alpha is not None and pixels.shape[2] == 1:
+        pixels = pixels.repeat(3, axis=2)
+    parts = [pixels] if picture.alpha is None else [pixels, picture.alpha[..., None]]
+    samples = np.concatenate(parts, axis=2).astype(f"<u{picture.depth // 8}")
     height, width, channels = samples.shape
     strip = zlib.compress(samples.tobytes(), 6)
     exif = Image.Exif()
     exif.load(picture.exif or b"")
     exif.endian = "<"
     tags: dict[int, Any] = {
-        256: width, 257: height, 258: (16,) * channels, 259: 8, 262: 1 if channels < 3 else 2, 273: 0,
+        256: width, 257: height, 258: (picture.depth,) * channels, 259: 8, 262: 1 if channels < 3 else 2, 273: 0,
         277: channels, 278: height, 279: len(strip), 284: 1, ORIENTATION: 1,
     }  # fmt: skip
     if channels in (2, 4):
@@ -156,10 +162,8 @@ def _deep_tiff(picture: Picture) -> bytes:
         tags[34675] = picture.profile
     for tag, value in tags.items():
         exif[tag] = value
-    size = len(exif.tobytes().removeprefix(b"Exif\0\0"))
-    exif[273] = size + size % 2
-    head = exif.tobytes().removeprefix(b"Exif\0\0")
-    return head + b"\0" * (size % 2) + strip
+    # Pillow counts the offset of the strip from the end of the directory.
+    return exif.tobytes().removeprefix(b"Exif\0\0") + strip
 
 
 # ------------------------------------------------------------------------------------------------ whole or not at all
@@ -187,15 +191,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, overwrite: bool = Fal
     _sync_folder(target.parent)
 
 
-def partial_files(target: Path) -> list[Path]:
-    """What processes that were killed left of a target beside it."""
-    found = []
-    with suppress(OSError):
-        for path in target.parent.iterdir():
-            owner = path.name.removeprefix(f"{_PREFIX}{target.name}.").removesuffix(_END)
-            if owner.isdecimal() and path.name == f"{_PREFIX}{target.name}.{owner}{_END}" and not _alive(int(owner)):
-                found.append(path)
-    return found
+def remove_partial_files(targets: Iterable[Path]) -> None:
+    """Remove what processes that were killed while they wrote one of these files have left beside it."""
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        names.setdefault(target.parent, set()).add(target.name)
+    for folder, own in names.items():
+        with suppress(OSError):
+            for path in folder.iterdir():
+                name, _, owner = path.name.removeprefix(_PREFIX).removesuffix(_END).rpartition(".")
+                is_ours = path.name == f"{_PREFIX}{name}.{owner}{_END}" and name in own and owner.isdecimal()
+                if is_ours and not _alive(int(owner)):
+                    path.unlink(missing_ok=True)
 
 
 _PREFIX, _END = ".", ".part"

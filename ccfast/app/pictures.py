@@ -54,6 +54,7 @@ class Picture:
         format: the format of the file, "PNG" for a picture that has none.
         jpeg: how a JPEG was compressed, None for other formats.
         texts: the texts of a PNG.
+        turned: whether the file says that its pixels were to be turned or mirrored, as they are here.
     """
 
     pixels: np.ndarray
@@ -64,6 +65,7 @@ class Picture:
     format: str = "PNG"
     jpeg: JpegCoding | None = None
     texts: dict[str, str] = field(default_factory=dict)
+    turned: bool = False
 
     @property
     def depth(self) -> int:
@@ -127,11 +129,13 @@ def read_picture(path: str | os.PathLike[str], *, convert: bool = False) -> Pict
             jpeg=_jpeg_coding(image),
             texts={k: v for k, v in getattr(image, "text", {}).items() if isinstance(v, str)},
         )
-        turn = _TURNS.get(exif.get(ORIENTATION, 1))
+        # Pillow turns a TIFF when it decodes it.
+        turn = None if image.format == "TIFF" else _TURNS.get(exif.get(ORIENTATION, 1))
         picture.exif = _exif_bytes(exif)
         if image.mode in _OTHER_SPACES:
             image = _to_rgb(image, picture)
         samples, alpha = _deep_samples(path, image, tiles) if deep else _byte_samples(image)
+        picture.turned = turn is not None
         if turn is not None:
             samples, alpha = (None if part is None else turn(part) for part in (samples, alpha))
         assert samples is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,19 +17,21 @@ from ..denoiser import Denoiser
 from .degradations import Degradation, fitting_mask
 from .images import as_samples, as_tensor, check_opaque
 from .jobs import Job, tell
+from .jpeg_rounding import rounding_of
 from .levels import Level
+from .manifest import Manifest
 from .mask_files import DEFAULT, MaskOptions, mask_of
+from .memory_need import tile_side
+from .noise_estimate import ROUNDING, estimate_noise
 from .picture_files import SUFFIXES, encode, write_bytes
-from .pictures import Picture, UnsupportedError, read_picture
+from .pictures import Header, Picture, UnsupportedError, read_header, read_picture
 from .recipes import Recipe, SamplerOptions, recipe_of
-from .tiles import join_tiles, plan_tiles
+from .tiles import Box, join_tiles, plan_tiles
 
 __all__ = ["SIZE_KEY", "Restorer", "Settings", "make_folder", "read_source"]
 
 SIZE_KEY = "ccfast:size"
 """The PNG text in which a measurement keeps "HxW", the size of its image before that was padded for sub-sampling."""
-ROUNDING = 12**-0.5
-"""The standard deviation of rounding to whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Settings:
         masks: how masks are read.
         noise: the level of the noise; None: what the degradation takes by itself.
         mean: the number of samples whose mean is one result.
-        tile: the longest side of what is restored at once, in pixels of the result; None: everything.
+        limit: the bytes that the process may take; None: what it needs.
         sampler: the options of the samplers.
     """
 
@@ -53,7 +57,7 @@ class Settings:
     masks: MaskOptions = DEFAULT
     noise: Level | None = None
     mean: int = 1
-    tile: int | None = None
+    limit: int | None = None
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
 
 
@@ -75,6 +79,7 @@ class Restorer:
         degradation: what the measurements went through.
         settings: how.
         progress: is called after every network evaluation.
+        manifest: where results are written down before they are written, if at all.
         note: is called with every note on a file.
     """
 
@@ -85,9 +90,10 @@ class Restorer:
         settings: Settings,
         *,
         progress: Callable[[], object] | None = None,
+        manifest: Manifest | None = None,
         note: Callable[[str], object] = tell,
     ) -> None:
-        self.degradation, self.settings, self.note = degradation, settings, note
+        self.degradation, self.settings, self.manifest, self.note = degradation, settings, manifest, note
         # Without progress the sampler gets no callback, so that it may replay a CUDA graph.
         callback = None if progress is None else _after_each_step(progress)
         self.recipe: Recipe = recipe_of(denoiser, degradation, settings.sampler, callback)
@@ -119,14 +125,37 @@ class Restorer:
 
     def __call__(self, job: Job) -> None:
         """Write one result to each target of the job, or none at all where one could not be computed."""
-        encoded = self.encoded(job)
+        encoded, manifest = self.encoded(job), self.manifest
         make_folder(job)
-        for data, target in zip(encoded, job.targets, strict=True):
-            write_bytes(target, data, self.settings.force)
+        known = [manifest is not None and manifest.knows(target) for target in job.targets]
+        if manifest is not None:
+            manifest.record(job, encoded)
+        for data, target, own in zip(encoded, job.targets, known, strict=True):
+            write_bytes(target, data, self.settings.force or own)
+
+    def count_tiles(self, path: Path) -> int:
+        """The number of tiles that a file is restored in, 1 for one that cannot be read."""
+        try:
+            return len(self._boxes(read_header(path), self.degradation))
+        except ValueError:
+            return 1
 
     # ------------------------------------------------------------------------------------ one file
+    def _boxes(self, header: Header, degradation: Degradation) -> list[Box]:
+        limit, factor = self.settings.limit, degradation.factor
+        side = None if limit is None else tile_side(header, degradation.text, limit)
+        return plan_tiles(header.hw, None if side is None else max(1, side // factor), -(-self.recipe.margin // factor))
+
     def _fitted(self, picture: Picture, source: Path) -> Degradation:
-        """The degradation of this file, which may have brought its own mask."""
+        """The degradation of this file, which may have brought its own mask or tables."""
+        if self.degradation.jpeg:
+            rounding = rounding_of(picture, self.degradation.quality)
+            if rounding is None:
+                raise UnsupportedError(
+                    f"path: must be a JPEG, whose tables are known, or once have been one of a quality that "
+                    f"jpeg:QUALITY says, got {str(source)!r}"
+                )
+            return replace(self.degradation, rounding=rounding)
         if not self.degradation.own_alpha:
             return self.degradation
         if picture.alpha is None:
@@ -137,10 +166,29 @@ class Restorer:
         return replace(self.degradation, mask=lambda shape, seed: fitting_mask(mask, str(source), shape))
 
     def _noise(self, picture: Picture, degradation: Degradation, source: Path) -> float:
-        """The standard deviation of the noise in the range of the network, [-1, 1]."""
-        if self.settings.noise is not None:
-            return self.settings.noise.std
-        return 0.0
+        """The standard deviation of the noise in the range of the network, [-1, 1]; what was taken is noted."""
+        given = self.settings.noise or degradation.level
+        if given is not None:
+            return given.std
+        if degradation.rounding is not None:
+            level = Level(degradation.rounding.error(picture.pixels / picture.largest * 255) / 255)
+            self.note(f"{source}: error of the JPEG: {level}, as its tables say")
+            return level.std
+        if degradation.kernel is None and not degradation.denoises:
+            return 0.0
+        estimate = estimate_noise(picture.pixels) / picture.largest
+        if degradation.denoises:
+            if not estimate:
+                self.note(f"{source}: no noise was found, and nothing is changed (--noise-std)")
+                return 0.0
+            self.note(f"{source}: noise: {Level(estimate)}, as estimated")
+            return Level(estimate).std
+        # Rounding is noise, too; 16 bits are not known better than the camera knew them.
+        known = rounding_of(picture, None)
+        coding = 0.0 if known is None else known.error(picture.pixels) / picture.largest
+        level = Level(max(math.hypot(estimate, ROUNDING / min(picture.largest, 1023)), coding))
+        self.note(f"{source}: noise: {level}, as estimated with rounding")
+        return level.std
 
     def _kept(self, picture: Picture, degradation: Degradation, noise: float) -> np.ndarray | None:
         """Which samples (H, W, C) of a noise-free mask stay as they were measured."""
@@ -150,24 +198,30 @@ class Restorer:
         observed = mask if picture.pixels.shape[2] == 3 else mask.all(0, keepdim=True)
         return observed.permute(1, 2, 0).numpy()
 
+    def _mean(self, y: Tensor, box: Box, seed: int, grey: bool) -> Tensor:
+        """The mean of the samples of one part, (C, H, W)."""
+        samples = (self.recipe.restore(y, box, seed + k)[0] for k in range(self.settings.mean))
+        mean = torch.stack(list(samples)).mean(0) if self.settings.mean > 1 else next(samples)
+        return mean.mean(0, keepdim=True) if grey else mean
+
     def _restored(self, measurement: np.ndarray, degradation: Degradation, noise: float, seed: int) -> np.ndarray:
         """The samples of the restored picture (H, W, C), with as many channels as the result is to have."""
         factor, settings = degradation.factor, self.settings
         grey = measurement.shape[2] == 1 and degradation.channels == 3
         whole = measurement.shape[0], measurement.shape[1]
         out = np.empty((factor * whole[0], factor * whole[1], 1 if grey else 3), measurement.dtype)
-        tile = None if settings.tile is None else max(1, settings.tile // factor)
-        boxes = plan_tiles(whole, tile, -(-self.recipe.margin // factor))
         self.recipe.begin(degradation, whole, noise, settings.seed)
+        boxes = self._boxes(Header(whole, measurement.shape[2], 8 * measurement.dtype.itemsize, ""), degradation)
 
-        def restore(box) -> Tensor:
+        def restore(box: Box) -> Tensor:
             y = as_tensor(box.of(measurement))
             y = (y.expand(degradation.channels, -1, -1) if len(y) == 1 else y)[None].contiguous()
-            x = sum(self.recipe.restore(y, box, seed + k) for k in range(settings.mean)) / settings.mean
-            assert isinstance(x, Tensor)
-            return x[0].mean(0, keepdim=True) if grey else x[0]
+            with warnings.catch_warnings():
+                # That values lie far outside of the range helps nobody here, where they are clamped.
+                warnings.simplefilter("ignore", UserWarning)
+                return self._mean(y, box, seed, grey)
 
-        def write(box, image: Tensor, weight: Tensor) -> None:
+        def write(box: Box, image: Tensor, weight: Tensor) -> None:
             part = box.of(out)
             if len(boxes) == 1:
                 part[:] = as_samples(image, out.dtype)
@@ -179,8 +233,14 @@ class Restorer:
             pass
         if measurement.shape[2] == 3 and degradation.channels == 3 and _is_grey(measurement):
             # What is grey in colour stays grey, too.
-            return np.repeat(as_samples(as_tensor(out).mean(0, keepdim=True), out.dtype), 3, axis=2)
+            for top in range(0, len(out), _ROWS):
+                part = out[top : top + _ROWS]
+                part[:] = as_samples(as_tensor(part).mean(0, keepdim=True), out.dtype)
         return out
+
+
+_ROWS = 256
+"""Rows that are averaged at once, which takes little memory."""
 
 
 def _after_each_step(progress: Callable[[], object]) -> Callable[[int, Tensor], None]:

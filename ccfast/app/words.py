@@ -32,8 +32,30 @@ WORDS = {
     "pool": Word("pool:4", "mean of 4 x 4 tiles"),
     "bicubic": Word("bicubic:4", "bicubic downsampling by 4"),
     "gray": Word("gray", "greyscale (Rec. 601)"),
-    "blur": Word("blur:3.0", "Gaussian blur, the standard deviation in pixels"),
+    "blur": Word(
+        "blur:3.0",
+        "Gaussian blur, the standard deviation in pixels; what lies\nbeyond the border is unknown, as for all blurs",
+    ),
     "motion": Word("motion:15,30", "motion blur, length in pixels and angle in degrees"),
+    "defocus": Word("defocus:4", "a lens out of focus, the radius of its disk in pixels"),
+    "kernel": Word(
+        "kernel:FILE",
+        "blur by the kernel in a grey PNG, TIFF or .npy; it is divided\n"
+        "by its sum, and a convolution; kernel:FILE,correlation is not",
+    ),
+    "denoise": Word("denoise", "noise, of the level --noise-std or as estimated"),
+    "jpeg": Word(
+        "jpeg",
+        "the rounding of a JPEG, by the tables of its file; jpeg:20 for\n"
+        "another file whose pixels once were a JPEG of this quality",
+    ),
+    "upscale": Word(
+        "upscale:4",
+        "made smaller by another tool: Pillow's bicubic filter, or\n"
+        "upscale:4,FILTER: lanczos, bilinear, hamming, nearest, or box,\n"
+        "which is OpenCV's area",
+    ),
+    "colorize": Word("colorize", "a grey picture of a scene in colour (as gray)"),
 }
 """Every word, by the part before its colon."""
 
