@@ -195,7 +195,7 @@ def as_the_command(sampler: ccfast.Sampler, y: torch.Tensor, seed: int) -> torch
     operator, start = sampler.operator, sampler.plan.times[0]
     mean = proximal(operator, y, torch.zeros(1, *operator.shape), sampler.plan.noise_std**2)
     noise = sampler.start_noise * noise_field(Box(0, 0, *operator.shape[1:]), seed)
-    return sampler(y, x_init=(VP().mean(start) * mean + VP().std(start) * noise).float())[0]
+    return sampler(y, x_init=(VP().mean(start) * mean + VP().std(start) * noise).float(), seed=seed)[0]
 
 
 @pytest.mark.parametrize("word", WORDS)

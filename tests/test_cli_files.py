@@ -50,13 +50,15 @@ def test_profile_exif_and_resolution_are_kept_and_the_picture_is_upright(tmp_pat
     assert got.info["icc_profile"] == PROFILE
     assert got.getexif().get(0x0112, 1) == 1
     assert got.getexif()[0x010F] == "a camera"
-    assert got.getexif().get_ifd(0x8769)[0x829A] == 0.25
+    assert got.getexif().get_ifd(0x8769) == given.getexif().get_ifd(0x8769)
     if "dpi" in options:
         assert got.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     if suffix == ".jpg":
         assert got.quantization == given.quantization
     else:
-        assert np.array_equal(np.array(got), np.rot90(np.array(given), -1))
+        pixels = np.array(given)
+        turned = suffix == ".tiff"  # Pillow turns these itself.
+        assert np.array_equal(np.array(got), pixels if turned else np.rot90(pixels, -1))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

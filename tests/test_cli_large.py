@@ -22,23 +22,26 @@ from ccfast.priors import load_prior as load_bundled
 def test_tiles_cover_begin_at_cells_and_are_joined_without_a_seam(hw, margin):
     boxes = plan_tiles(hw, 64, margin)
     image = torch.rand(3, *hw)
-    joined, weights = np.full((*hw, 3), np.nan), np.zeros(hw)
+    joined, seen = torch.full((3, *hw), torch.nan), []
+
+    def restore(box: Box) -> torch.Tensor:
+        """The part of the image, but spoilt where the whole picture goes on and the box does not see enough."""
+        seen.append(box)
+        part = image[:, box.top : box.bottom, box.left : box.right].clone()
+        reach = min(margin, 24) // 2
+        spoilt = torch.zeros(box.hw, dtype=torch.bool)
+        spoilt[: reach if box.top else 0] = spoilt[:, : reach if box.left else 0] = True
+        spoilt[len(spoilt) - (reach if box.bottom < hw[0] else 0) :] = True
+        spoilt[:, spoilt.shape[1] - (reach if box.right < hw[1] else 0) :] = True
+        return part.masked_fill(spoilt, 9.0)
 
     def write(box: Box, part: torch.Tensor, weight: torch.Tensor) -> None:
-        inside, w = box.of(joined), weight.numpy()
-        old = np.where(w[..., None] == 1, 0.0, inside)
-        inside[:] = (1 - w[..., None]) * old + w[..., None] * part.permute(1, 2, 0).numpy()
-        own = box.of(weights)
-        own[:] = np.maximum(own, w)
+        old = joined[:, box.top : box.bottom, box.left : box.right]
+        old.copy_(torch.where(weight == 1, part, torch.lerp(old, part, weight)))
 
-    done = list(
-        join_tiles(
-            boxes, 1, lambda box: torch.from_numpy(box.of(image.permute(1, 2, 0).numpy())).permute(2, 0, 1), write
-        )
-    )
-    assert done == boxes
-    assert np.allclose(joined, image.permute(1, 2, 0).numpy())
-    assert (weights > 0).all()
+    join_tiles(boxes, 1, restore, write)
+    assert seen == boxes
+    assert torch.allclose(joined, image, atol=1e-5)
     for box in boxes:
         assert box.top % 8 == box.left % 8 == 0
         assert max(box.hw) <= 64
@@ -73,24 +76,16 @@ def both(tmp_path, picture: str, word: str) -> float:
         hidden[::7] = hidden[:, ::9] = 0
         Image.fromarray(hidden).save(tmp_path / "mask.png")
         word = f"mask:{tmp_path}/mask.png"
-    command = ("restore", tmp_path / "a.png", "--operator", word, "-o")
+    # Noise that steps draw does not belong to places, and this solver draws none.
+    options = () if word.startswith(("blur", "denoise", "jpeg")) else ("--solver", "DDNM(eta=0)", "--steps", 3)
+    command = ("restore", tmp_path / "a.png", "--operator", word, *options, "-o")
     assert run(*command, tmp_path / "tiles.png", "--max-memory", "1G") == 0
-    assert run(*command, tmp_path / "whole.png", "--max-memory", "100G" if memory_need.LEAST_TILE > 100 else "3G") == 0
+    assert run(*command, tmp_path / "whole.png", "--max-memory", "3G") == 0
     tiles, whole = (np.array(Image.open(tmp_path / f"{name}.png")).astype(float) for name in ("tiles", "whole"))
     return float(np.abs(tiles - whole).max())
 
 
-WORDS = (
-    "mask",
-    "inpaint:0.5",
-    "pool:2",
-    "bicubic:2",
-    "upscale:2",
-    "blur:1.5",
-    "motion:5,30",
-    "denoise:10/255",
-    "jpeg:30",
-)
+WORDS = ("mask", "inpaint:0.5", "pool:2", "bicubic:2", "upscale:2", "denoise:10/255", "jpeg:30")
 
 
 @pytest.mark.parametrize("picture", PICTURES)
@@ -100,7 +95,7 @@ def test_tiles_are_the_whole_picture(tmp_path, tiled, word, picture):
     assert both(tmp_path, picture, word) <= 2.55
 
 
-@pytest.mark.parametrize("word", ["mask", "motion:5,30"])
+@pytest.mark.parametrize("word", ["mask", "blur:1.5"])
 def test_tiles_see_as_far_as_the_network(tmp_path, monkeypatch, tiled, word):
     monkeypatch.setattr(ccfast, "load_prior", load_bundled)
     assert both(tmp_path, "textured", word) <= 2.55

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -121,6 +122,13 @@ def _root(
 
 
 # ------------------------------------------------------------------------------------------------ options
+class Goal(StrEnum):
+    """What presets are for."""
+
+    faithful = "faithful"
+    sharp = "sharp"
+
+
 Inputs = Annotated[list[str], typer.Argument(metavar="IN...", help="Image files, or folders of them.")]
 Operator = Annotated[
     str, typer.Option("--operator", "-x", metavar="WORD", rich_help_panel=_WRONG, help="The degradation, see above.")
@@ -227,6 +235,14 @@ def _restore(
         int,
         typer.Option("--mean", min=1, metavar="N", rich_help_panel=_HOW, help="Each result is the mean of N samples."),
     ] = 1,
+    goal: Annotated[
+        Goal,
+        typer.Option(
+            "--goal",
+            rich_help_panel=_HOW,
+            help="faithful: near to the truth on average; sharp: one sample, with as much detail as a photograph has.",
+        ),
+    ] = Goal.faithful,
     solver: Annotated[
         str | None,
         typer.Option(
@@ -274,6 +290,7 @@ def _restore(
         **_common(arguments),
         samples=samples,
         mean=mean,
+        goal=goal.value,
         solver=solver,
         hard_consistency=hard_consistency,
         resume=resume,

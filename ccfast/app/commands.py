@@ -39,6 +39,7 @@ def restore(
     samples: int,
     mean: int,
     steps: int | None,
+    goal: str,
     solver: str | None,
     hard_consistency: bool,
     prior: str,
@@ -52,9 +53,16 @@ def restore(
     degradation = _degradation(operator, common)
     naming = Naming.of(output, suffix, samples=samples)
     settings = _settings(
-        common, mean=mean, limit=limit, sampler=SamplerOptions(steps, parse_solver(solver), hard_consistency)
+        common, mean=mean, limit=limit, sampler=SamplerOptions(steps, goal, parse_solver(solver), hard_consistency)
     )
-    work = {"operator": operator, "prior": prior, "steps": steps, "solver": solver, "hard": hard_consistency}
+    work = {
+        "operator": operator,
+        "prior": prior,
+        "steps": steps,
+        "solver": solver,
+        "goal": goal,
+        "hard": hard_consistency,
+    }
     work |= {"samples": samples, "mean": mean, "version": ccfast.__version__}
     work |= {name: common[name] for name in ("seed", "alpha", "to_rgb", "invert", "noise", "threshold")}
     manifest = Manifest(options_hash(work, _named_files(operator)))

@@ -229,8 +229,7 @@ class Restorer:
             old = as_tensor(part)
             part[:] = as_samples(torch.where(weight == 1, image, old + weight * (image - old)), out.dtype)
 
-        for _ in join_tiles(boxes, factor, restore, write):
-            pass
+        join_tiles(boxes, factor, restore, write)
         if measurement.shape[2] == 3 and degradation.channels == 3 and _is_grey(measurement):
             # What is grey in colour stays grey, too.
             for top in range(0, len(out), _ROWS):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 __all__ = ["Box", "join_tiles", "plan_tiles"]
@@ -67,30 +69,32 @@ def _spans(side: int, tile: int, margin: int) -> list[tuple[int, int]]:
 
 def join_tiles(
     boxes: list[Box], factor: int, restore: Callable[[Box], Tensor], write: Callable[[Box, Tensor, Tensor], None]
-) -> Iterator[Box]:
-    """Restore box after box and hand each to ``write`` with its weights; yields the box that is done.
+) -> None:
+    """Restore box after box, join those of a row, and hand each row to ``write`` with its weights.
 
-    The weights (H, W) rise from 0 to 1 over the middle half of the overlap with the boxes above and at the left, so
-    that ``(1 - weight) old + weight new`` joins what was written before with a box.
+    The weights (h, 1) rise from 0 to 1 over the middle half of the overlap with the row above, so that
+    ``(1 - weight) old + weight new`` joins the two; boxes of a row are joined in the same way.
 
     Args:
-        boxes: of the measurement, as ``plan_tiles`` gives them.
+        boxes: of the measurement, row by row, as ``plan_tiles`` gives them.
         factor: the sides of the result over those of the measurement.
         restore: a box to the image (C, factor H, factor W).
-        write: is called with a box of the result, its image and its weights.
+        write: is called with the box of a row in the result, its image and its weights.
     """
-    for box in boxes:
-        above = [
-            other.bottom - box.top for other in boxes if other.left == box.left and other.top < box.top < other.bottom
-        ]
-        beside = [
-            other.right - box.left for other in boxes if other.top == box.top and other.left < box.left < other.right
-        ]
-        image = restore(box)
-        rows = _ramp(factor * box.hw[0], factor * max(above, default=0))
-        columns = _ramp(factor * box.hw[1], factor * max(beside, default=0))
-        write(box.times(factor), image, image.new_tensor(rows[:, None] * columns))
-        yield box
+    above = 0
+    for top, row in groupby(boxes, key=lambda box: box.top):
+        columns = list(row)
+        band = restore(columns[0])
+        for left, box in pairwise(columns):
+            image, overlap = restore(box), factor * (left.right - box.left)
+            weight = image.new_tensor(_ramp(overlap, overlap))
+            joint = torch.lerp(band[..., -overlap:], image[..., :overlap], weight)
+            band = torch.cat([band[..., :-overlap], joint, image[..., overlap:]], 2)
+        bottom = columns[0].bottom
+        whole = Box(top, columns[0].left, bottom, columns[-1].right).times(factor)
+        weight = band.new_tensor(_ramp(factor * (bottom - top), factor * max(0, above - top)))
+        write(whole, band, weight[:, None])
+        above = bottom
 
 
 def _ramp(side: int, overlap: int) -> np.ndarray:
