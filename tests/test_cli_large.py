@@ -77,7 +77,7 @@ def both(tmp_path, picture: str, word: str) -> float:
         Image.fromarray(hidden).save(tmp_path / "mask.png")
         word = f"mask:{tmp_path}/mask.png"
     # Noise that steps draw does not belong to places, and this solver draws none.
-    options = () if word.startswith(("blur", "denoise", "jpeg")) else ("--solver", "DDNM(eta=0)", "--steps", 3)
+    options = ("--steps", 3, *(() if word.startswith(("blur", "denoise", "jpeg")) else ("--solver", "DDNM(eta=0)")))
     command = ("restore", tmp_path / "a.png", "--operator", word, *options, "-o")
     assert run(*command, tmp_path / "tiles.png", "--max-memory", "1G") == 0
     assert run(*command, tmp_path / "whole.png", "--max-memory", "3G") == 0

@@ -88,8 +88,8 @@ def join_tiles(
         for left, box in pairwise(columns):
             image, overlap = restore(box), factor * (left.right - box.left)
             weight = image.new_tensor(_ramp(overlap, overlap))
-            joint = torch.lerp(band[..., -overlap:], image[..., :overlap], weight)
-            band = torch.cat([band[..., :-overlap], joint, image[..., overlap:]], 2)
+            before, under = band.tensor_split([band.shape[-1] - overlap], 2)
+            band = torch.cat([before, torch.lerp(under, image[..., :overlap], weight), image[..., overlap:]], 2)
         bottom = columns[0].bottom
         whole = Box(top, columns[0].left, bottom, columns[-1].right).times(factor)
         weight = band.new_tensor(_ramp(factor * (bottom - top), factor * max(0, above - top)))
