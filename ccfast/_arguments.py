@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -19,23 +19,26 @@ from .engine.network import same_device
 from .engine.plan import Plan
 from .engine.restoration import Draws
 from .latents import Decoded
-from .operators import Operator
+from .operators import Denoising, Operator
 from .schedules import Array, Schedule, count_of
 from .solvers import LATINO, Solver
 from .solvers.solver import check_fraction
+from .solvers.tweedie import Tweedie
 from .times import default_grid
 
 __all__ = [
+    "Choice",
     "Door",
     "Seed",
     "check_flag",
     "check_kinds",
     "check_noise",
     "check_start_noise",
+    "check_word",
+    "choose",
     "is_integer",
     "noise_of_images",
     "per_image_draws",
-    "solver_and_times",
     "spoilt_images",
 ]
 
@@ -58,6 +61,13 @@ def check_flag(name: str, value: object, *words: str) -> None:
     """Raise TypeError unless a value is a bool, or one of some words."""
     if not isinstance(value, bool) and not (isinstance(value, str) and value in words):
         raise TypeError(f"{name}: must be {', '.join(['True', 'False', *map(repr, words)])}, got {value!r}")
+
+
+def check_word(name: str, value: object, words: tuple[str, ...]) -> str:
+    """Return one of some words, and raise ValueError for anything else."""
+    if not (isinstance(value, str) and value in words):
+        raise ValueError(f"{name}: must be {' or '.join(map(repr, words))}, got {value!r}")
+    return value
 
 
 def check_noise(noise_std: float) -> float:
@@ -89,7 +99,15 @@ def check_start_noise(start_noise: float | None) -> float | None:
     return check_fraction("start_noise", float(start_noise))
 
 
-def solver_and_times(
+class Choice(NamedTuple):
+    """The solver, the checked time grid and the fraction of the initial noise of a sampler."""
+
+    solver: Solver
+    times: Array
+    start_noise: float
+
+
+def choose(
     denoiser: Denoiser,
     operator: Operator,
     solver: Solver | None,
@@ -97,8 +115,10 @@ def solver_and_times(
     span: tuple[float | None, float | None],
     times: Sequence[float] | Array | None,
     noise_std: float,
-) -> tuple[Solver, Array]:
-    """The solver, a preset's where none is given, and the checked time grid from ``span``, start and end, or times."""
+    start_noise: float | None,
+    goal: str,
+) -> Choice:
+    """What a sampler runs, from a preset where no solver is given; ``span`` is start and end."""
     start, end = span
     if times is not None:
         count = len(denoiser.schedule.check_times(times)) - 1
@@ -107,18 +127,21 @@ def solver_and_times(
             raise ValueError(f"times: is the whole grid, here of {count} steps, and excludes {', '.join(said)}")
         steps = count
     steps = count_of("steps", DEFAULT_STEPS if steps is None else steps)
+    if solver is None and isinstance(operator, Decoded):
+        solver = LATINO()
+    free = solver is None and not start_noise and all(given is None for given in (times, start, end))
+    if free and goal == "faithful" and isinstance(operator, Denoising):
+        return Choice(Tweedie(), time_grid(denoiser.schedule, 1, None, None, None), 0.0)
     if solver is None:
-        decoded = isinstance(operator, Decoded)
-        solver = LATINO() if decoded else presets.GENERAL
-        preset = None
-        if times is None and not decoded:
-            preset = presets.lookup(denoiser.name, operator, steps, noise_std)
-        if preset is not None:
-            solver = preset.solver
-            start, end = preset.start if start is None else start, preset.end if end is None else end
+        preset = presets.lookup(denoiser.name, operator, steps, noise_std, goal) if times is None else None
+        preset = preset or presets.general(denoiser.schedule, operator, goal)
+        solver = preset.solver
+        start, end = preset.start if start is None else start, preset.end if end is None else end
+        start_noise = preset.start_noise if start_noise is None else start_noise
     if not isinstance(solver, Solver):
         raise TypeError(f"solver: must be one of ccfast.solvers, got {solver!r}")
-    return solver, time_grid(denoiser.schedule, steps, start, end, times)
+    grid = time_grid(denoiser.schedule, steps, start, end, times)
+    return Choice(solver, grid, 1.0 if start_noise is None else start_noise)
 
 
 def time_grid(

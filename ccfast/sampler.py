@@ -23,10 +23,11 @@ from ._arguments import (
     check_kinds,
     check_noise,
     check_start_noise,
+    check_word,
+    choose,
     is_integer,
     noise_of_images,
     per_image_draws,
-    solver_and_times,
     spoilt_images,
 )
 from ._clip import Clip
@@ -46,13 +47,17 @@ from .engine.program import Callback, Program
 from .engine.restoration import Draws, Request, restore, take_back
 from .errors import NonFiniteError
 from .latents import Decoded, LatentDenoiser
-from .operators import Operator
+from .operators import Denoising, Operator
 from .operators.proximal import proximal
+from .presets import GOALS
 from .schedules import Array
 from .solvers import Solver
 
 __all__ = ["Sampler"]
 
+ESTIMATES = ("sample", "mean")
+MEAN_OF = 8
+"""The number of samples of the estimate "mean"."""
 MOST_LEVELS = 64
 """Levels of noise whose plans a sampler keeps."""
 
@@ -78,9 +83,11 @@ class Sampler:
     Args:
         denoiser: the pretrained network with its schedule and parametrisation.
         operator: the degradation H. Another of the same kind and shape may be given in every call.
-        solver: writes the plan. None: what ``ccfast.presets.lookup(denoiser.name, operator, steps, noise_std)`` found
-            best, start and end included. Where it has no entry, or ``times`` is given, ``ccfast.presets.GENERAL``:
-            ``Conjugate("bayes", jacobian="auto", refresh=1.0)``, which has no weight to tune.
+        solver: writes the plan. None: what ``ccfast.presets.lookup`` knows to be best for the denoiser's name, the
+            operator, the steps, the noise and the ``goal``, with start, end and start_noise. Where it has no entry, or
+            ``times`` is given, ``ccfast.presets.GENERAL``, ``Conjugate("bayes", jacobian="auto", refresh=1.0)``, or for
+            faithful results ``ccfast.presets.FAITHFUL``, ``Conjugate("bayes", jacobian="auto")`` from the mean. Neither
+            has a weight to tune.
         steps: number of steps, one network evaluation each. None: 5, or as many as ``times`` has.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
             DiscreteVP 0.4 and its end, ``final``, Flow 0.6 and 1.0, VE and EDM the sigmas with the same
@@ -114,6 +121,12 @@ class Sampler:
             the initial state (see ``x_init`` of a call). 1: a run is a sample; 0: it begins at the mean, and its result
             does not depend on the seed. What that result is, docs/solvers.md derives: for a Gaussian prior the mean of
             all samples. Below 1 only where no step draws noise. None: that of the preset, or 1.
+        goal: what a preset is for, where no solver is given. "sharp": one posterior sample, with as much detail as a
+            photograph has. "faithful": the least mean-square error in so many evaluations; of a ``Denoising`` without
+            start, end and times it is x0hat of one evaluation at the noise of the measurement, whatever ``steps`` is.
+        estimate: "sample": a call returns one run. "mean": the mean of eight samples, ``sample(y, 8).mean(0)``, which
+            costs eight runs and is nearer to the posterior mean. Its presets are those of sharp samples, whatever the
+            goal, but those of a ``Denoising``. One run is enough where it begins at the mean.
 
     Raises:
         TypeError, ValueError: an argument breaks its rule; the message says name, rule and value.
@@ -139,6 +152,8 @@ class Sampler:
         clip: Clip | Literal["auto"] = "auto",
         nan: str = "raise",
         start_noise: float | None = None,
+        goal: str = "sharp",
+        estimate: str = "sample",
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         check_kinds(denoiser, operator)
@@ -154,7 +169,10 @@ class Sampler:
         if isinstance(operator, Decoded):
             self._check_decoded(operator, graph, hard_consistency)
             graph = False
-        solver, grid = solver_and_times(denoiser, operator, solver, steps, (start, end), times, noise_std)
+        self.goal, self.estimate = check_word("goal", goal, GOALS), check_word("estimate", estimate, ESTIMATES)
+        aim = "sharp" if estimate == "mean" and not isinstance(operator, Denoising) else goal
+        chosen = choose(denoiser, operator, solver, steps, (start, end), times, noise_std, start_noise, aim)
+        solver, grid, self.start_noise = chosen
         if hard_consistency and noise_std:
             raise ValueError(
                 f"hard_consistency: must be False where the measurement is noisy, got True with noise_std={noise_std}"
@@ -162,7 +180,6 @@ class Sampler:
         self.denoiser, self.operator, self.solver = denoiser, operator, solver
         self.hard_consistency, self.check_finite = hard_consistency, check_finite
         self.clip, self.nan = denoiser.clip if isinstance(clip, str) and clip == "auto" else check_clip(clip), nan
-        self.start_noise = 1.0 if start_noise is None else start_noise
         with settled(torch.device("cpu")):
             plan = self._planned(grid, noise_std)
             self._network = Network(denoiser, device, autocast, compile_network)
@@ -255,11 +272,15 @@ class Sampler:
         condition = NOTHING if condition is None else check_condition(condition, len(y), self.device)
         given = Given(draws, states, callback, condition)
         levels = None if noise_std is None else noise_of_images(noise_std, len(y))
+        several = self.estimate == "mean" and bool(self.start_noise)
+        if several and callback is not None:
+            raise ValueError(f"callback: sees one run, so that estimate must be 'sample', got {self.estimate!r}")
         with looks.first():
-            if levels is None:
-                x = self._run(self._program, y, operator, given)
-            else:
-                x = self._run_levels(levels, y, operator, given)
+            x = self._run_levels(levels, y, operator, given)
+        if several:
+            for k in range(1, MEAN_OF):
+                x += self._run_levels(levels, y, operator, given._replace(draws=draws.repeated(k, 1)))
+            x /= MEAN_OF
         return self._settled(x, looks)
 
     def sample(
@@ -274,7 +295,8 @@ class Sampler:
     ) -> Tensor:
         """n samples for every measurement, (n, B, *shape); their mean estimates the posterior mean.
 
-        Sample k of image b depends on b's seed and k only, so ``sample(y, 1, s)[0]`` is ``sampler(y, seed=s)``.
+        Sample k of image b depends on b's seed and k only, so ``sample(y, 1, s)[0]`` is ``sampler(y, seed=s)`` with the
+        estimate "sample". Runs that begin at the mean (``start_noise`` 0, as most faithful ones do) are all the same.
 
         Args:
             together: how many of the n are run as one batch; more is faster on a large GPU and takes more memory.
@@ -398,12 +420,14 @@ class Sampler:
 
     def _run_levels(
         self,
-        levels: list[float],
+        levels: list[float] | None,
         y: Tensor,
         operator: Operator,
         given: Given,
     ) -> Tensor:
-        """A run for each level of noise, of the images that have it."""
+        """A run for each level of noise, of the images that have it; one run at the sampler's own level for None."""
+        if levels is None:
+            return self._run(self._program, y, operator, given)
         places: dict[float, list[int]] = {}
         for place, level in enumerate(levels):
             places.setdefault(level, []).append(place)

@@ -214,8 +214,9 @@ def test_degrade_and_restore_an_image_of_odd_sides(tmp_path, photo, word, capsys
     half = 0.5 / 127.5 + 1e-5  # Rounding to 8 bits changes no more than this.
     assert (y[:channels] - operator.forward(padded[None])[0].clamp(-1, 1)).abs().max() < half
     chosen = operator if degradation.like is None else degradation.like(tuple(padded.shape), 3)
-    chosen = ccfast.Sampler(any_size(ccfast.load_prior("photo"), 8), chosen, steps=2)
-    sampler = ccfast.Sampler(chosen.denoiser, operator, chosen.solver, times=chosen.plan.times)
+    chosen = ccfast.Sampler(any_size(ccfast.load_prior("photo"), 8), chosen, steps=2, goal="faithful")
+    options = {"times": chosen.plan.times, "start_noise": chosen.start_noise}
+    sampler = ccfast.Sampler(chosen.denoiser, operator, chosen.solver, **options)
     expected = crop(as_the_command(sampler, y[None, :channels].contiguous(), seed=3), hw)
     if operator.kind == "mask":  # Observed pixels stay as they are.
         expected = torch.where(operator.singular_values.bool(), y, expected)
@@ -262,7 +263,9 @@ def test_restore_knows_of_the_noise(tmp_path):
     operator = parse_operator("inpaint:1", (3, 64, 64), seed=0)
     y = load_image(tmp_path / "y.png")[None]
     told, untold = (
-        as_the_command(ccfast.Sampler(ccfast.load_prior("photo"), operator, noise_std=std), y, seed=0).clamp(-1, 1)
+        as_the_command(
+            ccfast.Sampler(ccfast.load_prior("photo"), operator, noise_std=std, goal="faithful"), y, seed=0
+        ).clamp(-1, 1)
         for std in (0.2, 0.0)
     )
     restored = load_image(tmp_path / "told.png")
@@ -274,10 +277,34 @@ def test_samples_are_numbered_and_differ(tmp_path, photo):
     assert run("degrade", photo, "-o", tmp_path / "y.png", "--operator", "pool:4") == 0
     options = ("--operator", "pool:4", "--steps", 2)
     assert run("restore", tmp_path / "y.png", "-o", tmp_path / "x.png", "--samples", 2, *options) == 0
+    options = (*options, "--goal", "sharp")  # Where there are several samples, this is the default.
     assert run("restore", tmp_path / "y.png", "-o", tmp_path / "one.png", *options, "--seed", 1) == 0
     first, second = ((tmp_path / f"x-{k}.png").read_bytes() for k in (0, 1))
     assert first != second == (tmp_path / "one.png").read_bytes()
     assert not (tmp_path / "x.png").exists()
+
+
+def test_a_goal_is_faithful_or_sharp(tmp_path, photo, capsys):
+    """A faithful result does not depend on the seed here, as a sharp one does; a mean is one of sharp samples."""
+    assert run("degrade", photo, "-o", tmp_path / "y.png", "--operator", "pool:2") == 0
+
+    def restored(*options):
+        asked = ("--operator", "pool:2", "--steps", 1, "--force", *options)
+        assert run("restore", tmp_path / "y.png", "-o", tmp_path / "x.png", *asked) == 0
+        return load_image(tmp_path / "x.png")
+
+    faithful, again, sharp, other, mean = (
+        restored(*options.split())
+        for options in ("--seed 0", "--seed 1", "--goal sharp", "--goal sharp --seed 1", "--mean 2")
+    )
+    assert torch.equal(faithful, again)
+    assert not torch.equal(sharp, other)
+    inside = (sharp.abs() < 1) & (other.abs() < 1)  # What is written is clamped.
+    assert (mean - (sharp + other) / 2)[inside].abs().max() < 1.5 / 127.5
+    capsys.readouterr()
+    wrong = ("--operator", "pool:2", "--goal", "nice")
+    assert run("restore", tmp_path / "y.png", "-o", tmp_path / "z.png", *wrong) == 2
+    assert "nice" in capsys.readouterr().err
 
 
 def test_many_files_fail_one_by_one(tmp_path, photo, capsys):

@@ -57,11 +57,13 @@ def test_it_is_at_least_as_good_as_the_default(objective, noise_std):
     measure = tuner.OBJECTIVES[objective] if isinstance(objective, str) else objective
     y = POOLING.forward(images)
     y += noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
-    for solver, start, end, score in (
-        (found.solver, found.start, found.end, found.score),
-        (*[None] * 3, found.default),
+    goal = objective if isinstance(objective, str) else "sharp"
+    for solver, start, end, start_noise, score in (
+        (found.solver, found.start, found.end, found.start_noise, found.score),
+        (*[None] * 4, found.default),
     ):
-        sampler = Sampler(denoiser, POOLING, solver, 3, start, end, noise_std=noise_std)
+        options = {"noise_std": noise_std, "start_noise": start_noise, "goal": goal}
+        sampler = Sampler(denoiser, POOLING, solver, 3, start, end, **options)
         assert measure(sampler(y, seed=0), images) == pytest.approx(score, abs=1e-4)
 
 
@@ -98,8 +100,10 @@ def test_what_is_saved_is_looked_up(tmp_path):
         found = ccfast.tune(denoiser, operator, pictures(), steps=3, seconds=LONG, save=path)
         assert found.score > found.default
     assert presets.load(path) == 1
-    default = Sampler(denoiser, operator, steps=3)
-    assert (default.solver, default.plan.times[0], default.plan.times[-1]) == found[:3]
+    for goal in presets.GOALS:  # The goal "sharp" has no entry of its own.
+        default = Sampler(denoiser, operator, steps=3, goal=goal)
+        assert (default.solver, default.plan.times[0], default.plan.times[-1]) == found[:3]
+        assert default.start_noise == found.start_noise
     assert Sampler(Denoiser(smoothing, VP()), operator, steps=3).solver == presets.GENERAL
     again = ccfast.tune(denoiser, operator, pictures(), steps=3, seconds=0.01)
     assert again.default == pytest.approx(found.score)

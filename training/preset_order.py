@@ -34,7 +34,7 @@ from tqdm import tqdm
 import ccfast
 from ccfast.app.degradations import parse_operator
 from ccfast.operators import Operator
-from ccfast.presets import ENTRIES_FILE, LIMITED, conjugate, distance, strength
+from ccfast.presets import ENTRIES_FILE, LIMITED, conjugate, described, distance, strength, write_entries
 from ccfast.tuning.search import GRIDS, NAMES, REFRESHED, Task, fidelity, score
 
 from .crops import SIZE, training_crops
@@ -128,9 +128,7 @@ def order(prior: str, photos: Path, out: Path, count: int, tasks: list[str], noi
             best, value, own = choose(task, list(candidates(entries, key, chosen, operator)), steps, floor)
             chosen = {
                 **key,
-                "operator": type(operator).__name__,
-                "kind": operator.kind,
-                "strength": round(strength(operator), 3),
+                **described(operator),
                 **{name: best[name] for name in ("w", "mode", "start", "end")},
                 "score": round(value, 3),
             }
@@ -138,7 +136,7 @@ def order(prior: str, photos: Path, out: Path, count: int, tasks: list[str], noi
             entries = [e for e in entries if any(e[name] != key[name] for name in ORDER)]
             entries = sorted([*entries, chosen], key=lambda e: [e[name] for name in ORDER])
             tqdm.write(f"{json.dumps(chosen)} {own:.2f} dB")
-        out.write_text(json.dumps({"entries": entries}, indent=1) + "\n")
+        write_entries(out, entries)
 
 
 def main() -> None:

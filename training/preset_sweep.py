@@ -23,7 +23,7 @@ from tqdm import tqdm
 import ccfast
 from ccfast.app.degradations import parse_operator
 from ccfast.operators import Operator
-from ccfast.presets import ENTRIES_FILE, distance, strength
+from ccfast.presets import ENTRIES_FILE, described, distance, strength, write_entries
 from ccfast.tuning.search import GRIDS, NAMES, REFRESHED, Candidate, Grid, Task, search
 
 from .crops import SIZE, training_crops
@@ -92,9 +92,7 @@ def find(
         candidate, end, value = search(task, grid, begin, rounds, bar.update, known)
     return {
         **key,
-        "operator": type(operator).__name__,
-        "kind": operator.kind,
-        "strength": round(strength(operator), 3),
+        **described(operator),
         "w": grid.weights[candidate.w],
         "mode": NAMES[candidate.mode],
         "start": grid.starts[candidate.start],
@@ -119,7 +117,7 @@ def sweep(
         others = [e for e in entries if e not in found]
         entry = find(key, others, denoiser, truth, GRIDS[prior], [place(old) for old in found])
         entries = sorted([*others, entry], key=lambda e: [e[name] for name in ORDER])
-        out.write_text(json.dumps({"entries": entries}, indent=1) + "\n")
+        write_entries(out, entries)
         tqdm.write(json.dumps(entry))
 
 

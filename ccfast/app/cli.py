@@ -240,7 +240,8 @@ def _restore(
         typer.Option(
             "--goal",
             rich_help_panel=_HOW,
-            help="faithful: near to the truth on average; sharp: one sample, with as much detail as a photograph has.",
+            help="faithful: near to the truth on average; sharp: one sample, with as much detail as a photograph has. "
+            "Samples and means are of sharp ones, since faithful results differ little or not at all.",
         ),
     ] = Goal.faithful,
     solver: Annotated[

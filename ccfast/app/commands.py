@@ -52,6 +52,7 @@ def restore(
     """Restore files; returns the exit code."""
     degradation = _degradation(operator, common)
     naming = Naming.of(output, suffix, samples=samples)
+    goal = goal if samples == mean == 1 else "sharp"  # Faithful results would all be the same.
     settings = _settings(
         common, mean=mean, limit=limit, sampler=SamplerOptions(steps, goal, parse_solver(solver), hard_consistency)
     )

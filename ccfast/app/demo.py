@@ -76,7 +76,7 @@ def error_map(restored: Tensor, truth: Tensor) -> Tensor:
 def restore_tasks(
     denoiser: Denoiser, *, steps: int, seed: int, size: int, device: torch.device | str = "cpu"
 ) -> Iterator[Result]:
-    """Degrade and restore the photograph of each task, one after the other.
+    """Degrade and restore the photograph of each task, one after the other, with the goal "faithful".
 
     ``seconds`` of a result is the wall time of one call of the sampler. Scores are taken of images clamped to [-1, 1].
     The network of ``denoiser`` must be on ``device`` already.
@@ -91,7 +91,7 @@ def restore_tasks(
         truth = heldout.square(name, size)
         operator = parse_operator(word, tuple(truth.shape), seed)
         measurement = operator.forward(truth[None])
-        sampler = Sampler(denoiser, operator, steps=steps)
+        sampler = Sampler(denoiser, operator, steps=steps, goal="faithful")
         started = time.perf_counter()
         restored = sampler(measurement.to(device), seed=seed).cpu()
         seconds = time.perf_counter() - started

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,15 +130,13 @@ class BySampler(Recipe):
     def _made(self, operator: Operator) -> Sampler:
         options, steps = self.options, self.steps
         common: dict[str, Any] = {"noise_std": self._noise_std, "hard_consistency": options.hard_consistency}
-        if options.solver is None and "goal" in inspect.signature(Sampler).parameters:
-            common["goal"] = options.goal
+        common["goal"] = options.goal
         like = self._like(operator)
         if like is None:
             return Sampler(self.denoiser, operator, options.solver, steps, **common)
         if self._chosen is None or self._mask is None:
             self._chosen = Sampler(self.denoiser, like, options.solver, steps, **common)
         common = {**common, "start_noise": self._chosen.start_noise}
-        common.pop("goal", None)
         return Sampler(self.denoiser, operator, self._chosen.solver, times=self._chosen.plan.times, **common)
 
     def _like(self, operator: Operator) -> Operator | None:

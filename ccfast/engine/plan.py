@@ -207,7 +207,7 @@ class Plan:
             why = " with noise in the measurement" * bool(self.noise_std)
             raise ValueError(
                 f"start_noise: must be 1 where steps draw fresh noise, as step {drawing[0]} of {self.solver} does{why}"
-                f": a run that begins with less has less than they assume, and is no mean either; got {self.start_noise}"
+                f": a run that begins with less has less than they assume and is no mean; got {self.start_noise}"
             )
 
     def _check_register(self, k: int, register: str, age: int, own: set[str]) -> None:

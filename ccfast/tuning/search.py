@@ -1,4 +1,4 @@
-"""The search for the parameters of one preset, which walks over a grid of (mode, w, start) from a good guess.
+"""The search for the parameters of one preset, which walks over a grid of (mode, w, start, start_noise) from a guess.
 
 Of its objectives, ``fidelity`` is the PSNR, and ``score`` weighs fidelity against perception: PSNR alone picks the
 smallest start, which is H+ y lightly denoised. Gradients measure edges and the Laplacian texture, of which a posterior
@@ -29,34 +29,49 @@ from ..times import uniform
 __all__ = ["GRIDS", "NAMES", "REFRESHED", "Candidate", "Grid", "Task", "fidelity", "grid_of", "score", "search"]
 
 NAMES = tuple(MODES)
+DRAWING = tuple(mode for mode, options in MODES.items() if "refresh" in options)
+"""The modes whose steps draw noise."""
+PLAIN = NAMES.index("none")
+"""The place in ``NAMES`` of the mode that is tried from the mean of every start."""
 REFRESHED = NAMES.index("auto_refresh")
 """The place in ``NAMES`` of the mode that is tried from every start with the weight of a Gaussian prior."""
 
 
 class Candidate(NamedTuple):
-    """A point of the grid: the place of its mode in ``NAMES``, and those of its weight and start in a ``Grid``."""
+    """A point of the grid.
+
+    Attributes:
+        mode: The place of its mode in ``NAMES``.
+        w, start, noise: The places of its weight, start and initial noise in a ``Grid``.
+    """
 
     mode: int
     w: int
     start: int
+    noise: int = 0
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The weights, starts, ends and modes that are tried for a prior.
+    """The weights, starts, ends, modes and fractions of the initial noise that are tried for a prior.
 
-    The starts of two grids at one place have about the same ratio of noise to signal.
+    The starts of two grids at one place have about the same ratio of noise to signal. The first of ``noises`` is 1, and
+    the only one for modes that draw noise.
     """
 
     weights: tuple[float | str, ...]
     starts: tuple[float, ...]
     ends: tuple[float, ...]
     modes: tuple[str, ...] = NAMES
+    noises: tuple[float, ...] = (1.0,)
 
     def valid(self, candidate: Candidate, schedule: Schedule, steps: int) -> bool:
         """Whether a candidate is inside the grid and, in the mode "rayleigh", below the limit of stability."""
-        mode, w, start = candidate
-        if NAMES[mode] not in self.modes or not (0 <= w < len(self.weights) and 0 <= start < len(self.starts)):
+        mode, w, start, noise = candidate
+        places = (w, self.weights), (start, self.starts), (noise, self.noises)
+        if NAMES[mode] not in self.modes or not all(0 <= place < len(values) for place, values in places):
+            return False
+        if noise and NAMES[mode] in DRAWING:
             return False
         if NAMES[mode] != "rayleigh":
             return True
@@ -86,6 +101,8 @@ GRIDS = {
 }
 
 
+NOISES = (1.0, 0.5, 0.0)
+"""The fractions of the initial noise that ``ccfast.tune`` tries."""
 STARTS = GRIDS["photo"].starts
 """The starts of VP, whose ratios of noise to signal are those of the starts on every schedule."""
 
@@ -98,6 +115,7 @@ def grid_of(schedule: Schedule) -> Grid:
     bounded = schedule.unit_variance or schedule.frozen == "velocity"  # The limit of stability is known there.
     return Grid(
         weights=("bayes", 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
+        noises=NOISES,
         starts=tuple(float(t) for t in schedule.time(levels[levels > 0])),
         ends=tuple(dict.fromkeys([float(schedule.default_end), *clean])),
         modes=tuple(mode for mode in NAMES if bounded or mode not in NOISELESS),
@@ -121,16 +139,24 @@ class Task:
     noise_std: float
     objective: Callable[[Tensor, Tensor], float] | None = None
 
-    def score(self, solver: Conjugate, start: float, end: float, every: int = 1) -> float:
+    def score(self, solver: Conjugate, start: float, end: float, start_noise: float = 1.0, every: int = 1) -> float:
         """The objective of a solver on every ``every``-th image, ``score`` where the task has none."""
-        return (self.objective or score)(self.restored(solver, start, end, every), self.truth[::every])
+        return (self.objective or score)(self.restored(solver, start, end, start_noise, every), self.truth[::every])
 
-    def restored(self, solver: Conjugate, start: float, end: float, every: int = 1) -> Tensor:
+    def restored(self, solver: Conjugate, start: float, end: float, start_noise: float = 1.0, every: int = 1) -> Tensor:
         """Every ``every``-th image, restored from its measurement."""
         y = self.operator.forward(self.truth)
         y = y + self.noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
         sampler = Sampler(
-            self.denoiser, self.operator, solver, self.steps, start, end, noise_std=self.noise_std, check_finite=False
+            self.denoiser,
+            self.operator,
+            solver,
+            self.steps,
+            start,
+            end,
+            noise_std=self.noise_std,
+            check_finite=False,
+            start_noise=start_noise,
         )
         return sampler(y[::every], seed=0)
 
@@ -159,19 +185,21 @@ def search(
     rounds: int,
     report: Callable[[int], object],
     known: Sequence[Candidate] = (),
+    others: Sequence[Candidate] = (),
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Candidate, float, float]:
     """The best candidate, its end and its score.
 
-    1. Candidates are scored on every third image. With a guess these are the guess, its neighbours in the grid, the
-       other modes, all modes with the first weight, and the mode ``REFRESHED`` with that weight from every start.
-       Without a guess they are a coarse grid.
+    1. Candidates are scored on every third image. With a guess these are what is known and the neighbours of the best
+       of it, then the guess, its neighbours in the grid, the other modes, all modes with the first weight, and the mode
+       ``REFRESHED`` with that weight from every start. Without a guess they are a coarse grid.
     2. The neighbours of the best two so far are scored, ``rounds`` times.
     3. The best two (three after a coarse grid) are compared on all images, with every end.
 
     Args:
         report: is called with the number of runs that were done since the last call.
-        known: candidates that an earlier search found, which are tried as well.
+        known: candidates that an earlier search found, or that are likely to be good, which are tried first.
+        others: further candidates, which are tried where there is a guess.
         stop: is asked before every run but the first of a stage, and ends the search when it answers True.
     """
     schedule, seen = task.denoiser.schedule, dict[Candidate, float]()
@@ -180,7 +208,7 @@ def search(
 
     def run(candidate: Candidate, end: float, every: int) -> float:
         solver = conjugate(grid.weights[candidate.w], NAMES[candidate.mode])
-        value = task.score(solver, grid.starts[candidate.start], end, every)
+        value = task.score(solver, grid.starts[candidate.start], end, grid.noises[candidate.noise], every)
         report(1)
         return value
 
@@ -198,7 +226,9 @@ def search(
         modes = [guess, *other_modes(guess, grid, schedule, task.steps)]
         # The first weight, that of a Gaussian prior, is worth a try wherever the guess is.
         gaussian = [c._replace(w=0) for c in modes] + [Candidate(REFRESHED, 0, k) for k in range(len(grid.starts))]
-        best = visit([*known, *modes, *around(guess), *gaussian])
+        for centre in visit(known)[:1]:
+            visit(around(centre))
+        best = visit([*modes, *others, *around(guess), *gaussian])
     for _ in range(rounds):
         best = visit(near for centre in best[:2] for near in around(centre))
     finalists = best[: 3 if guess is None else 2]
@@ -212,12 +242,14 @@ def search(
 
 
 def around(centre: Candidate) -> list[Candidate]:
-    """The candidates one place away from another in the weight or in the start."""
+    """The candidates one place away from another in the weight, the start or the initial noise."""
     return [
         centre._replace(w=centre.w + 1),
         centre._replace(w=centre.w - 1),
         centre._replace(start=centre.start + 1),
         centre._replace(start=centre.start - 1),
+        centre._replace(noise=centre.noise + 1),
+        centre._replace(noise=centre.noise - 1),
     ]
 
 
