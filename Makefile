@@ -34,8 +34,9 @@ docs: .venv/installed ccfast/kernels  ## build the documentation site into site/
 	$(BIN)/pip install --quiet --editable ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-gpu-check:  ## build, test, sanitize and time on a machine with an NVIDIA GPU, with the torch that is installed
-	$(PYTHON) setup.py --quiet build_ext --inplace
+gpu-check:  ## build, test and time on a machine with an NVIDIA GPU, with the torch there; then GPU="--part second"
+	CCFAST_CUDA_ARCH=$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .) \
+	  $(PYTHON) setup.py --quiet build_ext --inplace
 	$(PYTHON) -m bench.gpu $(GPU)
 
 lint: .venv/installed ccfast/kernels  ## check with ruff, pyright and clang-format

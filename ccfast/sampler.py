@@ -106,7 +106,8 @@ class Sampler:
         graph: CUDA graphs of whole runs. "auto": captured at the second call of a kind, or by ``warmup``, and used
             where that saves time; True: at the first, or an error that says why not; False: never. On the CPU there
             are none. ``stats()`` tells what became of each call, ``ccfast.engine.graphs.store`` what a graph serves.
-            Settings of torch that change results (tf32 and the like) are those at capture.
+            TF32 is as torch has it at the call. Other settings that change results (cudnn.benchmark) are those at
+            capture.
         hard_consistency: end with x + H+ (y - H x), so that H x = y to rounding.
         clip: clip every x0hat of the loop: None, to (low, high), or "dynamic", which divides what lies beyond the 0.995
             quantile of |x0hat|, at least 1, by that quantile (arXiv 2205.11487); a ``DynamicThreshold`` of

@@ -292,6 +292,17 @@ def test_what_asks_for_another_graph():
     assert store.captured == next(captured) - 1
 
 
+@pytest.mark.parametrize("backend", [torch.backends.cuda.matmul, torch.backends.cudnn.conv], ids=["matmul", "conv"])
+def test_a_graph_is_of_one_precision(backend, monkeypatch):
+    sampler = make(AveragePooling(SHAPE, 4), mode=True)
+    captured = []
+    for precision in ("ieee", "tf32", "ieee"):
+        monkeypatch.setattr(backend, "fp32_precision", precision)
+        sampler(measured(sampler.operator), seed=0)
+        captured.append(sampler._graphs.store.captured)
+    assert captured == [1, 2, 2]
+
+
 def test_cast_weights_are_cast_again():
     operator, network = AveragePooling(SHAPE, 4), Network()
     sampler = make(operator, mode=True, network=network, autocast=torch.bfloat16)

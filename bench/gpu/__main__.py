@@ -1,8 +1,11 @@
-"""``make gpu-check``: tests, sanitizers and timings on the CUDA device of this machine, in one report.
+"""``make gpu-check``: tests and timings on the CUDA device of this machine, in one report.
 
-The native code must have been built with nvcc, which ``make gpu-check`` does first. The report is written into
-bench/results/<device>.json and .md. The exit code is 1 where a test failed, a sanitizer found something, or a contender
-computed a wrong result.
+The native code must have been built with nvcc, which ``make gpu-check`` does first. The first call (``--part first``)
+runs the tests of the GPU and of the CUDA kernels, times the kernels, then whole runs that are not compiled, then
+compiled ones, and rivals of the kernels at last. The second one (``--part second``) runs the tests of the Triton
+kernels and the sanitizers. The report is written after every record into <device>.json and .md, so that what a time-out
+cuts off is all that is lost; a part leaves what the other one has written. Nothing is fetched from anywhere. The exit
+code is 1 where a test failed, a sanitizer found something, or a contender computed a wrong result.
 """
 
 from __future__ import annotations
@@ -11,8 +14,6 @@ import argparse
 import datetime
 import json
 import re
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,26 +22,28 @@ from typing import Any
 
 import torch
 
+from bench.gpu import checks
 from bench.gpu.gpu_targets import judge, page
-from bench.gpu.kernel_bandwidth import copy_bandwidth, kernel_records
+from bench.gpu.kernel_bandwidth import copy_bandwidth, kernel_records, rival_records
 from bench.gpu.runs import run_records
+from bench.gpu.surroundings import precision, state
 from bench.runner import RESULTS, ROOT
 from ccfast.app.benchmark import environment
+from ccfast.app.benchmark.prepared_cases import GateError
 
 __all__ = ["main"]
 
 MINUTES = 8.5
-"""The minutes for all of it. The contenders that compile longest come last, and are left out when time is over."""
+"""The minutes of one part. The contenders that compile longest come last, and are left out when time is over."""
 
-SECONDS = 150
-"""The seconds for all tests, and for each sanitizer; a command that takes longer is ended and counts as failed."""
-
-SANITIZED = "tests/test_gpu.py::test_kernels_for_the_sanitizer"
+TESTS = 0.4
+"""The part of the time that the tests of the first part may take."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it (default: %(default)s)")
+    parser.add_argument("--part", choices=("first", "second"), default="first", help="what to run (default: first)")
     parser.add_argument(
         "--dry-run", action="store_true", help="tiny sizes on the CPU, without tests: the plumbing alone"
     )
@@ -51,76 +54,96 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.dry_run and not torch.cuda.is_available():
         print(f"gpu-check: needs a CUDA device, got torch {torch.__version__} without one", file=sys.stderr)
         return 1
-    deadline = time.monotonic() + 60 * arguments.minutes
-    device = torch.device("cpu" if arguments.dry_run else "cuda:0")
-    checks: dict[str, str] = {}
-    if not (arguments.dry_run or arguments.no_tests):
-        checks = {"tests": run_tests(), **sanitize()}
-        print(json.dumps(checks, indent=1), flush=True)
-    result = measure(device, deadline, not arguments.dry_run, not arguments.no_compile, checks)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"{slug(result['machine']['device'])}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    path.with_suffix(".md").write_text(page(result))
-    print("\n".join(map(str, judge(result))))
-    print(f"written: {path.name} and {path.with_suffix('.md').name}")
-    wrong = [r for r in result["runs"] if r.get("why", "").startswith("GateError")]
-    return int(bool(wrong) or any(text.startswith("FAILED") for text in checks.values()))
+    begun, seconds = time.monotonic(), 60 * arguments.minutes
+    deadline, report = begun + seconds, Report(arguments.out, arguments.dry_run)
+    if arguments.part == "second":
+        found = [*checks.triton_tests(report.logs, deadline)] if arguments.dry_run is False else []
+        for name, outcome in found:
+            report.check(name, outcome)
+        for name, outcome in checks.sanitize(report.logs, deadline):
+            report.check(name, outcome)
+    else:
+        if not (arguments.dry_run or arguments.no_tests):
+            for name, outcome in checks.first_tests(report.logs, begun + TESTS * seconds):
+                report.check(name, outcome)
+        measure(report, deadline, not arguments.dry_run, not arguments.no_compile)
+    report.result["after"] = state()
+    report.write()
+    print("\n".join(map(str, judge(report.result))))
+    print(f"written: {report.path.name} and {report.path.with_suffix('.md').name}")
+    return int(report.failed)
 
 
-def run_tests() -> str:
-    """Run the tests marked gpu, and return their last line."""
-    return _command([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"])
+class Report:
+    """The result of a device, which is written after every record.
+
+    Attributes:
+        result: All that is known. Both parts write to the same file.
+        path: The file.
+        logs: The folder of the outputs of tests and sanitizers.
+        failed: Whether a check failed or a result was wrong.
+    """
+
+    def __init__(self, out: Path, dry: bool) -> None:
+        self.device = torch.device("cpu" if dry else "cuda:0")
+        name = "dry run" if dry else torch.cuda.get_device_name(self.device)
+        self.path, self.logs = out / f"{slug(name)}.json", out / "logs"
+        before = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.result: dict[str, Any] = {
+            "machine": {**environment.machine(), "device": name, "cuda": torch.version.cuda},
+            "commit": environment.commit(ROOT),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "tf32": precision(),
+            "before": state(),
+            "after": {},
+            "checks": before.get("checks", {}),
+            "copy_bandwidth": before.get("copy_bandwidth", 0.0),
+            **{name: before.get(name, []) for name in LISTS},
+        }
+        self.failed = False
+
+    def check(self, name: str, outcome: str) -> None:
+        """Add the outcome of a test."""
+        self.result["checks"][name] = outcome
+        self.failed |= outcome.startswith("FAILED")
+        print(f"{name}: {outcome}", flush=True)
+        self.write()
+
+    def add(self, name: str, record: dict[str, Any]) -> None:
+        """Add a record to a list."""
+        self.result[name].append(record)
+        self.failed |= record.get("why", "").startswith(GateError.__name__)
+        print(name, json.dumps(record), flush=True)
+        self.write()
+
+    def write(self) -> None:
+        """Write the files in place of those before."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for path, text in (
+            (self.path, json.dumps(self.result, indent=1) + "\n"),
+            (self.path.with_suffix(".md"), page(self.result)),
+        ):
+            new = path.with_name(path.name + ".new")
+            new.write_text(text)
+            new.replace(path)  # Whoever is ended between two writes leaves a whole file.
 
 
-def sanitize() -> dict[str, str]:
-    """Run memcheck and racecheck over the kernels at small sizes, if compute-sanitizer is installed."""
-    tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-    if tool is None:
-        return {name: "not run: compute-sanitizer is not installed" for name in ("memcheck", "racecheck")}
-    test = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", SANITIZED]
-    return {
-        name: _command([tool, "--tool", name, "--error-exitcode", "9", *test]) for name in ("memcheck", "racecheck")
-    }
+LISTS = ("kernels", "runs", "rivals")
 
 
-def _command(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"FAILED: not finished in {SECONDS} s"
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    if done.returncode:
-        print("\n".join(lines[-60:]), file=sys.stderr)
-        return f"FAILED with {done.returncode}: {lines[-1] if lines else ''}"
-    return lines[-1] if lines else "passed"
-
-
-def measure(
-    device: torch.device, deadline: float, full: bool, compiled: bool, checks: dict[str, str]
-) -> dict[str, Any]:
-    """All figures of a device, as the result that is written."""
-    started = datetime.datetime.now(datetime.UTC)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "dry run"
-    bandwidth = copy_bandwidth(device, 1 << 28 if full else 1 << 12)
-    kernels, runs = [], []
+def measure(report: Report, deadline: float, full: bool, compiled: bool) -> None:
+    """All figures of a device."""
+    device = report.device
+    report.result |= {name: [] for name in LISTS}
+    bandwidth = report.result["copy_bandwidth"] = copy_bandwidth(device, 1 << 28 if full else 1 << 12)
     with torch.no_grad():
-        for record in kernel_records(device, bandwidth, full):
-            kernels.append(record)
-            print(f"{record['op']} {record['kind']} {record['shape']} {record['of_copy']:.0%}", flush=True)
-        for record in run_records(device, deadline, full, compiled):
-            runs.append(record)
-            told = record.get("why") or f"{record['seconds'] * 1e3:.2f} ms"
-            print(f"{record['network']} {record['batch']} {record['contender']}: {told}", flush=True)
-    return {
-        "machine": {**environment.machine(), "device": name, "cuda": torch.version.cuda},
-        "commit": environment.commit(ROOT),
-        "date": started.isoformat(timespec="seconds"),
-        "checks": checks,
-        "copy_bandwidth": bandwidth,
-        "kernels": kernels,
-        "runs": runs,
-    }
+        for name, records in (
+            ("kernels", kernel_records(device, bandwidth, full)),
+            ("runs", run_records(device, deadline, full, compiled)),
+            ("rivals", rival_records(device, deadline, full, compiled)),
+        ):
+            for record in records:
+                report.add(name, record)
 
 
 def slug(name: str) -> str:

@@ -11,7 +11,7 @@ from ccfast.app.benchmark.text_report import duration
 
 __all__ = ["judge", "page"]
 
-OF_COPY, FOURIER, OUTSIDE, COMPILED, PUBLISHED = 0.85, 0.5, 0.01, 1.5, 5.0
+OF_COPY, FOURIER, OUTSIDE, COMPILED, PUBLISHED = 0.9, 1 / 1.5, 0.01, 1.5, 5.0
 
 
 def judge(result: dict[str, Any]) -> list[Target]:
@@ -31,11 +31,10 @@ def _kernels(records: list[dict[str, Any]]) -> Iterator[Target]:
 def _runs(records: list[dict[str, Any]]) -> Iterator[Target]:
     took = {(r["network"], r["batch"], r["contender"]): r["seconds"] for r in records if "seconds" in r}
     for batch in sorted({r["batch"] for r in records}):
-        outside = took.get(("stand-in", batch, "ccfast + graph"))
-        adm = [t for (n, b, c), t in took.items() if (n, b) == ("adm", batch) and "ccfast" in c and "graph" in c]
-        if outside is not None and adm:
-            share = outside / min(adm)
-            what = f"outside the network, five steps, ADM-sized, batch {batch}"
+        outside, adm = (took.get((name, batch, "ccfast as called")) for name in ("stand-in", "adm"))
+        if outside is not None and adm is not None:
+            share = outside / adm
+            what = f"outside the network, a whole call, ADM-sized, batch {batch}"
             yield Target(what, f"{share:.2%}", f"at most {OUTSIDE:.0%}", share <= OUTSIDE)
         ours = [t for (n, b, c), t in took.items() if (n, b) == ("photo", batch) and "ccfast" in c and "graph" in c]
         for rival, bound in (("compiled step", COMPILED), ("published", PUBLISHED)):
@@ -55,11 +54,19 @@ def page(result: dict[str, Any]) -> str:
         f"torch {machine['torch']}, commit {result['commit']}, {result['date'][:10]}; copy bandwidth "
         f"{result['copy_bandwidth'] / 1e9:.0f} GB/s. {result['checks']}",
         "",
+        f"Gates were run without TF32, timings with {result['tf32']}. Before: {result['before']}; after: "
+        f"{result['after']}.",
+        "",
         *_table(
-            ("op", "kind", "shape", "dtype", "backend", "time", "GB/s", "of copy"), map(_kernel, result["kernels"])
+            ("op", "kind", "shape", "dtype", "backend", "cold", "spread", "hot", "GB/s", "of copy"),
+            map(_kernel, result["kernels"]),
         ),
         "",
-        *_table(("network", "batch", "contender", "run", "first call", "peak GiB"), map(_run, result["runs"])),
+        *_table(
+            ("network", "batch", "contender", "run", "spread", "first call", "peak GiB"), map(_run, result["runs"])
+        ),
+        "",
+        *_table(("op", "kind", "shape", "dtype", "rival", "cold", "over ours"), _rivals(result)),
         "",
         *(f"- {target}" for target in judge(result)),
     ]
@@ -80,6 +87,8 @@ def _kernel(r: dict[str, Any]) -> tuple[Any, ...]:
         r["dtype"],
         r["backend"],
         duration(r["seconds"]),
+        f"{r['spread']:.0%}",
+        duration(r["hot_seconds"]),
         f"{speed:.0f}",
         f"{r['of_copy']:.0%}",
     )
@@ -88,6 +97,17 @@ def _kernel(r: dict[str, Any]) -> tuple[Any, ...]:
 def _run(r: dict[str, Any]) -> tuple[Any, ...]:
     where = r["network"], r["batch"], r["contender"]
     if "why" in r:
-        return *where, f"left out: {r['why']}", "", ""
+        return *where, f"left out: {r['why']}", "", "", ""
     peak = f"{r['peak_bytes'] / 2**30:.1f}" if "peak_bytes" in r else ""
-    return *where, duration(r["seconds"]), duration(r["first_call"]), peak
+    return *where, duration(r["seconds"]), f"{r['spread']:.0%}", duration(r["first_call"]), peak
+
+
+def _rivals(result: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    ours = {(r["op"], r["kind"], *r["shape"], r["dtype"]): r["seconds"] for r in result["kernels"]}
+    for r in result["rivals"]:
+        where = r["op"], r["kind"], "x".join(map(str, r["shape"])), r["dtype"], r["rival"]
+        own = ours.get((r["op"], r["kind"], *r["shape"], r["dtype"]))
+        if "why" in r:
+            yield *where, f"left out: {r['why']}", ""
+        else:
+            yield *where, duration(r["seconds"]), "" if own is None else f"{r['seconds'] / own:.2f}x"

@@ -55,6 +55,7 @@ def graph_key(program: Program, operator: Operator, request: Request) -> tuple[H
         (tuple(y.shape), y.dtype, y.device),
         (len(request.states), request.batch, request.hard_consistency),
         shape_of(request.condition),
+        (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
     )
 
 
