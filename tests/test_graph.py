@@ -293,13 +293,15 @@ def test_what_asks_for_another_graph():
 
 
 @pytest.mark.parametrize("backend", [torch.backends.cuda.matmul, torch.backends.cudnn.conv], ids=["matmul", "conv"])
-def test_a_graph_is_of_one_precision(backend, monkeypatch):
-    sampler = make(AveragePooling(SHAPE, 4), mode=True)
-    captured = []
-    for precision in ("ieee", "tf32", "ieee"):
-        monkeypatch.setattr(backend, "fp32_precision", precision)
-        sampler(measured(sampler.operator), seed=0)
-        captured.append(sampler._graphs.store.captured)
+def test_a_graph_is_of_one_precision(backend):
+    sampler, before, captured = make(AveragePooling(SHAPE, 4), mode=True), backend.fp32_precision, []
+    try:
+        for precision in ("ieee", "tf32", "ieee"):
+            backend.fp32_precision = precision
+            sampler(measured(sampler.operator), seed=0)
+            captured.append(graph_stats(sampler)["device"]["captured"])
+    finally:
+        backend.fp32_precision = before
     assert captured == [1, 2, 2]
 
 

@@ -37,10 +37,10 @@ def captured(run: Run, device: torch.device) -> Run:
 
 def seconds(run: Run, device: torch.device, rounds: int = 7) -> Timing:
     """The seconds of a run on the clock of the device, which includes the host where the device waits for it."""
-    run()
     if device.type != "cuda":
         return _timing([_wall(run) for _ in range(rounds)])
     took = []
+    run()
     for _ in range(rounds):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
@@ -60,7 +60,8 @@ def called(run: Run, device: torch.device, rounds: int = 7) -> Timing:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    whole()
+    if device.type == "cuda":
+        whole()
     return _timing([_wall(whole) for _ in range(rounds)])
 
 

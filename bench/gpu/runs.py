@@ -161,7 +161,7 @@ def _network(name: str, full: bool, device: torch.device) -> tuple[Callable[...,
 
 
 def _tiny() -> ADM:
-    return ADM(Config(32, (1, 2), 1, (2,), head_channels=32, learned_variance=False))
+    return ADM(Config(32, (1,), 1, (1,), head_channels=32, learned_variance=False))
 
 
 def _of_network(
