@@ -143,7 +143,7 @@ def test_where_it_is_stable(order, limit):
 
 @pytest.mark.parametrize("schedule", [Flow(), EDM()], ids=["flow", "edm"])
 def test_it_starts_at_pure_noise(schedule):
-    """A start without mean is a step of DDIM, whose eps later steps use; test_pure_noise.py says that this is the limit."""
+    """A start without mean is a step of DDIM, whose eps later steps use; test_pure_noise.py asks for the limit."""
     times = schedule.time(np.array([np.inf, 3.0, 1.0, 0.4])) if isinstance(schedule, Flow) else None
     denoiser = mixture().denoiser(schedule, "velocity" if isinstance(schedule, Flow) else "epsilon")
     options = {"times": times} if times is not None else {"steps": 4}

@@ -87,7 +87,7 @@ class Fourier:
         if modal is not None:
             sets, factors = modal.sets, [self.spectra.factors(f) for f in modal.factors]
             more = None if modal.coordinates is None else self._packed(modal.coordinates)
-        count = 1 if modal is None else modal.count
+        count = 1 if modal is None else modal.sums
         if self.own:
             chunk = max(1, scratch_bytes(out.device) // (8 * math.prod(self.sides) * count))
             scratch = self._buffer(min(pairs, chunk, 65535) * count, out)

@@ -23,13 +23,13 @@ class Modal(NamedTuple):
         sets: The sum that each of the last terms of the row is part of; they have no numbers in the table.
         factors: The factors f_j of the last sums. The first sum has none where it is that of the projected terms.
         coordinates: The coordinates that are added to those of the first sum, or None.
-        count: The number of sums.
+        sums: The number of sums.
     """
 
     sets: Sequence[int]
     factors: Sequence[Tensor]
     coordinates: Tensor | None
-    count: int
+    sums: int
 
 
 def modal_of(row: Row) -> Modal:
@@ -41,7 +41,8 @@ def modal_of(row: Row) -> Modal:
 
 def modal_scales(row: Row) -> Scales | None:
     """The tensors among all coefficients of a row that are not over the modes."""
-    tensors, places = (list(column) for column in scales_of(row) or ((), ()))
+    found = scales_of(row)
+    tensors, places = (list(found[0]), list(found[1])) if found else ([], [])
     for j, (_, scale) in enumerate(row.modes):
         if scale is not None:
             tensors.append(scale)

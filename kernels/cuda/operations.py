@@ -70,7 +70,7 @@ def bind(operator: Operator) -> Ops:
 
     def over_modes(row: Row, out: Tensor, after: Tensor | None, terms: Sequence[Tensor], table: Tensor) -> None:
         modal = modal_of(row)
-        if modal.count <= MAX_SETS and run.takes_modes(row):
+        if modal.sums <= MAX_SETS and run.takes_modes(row):
             run(out, after, terms, table, False, modal_scales(row), modal, ops.stream(out.device))
         else:
             by_transforms(row, out, after, terms, table)

@@ -145,7 +145,7 @@ class Products:
         stream: int,
     ) -> None:
         (height, rows), (_, columns) = self.sides
-        planes, sets = out.shape[0] * out.shape[1], 1 if modal is None else modal.count
+        planes, sets = out.shape[0] * out.shape[1], 1 if modal is None else modal.sums
         size = sets * planes * height * columns
         if self.work.numel() < size or self.work.device != out.device:
             self.work = torch.empty(size, device=out.device)
