@@ -132,6 +132,10 @@ def choose(
     free = solver is None and not start_noise and all(given is None for given in (times, start, end))
     if free and goal == "faithful" and isinstance(operator, Denoising):
         return Choice(Tweedie(), time_grid(denoiser.schedule, 1, None, None, None), 0.0)
+    if solver is None and noise_std and operator.kind == "krylov":
+        solver = presets.BY_ADJOINTS
+        if all(given is None for given in (times, start, end)):
+            times = presets.by_adjoints_times(denoiser.schedule, steps, noise_std)
     if solver is None:
         preset = presets.lookup(denoiser.name, operator, steps, noise_std, goal) if times is None else None
         preset = preset or presets.general(denoiser.schedule, operator, goal)

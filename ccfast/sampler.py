@@ -87,7 +87,8 @@ class Sampler:
             operator, the steps, the noise and the ``goal``, with start, end and start_noise. Where it has no entry, or
             ``times`` is given, ``ccfast.presets.GENERAL``, ``Conjugate("bayes", jacobian="auto", refresh=1.0)``, or for
             faithful results ``ccfast.presets.FAITHFUL``, ``Conjugate("bayes", jacobian="auto")`` from the mean. Neither
-            has a weight to tune.
+            has a weight to tune. Where the measurement is noisy and the operator has no singular values it is
+            ``ccfast.presets.BY_ADJOINTS``, ``DPIR()``, on times of its own.
         steps: number of steps, one network evaluation each. None: 5, or as many as ``times`` has.
         start, end: schedule times of the first and last state, None for the schedule's defaults (VP 0.4 and 0.001,
             DiscreteVP 0.4 and its end, ``final``, Flow 0.6 and 1.0, VE and EDM the sigmas with the same

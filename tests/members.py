@@ -42,6 +42,7 @@ EVERY = {
     "test_presets.py::test_one_step_more_is_never_clearly_worse": 5,
     "test_pure_noise.py::test_pure_noise_is_the_limit_or_refused": 4,
     "test_recorded.py::test_results_are_those_recorded": 2,
+    "test_report.py::test_a_section_of_the_page_from_the_committed_results": 4,
     "test_surroundings.py::test_settings_of_torch_change_nothing": 3,
     "test_triton.py::test_coefficients_are_read_from_the_table": 3,
     "test_triton.py::test_dtypes": 5,

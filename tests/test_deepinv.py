@@ -476,10 +476,10 @@ def test_a_sensor_and_wrong_levels_are_refused(prior):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: P.PoissonNoise(0.05),
-        lambda: P.PoissonNoise(torch.tensor([0.02, 0.2])),
-        lambda: P.PoissonNoise(0.05, normalize=False),
-        lambda: P.PoissonGaussianNoise(0.05, 0.1),
+        lambda: P.PoissonNoise(0.002),
+        lambda: P.PoissonNoise(torch.tensor([0.001, 0.004])),
+        lambda: P.PoissonNoise(0.002, normalize=False),
+        lambda: P.PoissonGaussianNoise(0.002, 0.03),
     ],
     ids=["poisson", "gain of each image", "counts", "poisson and gaussian"],
 )
@@ -499,6 +499,15 @@ def test_the_variance_of_poisson_noise_is_that_of_every_element(make):
     assert relative_error(found[0].y, y[0] * unit) < 1e-6
 
 
+def test_few_counts_are_taken_for_the_mean_of_the_whole_measurement():
+    """The estimate lies between the local mean and that of all, near the first where counts are many."""
+    y = torch.cat([torch.full((1, 1, 12, 6), 0.2), torch.full((1, 1, 12, 6), 0.6)], -1)
+    for gain, near in ((1e-5, 0.2), (10.0, 0.4)):
+        physics = P.Denoising(P.PoissonNoise(gain))
+        found = measured_parts(physics, [y], [torch.ones_like(y)])[0].variance / gain
+        assert float(found[0, 0, 6, 1]) == pytest.approx(near, rel=0.02)
+
+
 def test_noise_of_every_element_is_weighed_exactly():
     """A Poisson measurement of a mask is a SoftMask; of anything else it is known by H and H^T."""
     levels, mask = 0.05 + draw(2, *SHAPE, seed=7), binary(*SHAPE)
@@ -510,9 +519,141 @@ def test_noise_of_every_element_is_weighed_exactly():
     assert relative_error(weighted.forward(x) * levels / level, operator.forward(x)) < 1e-6
     assert relative_error(of_y * levels / level, y * mask) < 1e-6
     fourier = FourierBlur(SHAPE, blur()[0, 0])
-    general, _, _ = with_weights(fourier, y, levels)
+    general, _, level = with_weights(fourier, y, levels)
     assert relative_error(general.forward(x) * levels / level, fourier.forward(x)) < 1e-6
     assert relative_error(general.take(torch.tensor([1])).forward(x[1:]), general.forward(x)[1:]) < 1e-6
     assert relative_error(general.repeat(2).forward(x.repeat(2, 1, 1, 1)), general.forward(x).repeat(2, 1, 1, 1)) < 1e-6
     assert alike(torch.full((2, 3), 0.5)) == [0.5, 0.5]
     assert alike(levels) is None
+
+
+# ------------------------------------------------------------------------------------ whole runs on the bundled prior
+@pytest.fixture(scope="module")
+def photo():
+    return ccfast.load_prior("photo")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Two images (3, 32, 32) of a disc before a ramp."""
+    row, column = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij")
+    disc = (((row - 0.4) ** 2 + (column - 0.6) ** 2) < 0.06).float()
+    ramp = torch.stack([0.3 + 0.4 * row, 0.5 - 0.3 * column, 0.2 + 0.3 * row * column])
+    x = ramp * (1 - disc) + disc * torch.tensor([0.8, 0.6, 0.3]).reshape(3, 1, 1)
+    return torch.stack([x, x.flip(2)])
+
+
+def psnr(restored, x):
+    return -10 * math.log10(float((restored.float() - x).square().mean()))
+
+
+def theirs(name, denoiser, y, physics, steps):
+    """The samplers of deepinv's demonstrations, with the parameters that these give them."""
+    with torch.no_grad():
+        if name == "DDRM":
+            return deepinv.sampling.DDRM(denoiser, etab=1.0, sigmas=torch.linspace(1, 0, steps).numpy())(y, physics)
+        if name == "DiffPIR":
+            sampler = deepinv.sampling.DiffPIR(
+                denoiser, deepinv.optim.data_fidelity.L2(), sigma=12.75 / 255, max_iter=steps, zeta=0.3, lambda_=7.0
+            )
+            return sampler(y, physics)
+        sampler = deepinv.sampling.DPS(
+            denoiser, schedule="vp", num_steps=steps, weight=20.0, guidance="annealed", alpha=0.5, dtype=torch.float64
+        )
+        return sampler(y.clone(), physics, seed=123)
+
+
+def box():
+    mask = torch.ones(1, 3, 32, 32)
+    mask[..., 6:12, 6:12] = 0
+    mask[..., 10:16, 6:12] = 0
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "steps"),
+    [
+        ("DDRM", lambda: P.Inpainting((3, 32, 32), mask=0.5, noise_model=P.GaussianNoise(0.1)), 10),
+        ("DiffPIR", lambda: P.Inpainting((3, 32, 32), mask=box(), noise_model=P.GaussianNoise(12.75 / 255)), 20),
+        ("DPS", lambda: P.Inpainting((3, 32, 32), mask=0.1, noise_model=P.GaussianNoise(12.75 / 255)), 12),
+    ],
+    ids=["DDRM", "DiffPIR", "DPS"],
+)
+def test_the_demonstrations_of_deepinv_with_our_sampler_in_place_of_theirs(photo, scene, name, make, steps):
+    """The result is at least as good after as many evaluations of the network."""
+    physics = make()
+    y = physics(scene)
+    calls = []
+    denoiser = to_deepinv(photo)
+    counting = denoiser.denoise.register_forward_hook(lambda *_: calls.append(1))
+    there = psnr(theirs(name, denoiser, y, physics, steps), scene)
+    counting.remove()
+    ours = psnr(DeepinvReconstructor(photo, steps=min(steps, len(calls)))(y, physics, seed=0), scene)
+    assert ours >= there
+
+
+@pytest.mark.parametrize("name", ["gaussian", "wide gaussian", "motion", "any"])
+def test_without_noise_a_blur_is_inverted_as_well_as_rounding_allows(photo, scene, name):
+    """A_dagger inverts every singular value above 1e-5. The result is that, or better where little is left of y."""
+    kernels = {
+        "gaussian": P.functional.gaussian_blur(sigma=(1.0, 1.0)),
+        "wide gaussian": P.functional.gaussian_blur(sigma=(2.0, 2.0)),
+        "motion": torch.eye(9)[None, None] / 9,
+        "any": blur(height=5, width=6),
+    }
+    physics = P.BlurFFT((3, 32, 32), filter=kernels[name])
+    y = physics.A(scene)
+    restored = DeepinvReconstructor(photo)(y, physics, seed=0)
+    assert psnr(restored, scene) > psnr(physics.A_dagger(y), scene) - 0.1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda noise: P.Denoising(noise),
+        lambda noise: P.BlurFFT((3, 32, 32), filter=torch.eye(5)[None, None] / 5, noise_model=noise),
+        lambda noise: P.Blur(blur(height=5, width=6), padding="replicate", noise_model=noise),
+        lambda noise: P.Downsampling((3, 32, 32), filter="bicubic", factor=2, noise_model=noise),
+        lambda noise: P.Pansharpen((3, 32, 32), factor=4, noise_color=noise, noise_gray=P.GaussianNoise(0.02)),
+    ],
+    ids=["denoising", "fourier", "blur by H and H^T", "downsampling", "pansharpen"],
+)
+@pytest.mark.parametrize(
+    "noise",
+    [lambda: P.GaussianNoise(torch.tensor([0.05, 0.1])), lambda: P.PoissonNoise(0.02, clip_positive=True)],
+    ids=["gaussian", "poisson"],
+)
+def test_a_noisy_measurement_is_restored_without_further_options(photo, scene, make, noise):
+    """The image is better than that without a prior, on every kind of operator and by singular values or without."""
+    physics = make(noise())
+    y = physics(scene)
+    restored = DeepinvReconstructor(photo)(y, physics, seed=0)
+    plain = psnr(physics.A_dagger(y), scene)
+    if isinstance(y, torch.Tensor) and y.shape == scene.shape:
+        plain = max(plain, psnr(y, scene))
+    assert restored.shape == scene.shape
+    assert psnr(restored, scene) > plain + 1.0
+
+
+def test_frames_of_a_dynamic_scan_are_denoised_one_by_one(prior):
+    network = Gaussian(torch.zeros(128), torch.eye(128), (2, 8, 8)).denoiser(VP())
+    physics = P.DynamicMRI(mask=binary(1, 1, 3, 8, 8), img_size=(8, 8), noise_model=P.GaussianNoise(0.1))
+    x = draw(2, 2, 3, 8, 8)
+    y = physics.A(x)
+    got = DeepinvReconstructor(network, (2, 3, 8, 8), solver=DDNM(eta=0.0), steps=3)(y, physics, seed=0)
+    assert got.shape == x.shape
+    operator = deepinv_operator(physics, (2, 3, 8, 8))
+    mean = Gaussian(torch.zeros(384), torch.eye(384), operator.shape).denoiser(VP())
+    sampler = ccfast.Sampler(mean, operator, DDNM(eta=0.0), steps=3, noise_std=0.2)
+    flat = sampler(2 * y - operator.forward(torch.ones(2, 6, 8, 8)), seed=0)
+    assert relative_error(got, (flat.reshape(x.shape) + 1) / 2) < 1e-5
+
+
+def test_a_stack_weighs_its_parts_by_their_noise(prior):
+    """Where one part is nearly free of noise, and sees all, the other does not matter."""
+    clean, noisy = P.Denoising(P.GaussianNoise(0.005)), P.Blur(blur(), noise_model=P.GaussianNoise(0.5))
+    x = scenes(prior)
+    physics = P.stack(clean, noisy)
+    y = physics(x)
+    restored = DeepinvReconstructor(prior.denoiser(VP()), SHAPE, steps=4)(y, physics, seed=0)
+    assert float((restored - x).square().mean().sqrt()) < 0.02

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from ccfast import Denoiser, Sampler, presets
 from ccfast.metrics import gmsd, gradient_energy, laplacian_energy, psnr
-from ccfast.operators import AveragePooling, Bicubic, FourierBlur, GaussianBlur, Grayscale, Inpainting, SeparableBlur
+from ccfast.operators import (
+    AveragePooling,
+    Bicubic,
+    FourierBlur,
+    GaussianBlur,
+    Grayscale,
+    Inpainting,
+    LinearOperator,
+    SeparableBlur,
+)
 from ccfast.priors import PRIORS, heldout, load_prior
-from ccfast.schedules import VP
+from ccfast.schedules import EDM, VP, Flow
 from ccfast.solvers import Conjugate
 from ccfast.tuning import search as preset_search
 from ccfast.tuning.search import GRIDS, NAMES, Candidate, Task
@@ -297,3 +307,25 @@ def test_gmsd_against_its_definition_in_loops():
     assert gmsd(torch.zeros(2, 4, 3, 8, 8), torch.zeros(2, 4, 3, 8, 8)).shape == (2, 4)
     with pytest.raises(ValueError, match="a, b: must have one shape"):
         gmsd(a, b[:, :8])
+
+
+# ------------------------------------------------------------------------------------ operators without singular values
+@pytest.mark.parametrize("schedule", [VP(), Flow(), EDM(0.002, 80.0)], ids=["VP", "Flow", "EDM"])
+def test_noise_without_singular_values_has_a_default(schedule):
+    """Its evaluations go from rho = 0.38, or the noise, down to the noise, evenly in ln rho."""
+    denoiser = Denoiser(lambda x, t: 0.5 * x, schedule, "sample")
+    operator = LinearOperator(lambda x: 2.0 * x[..., ::2], lambda y: 2.0 * y.repeat_interleave(2, -1) * ODD, (1, 4, 4))
+    for noise, first, last in ((0.05, presets.FIRST_RHO, 0.05), (0.6, 0.6, presets.FIRST_RHO / 2)):
+        sampler = Sampler(denoiser, operator, steps=4, noise_std=noise)
+        assert sampler.solver == presets.BY_ADJOINTS
+        ratios = schedule.rho(sampler.plan.times[:-1])
+        assert np.allclose(ratios, np.geomspace(first, last, 4), rtol=1e-6)
+        assert sampler.plan.times[-1] == schedule.default_end
+        assert sampler(torch.ones(1, 1, 4, 2), seed=0).isfinite().all()
+    grid = Sampler(denoiser, operator, steps=3, noise_std=0.05, start=schedule.default_start).plan.times
+    assert grid[0] == schedule.default_start
+    assert Sampler(denoiser, operator, steps=3).solver == presets.GENERAL
+
+
+ODD = torch.tensor([1.0, 0.0, 1.0, 0.0])
+"""What the operator of every second column sees."""

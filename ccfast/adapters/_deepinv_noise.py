@@ -17,6 +17,10 @@ WINDOW = 5
 """The side of the square in which the mean of a measurement is taken for the variance of its Poisson noise."""
 
 
+COUNTS = 100.0
+"""The counts in a window at which its mean has as much weight as that of the whole measurement."""
+
+
 class Measured(NamedTuple):
     """One tensor of a measurement.
 
@@ -102,10 +106,11 @@ def of_images(name: str, value: Any, y: Tensor) -> Tensor:
 
 
 def expected(y: Tensor, ones: Tensor, gain: Tensor) -> Tensor:
-    """An estimate of H x >= 0, from local means of y and of H 1, that varies less than y does with its noise.
+    """An estimate of H x >= 0 that varies less than y does with its noise.
 
-    Where the image is constant H x is its value times H 1. An estimate that followed the noise would give more weight
-    to what happens to be small. What was counted nowhere in the window is taken for one count in all of it.
+    Where the image is constant H x is its value times H 1. The value is the mean of y/H 1 in a window of n counts and
+    that of the whole measurement, with the weights n and ``COUNTS``: an estimate that followed the noise would give
+    more weight to what happens to be small.
     """
     if y.ndim != 4 or min(y.shape[-2:]) < WINDOW:
         return y.maximum(gain)
@@ -113,9 +118,13 @@ def expected(y: Tensor, ones: Tensor, gain: Tensor) -> Tensor:
     def mean(values: Tensor) -> Tensor:
         return functional.avg_pool2d(values, WINDOW, 1, WINDOW // 2, count_include_pad=False)
 
-    reach = mean(ones)
+    near, reach = mean(y).clamp(min=0.0), mean(ones)
+    counts = near * WINDOW**2 / gain.clamp(min=torch.finfo(y.dtype).tiny)
+    sides = tuple(range(1, y.ndim))
+    whole = (y.sum(sides, keepdim=True) / ones.expand(y.shape).sum(sides, keepdim=True)).clamp(min=0.0)
+    value = (counts * near / reach.where(reach > 0, 1.0) + COUNTS * whole) / (counts + COUNTS)
     least = gain / WINDOW**2
-    return torch.where(reach > 0, ones * mean(y) / reach.where(reach > 0, 1.0), least).maximum(least)
+    return torch.where(reach > 0, ones * value, least).maximum(least)
 
 
 # ------------------------------------------------------------------------------------ what a sampler takes
@@ -133,11 +142,17 @@ def alike(levels: Tensor) -> list[float] | None:
 def with_weights(operator: Operator, y: Tensor, levels: Tensor) -> tuple[Operator, Tensor, float]:
     """diag(w) H, w y and one level of noise: with w = level/levels all elements have the noise of that level.
 
-    On a mask that is a ``SoftMask``, with singular values. On any other operator it is known by H and H^T.
+    On a mask that is a ``SoftMask``, with singular values, and the level is the root mean square of what is observed.
+    On any other operator it is known by H and H^T, and the level is that of the mean information, 1/level^2.
     """
-    level = float(levels.double().square().mean().sqrt())
-    weights = level / levels.clamp(min=LEAST * level)
     if operator.kind == "mask":
-        values = operator.singular_values * weights.to(device="cpu", dtype=torch.float64)
-        return SoftMask(values, operator.shape), y * weights, level
+        s = operator.singular_values
+        seen = levels[(s > 0).to(levels.device).expand(levels.shape)]
+        level = float(seen.double().square().mean().sqrt())
+        weights = level / levels.clamp(min=LEAST * level)
+        return SoftMask(s * weights.to(device="cpu", dtype=torch.float64), operator.shape), y * weights, level
+    least = LEAST * float(levels.double().square().mean().sqrt())
+    levels = levels.clamp(min=least)
+    level = float(levels.double().square().reciprocal().mean().rsqrt())
+    weights = level / levels
     return Weighted(operator, weights), y * weights, level

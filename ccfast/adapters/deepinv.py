@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._arguments import Seed
+from .. import presets
+from .._arguments import DEFAULT_STEPS, Seed
 from ..denoiser import Denoiser
 from ..operators import Operator
 from ..sampler import Sampler
@@ -199,14 +200,29 @@ class DeepinvReconstructor(nn.Module):
         if levels is not None:
             own = alike(levels)
             if own is None:
-                operator, y, options["noise_std"] = with_weights(operator, y, levels)
+                operator, y, level = with_weights(operator, y, levels)
+                options = {**by_variances(self.denoiser, operator, level, options), "noise_std": level}
             else:
                 own = [max(level, rounding_of(y, operator)) for level in own]
-                options["noise_std"] = own[0]
+                options["noise_std"] = max(own)
                 of_call["noise_std"] = own if len(set(own)) > 1 else None
         denoiser = frame_by_frame(self.denoiser, shape) if len(shape) > 3 else self.denoiser
         x = Sampler(denoiser, operator, **options)(y, seed=seed, **of_call)
         return ((x + 1.0) / 2.0).reshape(len(x), *shape)
+
+
+def by_variances(denoiser: Denoiser, operator: Operator, level: float, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a sampler, with the solver for weighted measurements that hide nothing, unless one is given.
+
+    Presets are found on noise that is alike in all elements, and on a ``SoftMask`` of very different weights ``DPIR``
+    restores more, unless there is something to fill in.
+    """
+    taken = any(options.get(name) is not None for name in ("solver", "times", "start", "end"))
+    if taken or operator.kind != "mask" or not bool((operator.singular_values > 0).all()):
+        return options
+    steps = options.get("steps") or DEFAULT_STEPS
+    times = presets.by_adjoints_times(denoiser.schedule, steps, level)
+    return {**options, "solver": presets.BY_ADJOINTS, "times": times, "steps": None}
 
 
 def rounding_of(y: Tensor, operator: Operator) -> float:
@@ -216,8 +232,8 @@ def rounding_of(y: Tensor, operator: Operator) -> float:
     return ROUNDINGS * torch.finfo(y.dtype).eps * float(y.square().mean().sqrt())
 
 
-ROUNDINGS = 4.0
-"""Times eps and the root mean square of y: a bound for the rounding of a Fourier transform, and of what made y."""
+ROUNDINGS = 1.0
+"""Times eps and the root mean square of y: about the rounding of a Fourier transform, and of what made y."""
 
 
 class FrameByFrame(nn.Module):

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from ..operators import Inpainting, Operator
-from ..schedules import Schedule
-from ..solvers import Conjugate
+from ..schedules import Array, Schedule
+from ..solvers import DPIR, Conjugate
 from .masks import are_connected, hole_distance, holes, mean_hole_depth
 
 __all__ = [
+    "BY_ADJOINTS",
     "FAITHFUL",
     "GENERAL",
     "GOALS",
@@ -31,6 +32,7 @@ __all__ = [
     "MODES",
     "NOISELESS",
     "Preset",
+    "by_adjoints_times",
     "conjugate",
     "described",
     "general",
@@ -68,6 +70,26 @@ FAITHFUL = Conjugate("bayes", jacobian="auto")
 """The same for the goal "faithful", from the mean of the initial state: the posterior mean of a unit Gaussian."""
 
 Entry = dict[str, Any]
+
+BY_ADJOINTS = DPIR()
+"""The solver for measurements with noise of an operator that is known by H and H^T alone, without singular values."""
+
+
+FIRST_RHO = 49 / 127.5
+"""The noise-to-signal ratio at which the evaluations of ``BY_ADJOINTS`` begin, as in its paper."""
+
+
+def by_adjoints_times(schedule: Schedule, steps: int, noise_std: float) -> Array:
+    """The times of ``BY_ADJOINTS``, whose evaluations go from rho = 0.38 down to ``noise_std``, evenly in ln rho.
+
+    The last evaluation sees what the last data step has left, which is about the noise of the measurement. The first
+    ratio is at least twice that noise, and the last one at least that of the default end.
+    """
+    end = schedule.default_end
+    lowest = 2.0 * float(schedule.rho(np.array([end]))[0])
+    last = max(min(noise_std, FIRST_RHO / 2.0), lowest)
+    ratios = np.geomspace(max(FIRST_RHO, noise_std, 2.0 * last), last, steps)
+    return np.append(schedule.time(ratios), end)
 
 
 class Preset(NamedTuple):
