@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bench.quality import goals
 from ccfast import Denoiser, Sampler, presets
 from ccfast.operators import AveragePooling, Denoising, Inpainting
 from ccfast.presets.masks import holes
@@ -229,3 +230,8 @@ def test_between_entries():
     quiet, loud = {**ENTRY, "noise_std": 0.05, "w": 9.0}, {**ENTRY, "noise_std": 0.2, "w": 1.0}
     assert preset([quiet, loud], 4, 0.1)[0] == pytest.approx(3.0)
     assert preset([quiet, {**loud, "start_noise": 0.0}], 4, 0.1)[0] == 1.0
+
+
+# ------------------------------------------------------------------------------------------------ the page of results
+def test_the_page_is_made_from_the_files():
+    assert goals.PAGE.read_text(encoding="utf-8") == goals.page(), "run python -m bench.quality.goals page"

@@ -26,7 +26,7 @@ from ccfast.schedules import EDM, VP, Flow
 from ccfast.solvers import Conjugate
 from ccfast.tuning import search as preset_search
 from ccfast.tuning.search import GRIDS, NAMES, Candidate, Task
-from training import preset_sweep
+from training import preset_goals, preset_sweep
 
 ENTRIES = [
     {"prior": "p", "operator": "AveragePooling", "kind": "block", "strength": 16.0, "steps": 5, "w": 30.0},
@@ -146,6 +146,27 @@ def test_the_committed_table():
         assert preset == (presets.conjugate(entry["w"], entry["mode"]), entry["start"], entry["end"], 1.0)
 
 
+def test_the_tuned_table():
+    """Every prior, task and noise has a faithful entry for five steps, which is found, and strokes a sharp one."""
+    entries = json.loads(presets.TUNED_FILE.read_text())["entries"]
+    found = {tuple(entry[name] for name in preset_goals.ORDER) for entry in entries}
+    assert len(found) == len(entries)
+    plan = [("faithful", task) for task in preset_goals.WORDS] + [("sharp", preset_goals.STROKES)]
+    noises = (0.0, preset_sweep.NOISE[0])
+    assert found >= {(prior, goal, task, noise, 5) for prior in PRIORS for goal, task in plan for noise in noises}
+    for entry in entries:
+        assert entry["goal"] in presets.GOALS
+        assert entry["mode"] not in presets.LIMITED
+        assert entry["start_noise"] == 1.0 or entry["goal"] == "faithful"
+        assert entry["start_noise"] == 1.0 or not entry["mode"].endswith("refresh")
+        if entry["steps"] == 5:
+            operator = preset_goals.operator_of(entry["task"])
+            assert presets.described(operator).items() <= entry.items()
+            preset = presets.lookup(entry["prior"], operator, 5, entry["noise_std"], entry["goal"])
+            own = presets.conjugate(entry["w"], entry["mode"]), entry["start"], entry["end"], entry["start_noise"]
+            assert preset == own
+
+
 def flat_shapes():
     """Coloured rectangles on a slope, which are further from the photographs that presets are found on than others."""
     generator = torch.Generator().manual_seed(5)
@@ -158,14 +179,17 @@ def flat_shapes():
 
 
 @pytest.mark.filterwarnings("error:jacobian:RuntimeWarning")
-@pytest.mark.parametrize("word", ["inpaint:0.5", "blur:3.0", "bicubic:8"])
+@pytest.mark.parametrize(
+    ("goal", "word"),
+    [*(("sharp", word) for word in ("inpaint:0.5", "blur:3.0", "bicubic:8")), ("faithful", "inpaint:0.5")],
+)
 @pytest.mark.parametrize("prior", PRIORS)
-def test_one_step_more_is_never_clearly_worse(prior, word):
+def test_one_step_more_is_never_clearly_worse(prior, goal, word):
     """Whatever lies between the numbers of steps that have entries, and on pictures of another kind."""
     truth, operator = flat_shapes(), preset_sweep.parse_operator(word, (3, 64, 64))
     y, denoiser, before = operator.forward(truth), load_prior(prior), -math.inf
     for steps in (3, 4, 5, 9, 10):
-        restored = Sampler(denoiser, operator, steps=steps)(y, seed=0)
+        restored = Sampler(denoiser, operator, steps=steps, goal=goal)(y, seed=0)
         now = float(psnr(restored.clamp(-1, 1), truth).mean())
         assert now > before - 0.3, steps
         before = now
