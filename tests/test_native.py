@@ -20,7 +20,7 @@ from ccfast.engine import backends
 from ccfast.engine.graphs.waits import WAITS
 from ccfast.engine.network import NetworkRun
 from ccfast.kernels import native, reference
-from ccfast.kernels.row import Row
+from ccfast.kernels.row import Row, Weighted
 from ccfast.operators import (
     AveragePooling,
     Bicubic,
@@ -250,10 +250,10 @@ def test_weighted_residual(operator, dtype, monkeypatch):
     y = draw(len(x), *operator.measurement_shape, seed=5)
     coordinates, ybar = operator.encode(y), operator.pinv(y)
     want = torch.empty(x.shape, dtype=torch.float64)
-    residual(reference.bind(operator), x.double(), F.double(), ybar, 1.7, -0.6, want, weighted=(weight, coordinates))
+    residual(reference.bind(operator), x.double(), F.double(), ybar, 1.7, -0.6, want, weighted=Weighted(weight, coordinates))
     out = poisoned(x.shape, dtype)
     monkeypatch.setattr(reference, "residual", None)
-    weighted = weight.float(), coordinates.float()
+    weighted = Weighted(weight.float(), coordinates.float())
     residual(native.bind(operator), x, F, ybar.float(), 1.7, -0.6, out, weighted=weighted)
     close(out, want, 5e-6)
 

@@ -21,7 +21,7 @@ from ccfast.app.benchmark.prepared_cases import GateError
 from ccfast.engine import backends
 from ccfast.kernels import native, reference
 from ccfast.kernels import triton as backend
-from ccfast.kernels.row import Row
+from ccfast.kernels.row import Row, Weighted
 from ccfast.operators import (
     AveragePooling,
     Bicubic,
@@ -217,8 +217,8 @@ def check_tensors(operator, tensors, dtype, monkeypatch):
     coordinates = operator.encode(draw(len(tensors["x"]), *operator.measurement_shape, seed=5))
     out, want = poisoned(shape, dtype).to(device), torch.empty(shape, dtype=torch.float64)
     given = tensors["x"], tensors["F"], tensors["ybar"]
-    residual(own, *(t.cpu().double() for t in given), 1.7, -0.6, want, weighted=(weight, coordinates))
-    weighted = weight.float().to(device), coordinates.float().to(device)
+    residual(own, *(t.cpu().double() for t in given), 1.7, -0.6, want, weighted=Weighted(weight, coordinates))
+    weighted = Weighted(weight.float().to(device), coordinates.float().to(device))
     residual(bound, *given, 1.7, -0.6, out, weighted=weighted)
     close(out.cpu(), want, 2e-6)
 

@@ -36,7 +36,7 @@ __device__ __forceinline__ void for_gathered(const CyclicBand& rows, const Cycli
 // field_in and field_out are (planes, height, width) and contiguous. They are null where the terms or the outputs of
 // the row take their places.
 template <int Tile, Ends E>
-__global__ void __launch_bounds__(banded_threads)
+__global__ void __launch_bounds__(banded_threads, 4)
     banded(const __grid_constant__ DeviceRow row, const CyclicBand rows, const CyclicBand columns,
            const float* __restrict__ field_in, float* __restrict__ field_out) {
     CCF_SHARED(float, gathered);  // It is (rows.extent, columns.extent), then (Tile, columns.extent).
