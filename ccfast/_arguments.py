@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import presets
-from ._values import Looks, Values
+from ._values import Looks, Values, extent
 from .denoiser import Denoiser
 from .engine.ambient import check_transforms
 from .engine.network import same_device
@@ -228,6 +228,7 @@ class Door:
     def __init__(self, operator: Operator, plan: Plan, device: torch.device, check_finite: bool, nan: str) -> None:
         self.operator, self.plan, self.device, self.check_finite = operator, plan, device, check_finite
         self.refuses, self.values = check_finite and nan == "raise", Values()
+        self._at_once = Looks()
         self._two_states = plan.depth == {"x": 1}
 
     def operator_of(self, given: Operator | None) -> Operator:
@@ -265,7 +266,7 @@ class Door:
 
     def looks(self, callback: bool = False) -> Looks:
         """The looks of one call, which are taken before it where a callback sees its steps, and on the CPU."""
-        return Looks(at_once=callback or self.device.type != "cuda")
+        return self._at_once if callback or self.device.type != "cuda" else Looks(at_once=False)
 
     def check_measurement(self, y: Tensor, operator: Operator, looks: Looks) -> None:
         """Raise unless y is a measurement of the operator; that it is finite, when the looks are taken."""
@@ -274,11 +275,14 @@ class Door:
         seen = operator.pixels if isinstance(operator, Decoded) else operator
 
         def judge(largest: float) -> None:
-            self._refuse("y", y, largest)
+            if not largest < math.inf:
+                self._refuse("y", y)
             if largest < math.inf and y.numel():
                 self.values.look_at_measurement(y, largest, seen, self.plan.noise_std)
 
-        if self.check_finite:
+        if self.check_finite and looks.at_once:
+            judge(extent(y))
+        elif self.check_finite:
             looks.take(y, judge)
 
     def states(
@@ -310,7 +314,7 @@ class Door:
         """
         self._check_kind(name, value, dtype)
         if self.refuses:
-            (looks or Looks()).take(value, lambda largest: self._refuse(name, value, largest))
+            (looks or Looks()).take(value, lambda largest: largest < math.inf or self._refuse(name, value))
 
     def _check_kind(self, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
         if not isinstance(value, Tensor):
@@ -324,8 +328,8 @@ class Door:
         if value.requires_grad:
             raise ValueError(f"{name}: requires grad, but a sampler cannot be differentiated; pass {name}.detach()")
 
-    def _refuse(self, name: str, value: Tensor, largest: float) -> None:
-        if self.refuses and not largest < math.inf:
+    def _refuse(self, name: str, value: Tensor) -> None:
+        if self.refuses:
             bad = int((~torch.isfinite(value)).sum())
             raise ValueError(
                 f"{name}: must be finite, got {bad} NaN or infinite values of {value.numel()}, in images "

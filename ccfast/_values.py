@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,10 +14,13 @@ from torch import Tensor
 
 from .operators import Operator
 
-__all__ = ["FAR", "Looks", "Values", "extent"]
+__all__ = ["FAR", "NO_CONTEXT", "Looks", "Values", "extent"]
 
 FAR = 10.0
 """Times the largest value that an image in [-1, 1] can give, latents included: what lies beyond was not scaled."""
+
+
+NO_CONTEXT = nullcontext()
 
 
 class Values:
@@ -78,19 +81,22 @@ class Looks:
 
     def read(self, x: Tensor | None = None) -> float:
         """Judge what is pending, and return the largest absolute value of x, or 0 without one."""
+        if not self._pending:
+            return 0.0 if x is None else extent(x)
         pending, self._pending = self._pending, []
         ends = [end for end, _ in pending] + ([] if x is None or not x.numel() else [_ends(x)])
-        if not ends:
-            return 0.0
         values = torch.cat(ends).tolist()
         sizes = [_larger(*values[k : k + 2]) for k in range(0, len(values), 2)]
         for (_, judge), size in zip(pending, sizes, strict=False):
             judge(size)
         return sizes[-1] if len(sizes) > len(pending) else 0.0
 
-    @contextmanager
-    def first(self) -> Iterator[None]:
+    def first(self) -> AbstractContextManager[object]:
         """A context in which a tensor that is refused is reported, and not the error that it has led to."""
+        return self._first() if self._pending else NO_CONTEXT
+
+    @contextmanager
+    def _first(self) -> Iterator[None]:
         try:
             yield
         except Exception:
@@ -101,7 +107,10 @@ class Looks:
 
 def extent(x: Tensor) -> float:
     """The largest absolute value, NaN if there is one: no temporary of the size of x, and one wait for the device."""
-    return _larger(*_ends(x).tolist()) if x.numel() else 0.0
+    if not x.numel():
+        return 0.0
+    low, high = torch.stack(torch.aminmax(x)).tolist()
+    return max(-low, high) if low == low else math.nan
 
 
 def _ends(x: Tensor) -> Tensor:

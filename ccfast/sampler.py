@@ -31,7 +31,7 @@ from ._arguments import (
     spoilt_images,
 )
 from ._clip import Clip
-from ._values import FAR, Looks
+from ._values import FAR, NO_CONTEXT, Looks, extent
 from .denoiser import Denoiser
 from .engine import backends
 from .engine.ambient import settled
@@ -265,7 +265,8 @@ class Sampler:
             RuntimeError: the call is made under a transform of torch.func, or on a tensor with a tangent; or the
                 network cannot be differentiated, by its checkpointing or weights of inference mode.
         """
-        looks, operator = self._door.looks(callback is not None), self._door.operator_of(operator)
+        looks = self._door.looks(callback is not None)
+        operator = self.operator if operator is None else self._door.operator_of(operator)
         self._door.check_measurement(y, operator, looks)
         draws = per_image_draws(seed, y.shape[0])
         states = ()
@@ -277,8 +278,11 @@ class Sampler:
         several = self.estimate == "mean" and bool(self.start_noise)
         if several and callback is not None:
             raise ValueError(f"callback: sees one run, so that estimate must be 'sample', got {self.estimate!r}")
-        with looks.first():
-            x = self._run_levels(levels, y, operator, given)
+        with NO_CONTEXT if looks.at_once else looks.first():
+            if levels is None:
+                x = self._run(self._program, y, operator, given)
+            else:
+                x = self._run_levels(levels, y, operator, given)
         if several:
             for k in range(1, MEAN_OF):
                 x += self._run_levels(levels, y, operator, given._replace(draws=draws.repeated(k, 1)))
@@ -469,7 +473,10 @@ class Sampler:
 
     def _settled(self, x: Tensor, looks: Looks | None = None) -> Tensor:
         """A result as the caller gets it. It is looked at with all that the call was given, in one wait."""
-        largest = (looks or Looks()).read(x if self.check_finite else None)
+        if looks is None or looks.at_once:
+            largest = extent(x) if self.check_finite else 0.0
+        else:
+            largest = looks.read(x if self.check_finite else None)
         if largest <= FAR:
             return x
         if largest < math.inf:

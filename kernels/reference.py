@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial, reduce
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -210,5 +211,4 @@ def normal(out: Tensor, seeds: Tensor, samples: Tensor, draws: Tensor, step: int
 
 def seed_words(seeds: Sequence[int], device: torch.device) -> Tensor:
     """The int64 tensor that has the same bits as these 64-bit unsigned seeds."""
-    signed = [seed - (1 << 64) if seed >= 1 << 63 else seed for seed in seeds]
-    return torch.tensor(signed, dtype=torch.int64, device=device)
+    return torch.from_numpy(np.array(seeds, dtype=np.uint64).view(np.int64)).to(device)

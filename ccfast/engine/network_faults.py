@@ -54,7 +54,7 @@ def check_mode(denoiser: Denoiser) -> bool:
     """
     network = denoiser.network
     modules = [network] if isinstance(network, nn.Module) else modules_behind(network)
-    if reaches_out(network):
+    if isinstance(network, Guided) and reaches_out(network):
         modules += modules_behind(network.network)
     training: list[nn.Module] = []
     for module in modules:

@@ -127,16 +127,13 @@ class Separable(Operator):
             dense, thin = h * w * (h + w), 2 * min(p * w * (h + q), q * h * (w + p))
         self.dense_projection = dense < thin  # V V^T of each axis as one matrix is then cheaper
         self._fast = tuple(isinstance(axis, TransformAxis) and axis.side >= MATRICES_BELOW for axis in axes)
+        self.transformed = any(self._fast)
+        """Whether an axis is applied by a fast transform here, and not by matrices."""
 
     @property
     def factors(self) -> tuple[Factor, ...]:
         """The SVD of every axis as matrices."""
         return tuple(axis if isinstance(axis, Factor) else axis.factor for axis in self.axes)
-
-    @property
-    def transformed(self) -> bool:
-        """Whether an axis is applied by a fast transform here, and not by matrices."""
-        return any(self._fast)
 
     def _matrix(self, name: str, axis: int, like: Tensor) -> Tensor:
         """One 1-D matrix, laid out to be applied as ``matrix @ column``."""
