@@ -78,9 +78,9 @@ def test_what_a_run_calls(operator, solver, backend, monkeypatch):
     sampler(y, seed=1)
     assert len(pinv_calls) == 2  # Each call computes H+ y once.
     product, taken = sampler._program.product, sampler.plan.vjp_steps
-    assert network.tracked == [taken > 0 and product.graph] * 2 * (
-        len(sampler.plan.steps) + taken * product.evaluations
-    )
+    calls = [(need.tracked, *[False] * (need.h * product.evaluations)) for need in sampler._program.needs]
+    assert network.tracked == 2 * [tracked for call in calls for tracked in call]
+    assert sum(network.tracked) == 2 * taken * product.graph
     backward = [op for op in inside[0] if op is aten.convolution_backward.default]
     assert len(backward) == taken * product.graph
 

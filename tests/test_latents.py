@@ -34,6 +34,7 @@ from ccfast.solvers import (
     DPS,
     LATINO,
     PSLD,
+    STSL,
     Conjugate,
     Consistency,
     DPMSolverPP,
@@ -92,6 +93,7 @@ SOLVERS = [
     PSLD(0.7, 0.3, eta=1.0),
     ReSample(),
     ReSample(space="latents", iterations=3, eta=0.5),
+    STSL(inner=2),
     LATINO(),
     Consistency(),
     DDIM(),
@@ -167,6 +169,57 @@ def test_the_glued_direction_is_the_gradient_of_the_two_norms(name):
     for seed in range(3):
         v = 1e-5 * random(1, *LATENT, seed=seed)
         assert (loss(z + v) - loss(z - v)) / 2 == pytest.approx(-float((direction * v).sum()), rel=1e-5, abs=1e-12)
+
+
+def move(denoiser, operator, y, x, e, t, lam, eta):
+    """A move of STSL by autograd, from its formula."""
+    mu, sigma = float(denoiser.schedule.mean(t)), float(denoiser.schedule.std(t))
+    x = x.clone().requires_grad_()
+
+    def score(x):
+        return (mu * denoiser(x, t) - x) / sigma**2
+
+    misfit = (y - operator.forward(denoiser(x, t))).square().sum()
+    probe = (e * (score(x + e) - score(x))).sum()
+    (lam * mu**2 * misfit + eta / x[0].numel() * probe).backward()
+    return x.detach() - x.grad
+
+
+def test_moves_of_stsl_are_the_gradient_of_the_two_terms(mixture):
+    denoiser, operator = mixture.denoiser(VP()), AveragePooling((1, 16), 2)
+    y, x = operator.forward(mixture.sample(1, torch.Generator().manual_seed(1))), random(1, 1, 16, seed=2)
+    solver, states = STSL(lam=0.2, eta=0.5, inner=2), []
+
+    class Look:
+        def __call__(self, step, x0hat):
+            pass
+
+        def step_end(self, step, state):
+            states.append(state.clone())
+
+    with torch.enable_grad():
+        end = Sampler(denoiser, operator, solver, times=[0.4, 0.2, 0.1])(y, x_init=x, seed=0, callback=Look())
+        assert len(states) == 10
+        for k, t in ((1, 0.4), (3, 0.4), (6, 0.2), (8, 0.2)):
+            # Before the evaluation at x + e that precedes a move the state is x + e, and after it x.
+            before = states[k - 2] if k > 1 else x
+            moved = states[k] - (states[k] - states[k + 1] if k in (1, 6) else 0.0)
+            expected = move(denoiser, operator, y, states[k - 1], before - states[k - 1], t, 0.2, 0.5)
+            assert relative_error(moved, expected) < 1e-9, k
+    assert torch.equal(end, states[-1])
+
+
+def test_the_probe_moves_nothing_where_the_score_is_linear(prior):
+    operator = AveragePooling((1, 16), 2)
+    y = operator.forward(prior.sample(2, torch.Generator().manual_seed(1)))
+    results = [
+        Sampler(prior.denoiser(VP()), operator, STSL(eta=eta, inner=2), steps=3)(y, seed=0) for eta in (0.0, 5.0)
+    ]
+    assert relative_error(*results) < 1e-9
+    with pytest.raises(ValueError, match="inner: must be a positive integer, got 0"):
+        STSL(inner=0)
+    with pytest.raises(ValueError, match=r"lam: must be > 0, got 0\.0"):
+        STSL(lam=0.0)
 
 
 def test_hard_steps_explain_the_measurement():

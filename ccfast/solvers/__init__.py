@@ -23,6 +23,7 @@ from .red_diff import REDDiff
 from .resample import ReSample
 from .solver import Solver
 from .steered import Steered
+from .stsl import STSL
 from .unipc import UniPC
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "LATINO",
     "LML",
     "PSLD",
+    "STSL",
     "Conjugate",
     "Consistency",
     "DPMSolverPP",

@@ -33,6 +33,7 @@ from .red_diff import REDDiff
 from .resample import ReSample
 from .solver import Solver
 from .steered import Steered
+from .stsl import STSL
 from .unipc import UniPC
 
 __all__ = ["BEGIN", "END", "REGISTRY", "Entry", "fill", "table"]
@@ -117,6 +118,7 @@ REGISTRY = (
     ),
     Entry(REDDiff(), "2305.04391", "-", "1", "start", matches="NVlabs/RED-diff, every step"),
     Entry(PSLD(), "2307.00619", "-", "2", "start", vjps=1),
+    Entry(STSL(inner=1), "2312.00852", "-", "1", "start", evaluations=3, vjps=2, history=1),
     Entry(ReSample(), "2307.08123", "-", "1", "yes"),
     Entry(LATINO(), "2503.12615", "-", "1", "yes"),
     Entry(DPIR(), "2008.13751", "-", "1", "yes", matches="cszn/DPIR (deblurring), every step"),
