@@ -190,7 +190,7 @@ def _measure(case: Case, device: torch.device, bandwidth: float) -> dict[str, An
     return where | _timed(runs, prepared.moved, bandwidth, device)
 
 
-def _timed(runs: list[Callable[[], None]], moved: int, bandwidth: float, device: torch.device) -> dict[str, Any]:
+def _timed(runs: Sequence[Callable[[], object]], moved: int, bandwidth: float, device: torch.device) -> dict[str, Any]:
     cold, hot = (on_device(some, device, _count(device)) for some in (runs, runs[:1]))
     return {
         "seconds": cold.seconds,

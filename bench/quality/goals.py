@@ -18,6 +18,7 @@ import argparse
 import itertools
 import json
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ from .record import RESULTS, Record
 
 __all__ = ["METHODS", "PAGE", "measure", "page", "scores"]
 
-Method = tuple[str, int, dict[str, str]]
+Method = tuple[str, int, dict[str, Any]]
 NOISE = (0.0, 0.05)
 METHODS: tuple[Method, ...] = (
     ("faithful", 5, {"goal": "faithful"}),
