@@ -20,12 +20,12 @@ __all__ = ["Separable", "SeparableBlur"]
 TRANSFORM_FROM = 128
 """The least side at which an axis is kept as a fast transform, where there is one, and not as an SVD of matrices.
 
-The SVD of a smaller matrix takes less than a millisecond."""
+Smaller ones keep the coordinates that recorded results were made with. The number is a choice and was not measured."""
 
 MATRICES_BELOW = 2048
-"""The side from which torch's Fourier transforms take less time than its products with the matrices of an axis.
+"""The side from which torch's Fourier transforms are used in place of its products with the matrices of an axis.
 
-A blur of which little is cut off meets it near 1024 on one thread of an AMD EPYC 7003, and GaussianBlur near 2048."""
+It was chosen from one run on a busy machine, and no quiet one confirms it yet."""
 
 
 def thin_svd(name: str, matrix: np.ndarray, cutoff: float) -> Factor:
