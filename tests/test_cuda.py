@@ -338,6 +338,21 @@ def test_weighted_residual(member, device, monkeypatch):
     close(out, want)
 
 
+def test_an_image_that_is_too_high_for_a_block(device, monkeypatch):
+    """Its operator projects between our kernels, and takes coefficients over the modes by its own transforms."""
+    monkeypatch.setattr(separable, "LARGEST", 10)
+    operator = GaussianBlur((3, 9, 10))
+    assert isinstance(separable.separable_row(operator), separable.Projected)
+    tensors = case(operator, torch.bfloat16, device)
+    check_residual(operator, tensors, torch.bfloat16)
+    check_update(operator, tensors, torch.bfloat16, ROWS["general"])
+    modes = {"F": torch.where(operator.singular_values > 0.5, 1.0, 0.3)}
+    out, want = poisoned(tensors["x"], torch.float32), torch.empty(tensors["x"].shape, dtype=torch.float64)
+    update(cuda.bind(operator), {"x": 0.5}, tensors, out, None, 1.0, test_native.cast(modes, torch.float32))
+    update(reference.bind(operator), {"x": 0.5}, double(tensors), want, None, 1.0, modes)
+    close(out, want)
+
+
 @pytest.mark.parametrize(
     "member", [SMALL["own"], SMALL["own-by-2"], SMALL["low-rank"]], ids=["own", "by-2", "low-rank"]
 )

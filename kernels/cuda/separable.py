@@ -15,7 +15,7 @@ from . import ops
 from .bands import TILES, shared_bytes, three_bands, tiled
 from .modal import Modal
 
-__all__ = ["Banded", "Products", "separable_row"]
+__all__ = ["Banded", "Products", "Projected", "separable_row"]
 
 SHARED = 48 * 1024
 """The bytes of shared memory that a block may take, of which every GPU has room for several blocks.
@@ -25,9 +25,15 @@ The smallest tile may take twice as many.
 
 
 def separable_row(operator: Separable):
-    """P by three banded factors where every axis has them and their tiles fit a block, else by V V^T."""
+    """P by three banded factors where every axis has them and their tiles fit a block, else by V V^T.
+
+    The columns of an image that is too high fit no block, and the operator itself then projects.
+    """
     factors = tiled_factors(operator)
-    return Products(operator) if factors is None else Banded(operator, *factors)
+    if factors is not None:
+        return Banded(operator, *factors)
+    products = Products(operator)
+    return products if products.fits else Projected(operator)
 
 
 @kept
@@ -118,9 +124,14 @@ class Products:
         self.v = [*[one] * (2 - len(operator.factors)), *(factor.v for factor in operator.factors)]
         self.sides = [(v.shape[0], v.shape[1]) for v in self.v]
 
-    def takes_modes(self, row: Row) -> bool:
+    @property
+    def fits(self) -> bool:
         """Whether its kernels have room for the columns of an image."""
         return sum(self.sides[0]) <= LARGEST
+
+    def takes_modes(self, row: Row) -> bool:
+        """Whether its kernels have room for the columns of an image."""
+        return self.fits
 
     def axes(self, like: Tensor) -> list[list[Tensor]]:
         """V and its transpose for the rows, of which a signal has one, and for the columns."""
@@ -163,3 +174,30 @@ class Products:
         if f.shape[-len(shape) :] == shape and f.numel() == shape.numel():
             return f.reshape(1, *ranks)
         return f.expand(*like.shape[:2], *shape).reshape(-1, *ranks)
+
+
+class Projected:
+    """The row of an operator that projects by its own ``project``, between two linear combinations."""
+
+    def __init__(self, operator: Separable) -> None:
+        self.operator = operator
+
+    def takes_modes(self, row: Row) -> bool:
+        """False, since ``down`` and ``lift`` of the operator do."""
+        return False
+
+    def __call__(
+        self,
+        out: Tensor,
+        after: Tensor | None,
+        terms: Sequence[Tensor],
+        table: Tensor,
+        residual: bool,
+        scales: Scales | None,
+        modal: Modal | None,
+        stream: int,
+    ) -> None:
+        inner, tensors = torch.empty_like(out, dtype=torch.float32), scales or (None, None)
+        ops.combine(inner, terms, table, residual, *tensors, stream)
+        field = self.operator.project(inner).contiguous()
+        ops.finish(out, after, terms, table, residual, *tensors, field, stream)
